@@ -1,0 +1,5 @@
+"""The web side: `hypercorn asgi:app`."""
+
+from service import create_app
+
+app = create_app()

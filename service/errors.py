@@ -1,0 +1,124 @@
+"""What can go wrong, as one tree that knows nothing of HTTP.
+
+    ServiceError
+    ├── ConfigurationError          a setting or a task declaration is wrong; told at start
+    │   └── DuplicateTaskError
+    ├── NoAppContextError           a handle was used where no app is current
+    ├── UnknownTaskError
+    ├── UnknownJobError
+    ├── InvalidJobIdError
+    ├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
+    ├── JobFailedError              what `await job.result()` raises for a failed job
+    ├── ResultTimeoutError
+    ├── TaskAbortedError            a body raised what would have ended its worker
+    └── DevServerError              `service dev` cannot start or had to stop
+"""
+
+from collections.abc import Sequence
+
+
+class ServiceError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigurationError(ServiceError):
+    """One or more settings cannot be used; `problems` has a sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class DuplicateTaskError(ConfigurationError):
+    """Two functions were declared under one task name."""
+
+    def __init__(self, name: str, first: str, second: str) -> None:
+        self.name = name
+        super().__init__(
+            [
+                f"The task name {name!r} is taken twice: by {first} and by {second}."
+                " Rename one of the functions, or give one of them `name=`."
+            ]
+        )
+
+
+class NoAppContextError(ServiceError):
+    """A task's handle needs an app to know where to send the job."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(
+            f"Task {name!r} was used outside of an app context."
+            " Use it in a request or in a task, or inside `async with app.app_context():`."
+        )
+
+
+class UnknownTaskError(ServiceError):
+    """No task of this name is registered on the app."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"There is no task named {name!r}.")
+
+
+class UnknownJobError(ServiceError):
+    """No job with this id was accepted, or its result has expired."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(f"There is no job {job_id}: it was never enqueued, or its result expired.")
+
+
+class InvalidJobIdError(ServiceError):
+    """The text cannot be a job's id."""
+
+    def __init__(self, job_id: str) -> None:
+        self.job_id = job_id
+        super().__init__(
+            "A job id is 1 to 64 letters, digits, '-', '_' or '.'; this one is not."
+        )
+
+
+class BrokerUnavailableError(ServiceError):
+    """Redis could not be asked, or did not answer in time.
+
+    `maybe_accepted` is true when a job was on its way and may have arrived: enqueue it again
+    with the same id, which never makes a second job.
+    """
+
+    def __init__(self, reason: str, *, maybe_accepted: bool = False) -> None:
+        self.reason = reason
+        self.maybe_accepted = maybe_accepted
+        tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
+        super().__init__(f"Redis is not available: {reason}.{tail}")
+
+
+class JobFailedError(ServiceError):
+    """The job ended without a result; `type` and `message` are those of the task's own error."""
+
+    def __init__(self, job_id: str, state: str, error_type: str, message: str) -> None:
+        self.job_id = job_id
+        self.state = state
+        self.type = error_type
+        self.message = message
+        super().__init__(f"Job {job_id} ended as {state}: {error_type}: {message}")
+
+
+class ResultTimeoutError(ServiceError, TimeoutError):
+    """The job had not ended when the caller's time was up; it goes on."""
+
+    def __init__(self, job_id: str, timeout: float) -> None:
+        self.job_id = job_id
+        self.timeout = timeout
+        super().__init__(f"Job {job_id} has not ended within {timeout:g} s; it goes on.")
+
+
+class TaskAbortedError(ServiceError):
+    """A body raised MemoryError, SystemExit or another error that would have ended its worker.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class DevServerError(ServiceError):
+    """`service dev` cannot start, or one of its processes ended."""

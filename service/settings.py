@@ -1,0 +1,122 @@
+"""Every setting: its name, default, unit and meaning; read once, all mistakes told at once."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from quart import Quart
+
+from service.errors import ConfigurationError
+
+PREFIX: Final = "SERVICE_"
+CELERY_PREFIX: Final = "SERVICE_CELERY__"
+_EXTENSION: Final = "service.settings"
+
+
+def _text(value: Any) -> str:
+    return str(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return tuple(part.strip() for part in parts if part.strip())
+
+
+def _redis_url(value: Any) -> str:
+    url = urlsplit(str(value))
+    if url.scheme not in {"redis", "rediss", "sentinel"} or not url.hostname:
+        raise ValueError("must look like redis://host:port/database")
+    return str(value)
+
+
+def _positive_seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 < seconds < float("inf"):
+        raise ValueError("must be a number of seconds above 0")
+    return seconds
+
+
+def _positive_int(value: Any) -> int:
+    number = int(value)
+    if number < 1:
+        raise ValueError("must be a whole number from 1 up")
+    return number
+
+
+def _setting(default: Any, parse: Callable[[Any], Any], meaning: str, unit: str = "") -> Any:
+    return field(default=default, metadata={"parse": parse, "meaning": meaning, "unit": unit})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The service's configuration; field `x` is the setting `SERVICE_X`."""
+
+    redis_url: str = _setting(
+        "redis://127.0.0.1:6379/0", _redis_url, "Where the broker and the results are."
+    )
+    redis_timeout: float = _setting(
+        2.0,
+        _positive_seconds,
+        "How long a request may wait for Redis before it is answered with 503.",
+        "seconds",
+    )
+    task_modules: tuple[str, ...] = _setting(
+        (), _names, "Modules with task blueprints besides `service/tasks/`, separated by commas."
+    )
+    result_expires: int = _setting(
+        86_400, _positive_int, "How long a job's record and result are kept.", "seconds"
+    )
+    celery: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_settings(*sources: Mapping[str, Any]) -> Settings:
+    """Build the settings from mappings of `SERVICE_*` names; a later mapping wins.
+
+    Raises ConfigurationError naming every name and value that cannot be used.
+    """
+    given = {
+        name: value
+        for source in sources
+        for name, value in source.items()
+        if name.startswith(PREFIX)
+    }
+    known = {PREFIX + f.name.upper(): f for f in fields(Settings) if f.metadata}
+    values: dict[str, Any] = {}
+    celery: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        if name.startswith(CELERY_PREFIX):
+            celery[name.removeprefix(CELERY_PREFIX).lower()] = _json_or_text(value)
+        elif name in known:
+            try:
+                values[known[name].name] = known[name].metadata["parse"](value)
+            except (TypeError, ValueError) as error:
+                problems.append(f"{name}={value!r} cannot be used: {error}.")
+        else:
+            problems.append(f"{name} is not a setting. README.md has a table of them.")
+    if problems:
+        raise ConfigurationError(problems)
+    return Settings(**values, celery=celery)
+
+
+def _json_or_text(value: Any) -> Any:
+    """Read a Celery setting as JSON where it is JSON (`4`, `true`, `{"a": 1}`), else as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def init_settings(app: Quart, settings: Settings) -> None:
+    """Make the settings reachable from the app."""
+    app.extensions[_EXTENSION] = settings
+
+
+def get_settings(app: Quart) -> Settings:
+    """The settings that the app was made with."""
+    settings: Settings = app.extensions[_EXTENSION]
+    return settings
