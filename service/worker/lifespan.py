@@ -62,7 +62,9 @@ class LifespanStep(bootsteps.StartStopStep):
         if self._failed[0]:
             worker.exitcode = EX_FAILURE  # Celery's cold shutdown by itself ends with 0
 
-    terminate = stop
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
 
     def _start(self) -> bool:
         try:

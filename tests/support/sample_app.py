@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from service import create_app, get_celery
 from tests.support.sample_tasks import note
@@ -19,7 +19,7 @@ async def begin() -> None:
 
 
 @web.while_serving
-async def hold_resource() -> AsyncIterator[None]:
+async def hold_resource() -> AsyncGenerator[None]:
     """Stand for a client that is opened at start-up and belongs to its event loop."""
     held = {"state": "open", "loop": asyncio.get_running_loop()}
     web.extensions["sample.resource"] = held

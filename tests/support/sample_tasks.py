@@ -99,6 +99,7 @@ async def canvas_async(self: Any, kind: str) -> str:
 
 def _send(kind: str) -> str:
     """Start a canvas from inside a body; returns the id that its result will have."""
+    sent: Any
     if kind == "chain":
         sent = chain(add.s(1, 2), add_async.s(3)).apply_async()
     elif kind == "chord":
@@ -106,7 +107,7 @@ def _send(kind: str) -> str:
     elif kind == "delay":
         sent = add_async.delay(2, 4)
     else:
-        sent = group([add.s(1, 5)]).apply_async()[0]
+        sent = group([add.s(1, 5)]).apply_async().results[0]
     return str(sent.id)
 
 
@@ -136,20 +137,19 @@ async def retry_async(self: Any) -> int:
 
 
 _AUTORETRY: dict[str, Any] = {
-    "bind": True,
     "autoretry_for": (WorseError,),
     "retry_kwargs": {"max_retries": 2, "countdown": 0},
 }
 
 
-@tasks.task(**_AUTORETRY)
+@tasks.task(bind=True, **_AUTORETRY)
 def autoretry(self: Any) -> int:
     if self.request.retries < 2:
         raise WorseError("again")
     return int(self.request.retries)
 
 
-@tasks.task(**_AUTORETRY)
+@tasks.task(bind=True, **_AUTORETRY)
 async def autoretry_async(self: Any) -> int:
     await asyncio.sleep(0)
     if self.request.retries < 2:
