@@ -1,17 +1,17 @@
 """What can go wrong, as one tree that knows nothing of HTTP.
 
-    ServiceError
-    ├── ConfigurationError          a setting or a task declaration is wrong; told at start
-    │   └── DuplicateTaskError
-    ├── NoAppContextError           a handle was used where no app is current
-    ├── UnknownTaskError
-    ├── UnknownJobError
-    ├── InvalidJobIdError
-    ├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
-    ├── JobFailedError              what `await job.result()` raises for a failed job
-    ├── ResultTimeoutError
-    ├── TaskAbortedError            a body raised what would have ended its worker
-    └── DevServerError              `service dev` cannot start or had to stop
+ServiceError
+├── ConfigurationError          a setting or a task declaration is wrong; told at start
+│   └── DuplicateTaskError
+├── NoAppContextError           a handle was used where no app is current
+├── UnknownTaskError
+├── UnknownJobError
+├── InvalidJobIdError
+├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
+├── JobFailedError              what `await job.result()` raises for a failed job
+├── ResultTimeoutError
+├── TaskAbortedError            a body raised what would have ended its worker
+└── DevServerError              `service dev` cannot start or had to stop
 """
 
 from collections.abc import Sequence
@@ -74,9 +74,7 @@ class InvalidJobIdError(ServiceError):
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__(
-            "A job id is 1 to 64 letters, digits, '-', '_' or '.'; this one is not."
-        )
+        super().__init__("A job id is 1 to 64 letters, digits, '-', '_' or '.'; this one is not.")
 
 
 class BrokerUnavailableError(ServiceError):
