@@ -1,0 +1,8 @@
+"""Background jobs for async Python web apps: Quart in front of Celery over Redis."""
+
+from service.app import create_app
+from service.jobs.blueprint import TaskBlueprint
+from service.jobs.celery_app import get_celery
+from service.jobs.current import current_job, report_progress
+
+__all__ = ["TaskBlueprint", "create_app", "current_job", "get_celery", "report_progress"]

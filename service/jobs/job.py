@@ -1,0 +1,33 @@
+"""A job that was accepted, as the code that enqueued it sees it."""
+
+from typing import Generic, TypeVar, cast
+
+from service.errors import JobFailedError
+from service.results.model import JobError
+from service.results.store import ResultStore
+
+V = TypeVar("V")
+
+
+class Job(Generic[V]):
+    """One accepted call of a task; `id` is where its result can be found."""
+
+    def __init__(self, job_id: str, task: str, results: ResultStore) -> None:
+        self.id = job_id
+        self.task = task
+        self._results = results
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} of {self.task}>"
+
+    async def result(self, *, timeout: float = 60.0) -> V:
+        """Wait until the job has ended, for at most `timeout` seconds, and return its value.
+
+        Raises JobFailedError if it ended without one, ResultTimeoutError if it has not ended,
+        BrokerUnavailableError if Redis does not answer.
+        """
+        found = await self._results.wait(self.id, timeout)
+        if found.successful:
+            return cast("V", found.result)
+        error = found.error or JobError(type="Error", message="no reason was stored")
+        raise JobFailedError(self.id, found.state, error.type, error.message)

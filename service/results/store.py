@@ -1,0 +1,69 @@
+"""Reads stored results without ever blocking the event loop."""
+
+import asyncio
+import time
+from typing import Final
+
+from quart import Quart
+from redis.asyncio import Redis
+
+from service.errors import InvalidJobIdError, ResultTimeoutError, UnknownJobError
+from service.results.connection import bounded
+from service.results.model import Result, decode, is_job_id
+
+_EXTENSION: Final = "service.results"
+# Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
+KEY_PREFIX: Final = "celery-task-meta-"
+
+
+class ResultStore:
+    """The read side of Celery's Redis result backend.
+
+    It decodes the raw record: Celery's own `AsyncResult` blocks, takes an unknown id for a
+    pending one, and rebuilds exception classes named by whoever wrote the record.
+    """
+
+    def __init__(self, client: Redis, *, timeout: float, key_prefix: str = KEY_PREFIX) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._key_prefix = key_prefix
+
+    def key(self, job_id: str) -> str:
+        """The record's key in Redis."""
+        return self._key_prefix + job_id
+
+    async def get(self, job_id: str) -> Result:
+        """What is known of a job now.
+
+        Raises InvalidJobIdError, UnknownJobError, BrokerUnavailableError.
+        """
+        if not is_job_id(job_id):
+            raise InvalidJobIdError(job_id)
+        async with bounded(self._timeout):
+            stored = await self._client.get(self.key(job_id))
+        if stored is None:
+            raise UnknownJobError(job_id)
+        return decode(job_id, stored)
+
+    async def wait(self, job_id: str, timeout: float) -> Result:
+        """The job's result once it has ended. Raises ResultTimeoutError, and what `get` raises."""
+        deadline = time.monotonic() + timeout
+        pause = 0.02
+        while not (result := await self.get(job_id)).ready:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ResultTimeoutError(job_id, timeout)
+            await asyncio.sleep(min(pause, left))
+            pause = min(pause * 1.5, 1.0)
+        return result
+
+
+def init_results(app: Quart, store: ResultStore) -> None:
+    """Make the store reachable from the app."""
+    app.extensions[_EXTENSION] = store
+
+
+def get_results(app: Quart) -> ResultStore:
+    """The store that the app reads results from."""
+    store: ResultStore = app.extensions[_EXTENSION]
+    return store
