@@ -55,7 +55,7 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
     try:
         choices = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         listener = _first_that_binds([(choice[0], choice[4]) for choice in choices])
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name with an empty or long part
         raise DevServerError(_explain(error, address)) from error
     return listener, Address(address.host, listener.getsockname()[1])
 
@@ -77,21 +77,22 @@ def _first_that_binds(choices: list[tuple[int, tuple[str | int | bytes, ...]]]) 
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _explain(error: OSError, address: Address) -> str:
-    if error.errno == errno.EADDRINUSE:
+def _explain(error: OSError | UnicodeError, address: Address) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if number == errno.EADDRINUSE:
         return (
             f"Port {address.port} on {address.host} is taken by another program."
             " Stop that program, or serve elsewhere: `service dev --bind HOST:PORT`"
             " (port 0 picks a free one)."
         )
-    if error.errno == errno.EACCES:
+    if number == errno.EACCES:
         return (
             f"You may not serve on port {address.port} of {address.host}."
             " Choose a port from 1024 up: `service dev --bind HOST:PORT`."
         )
-    if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+    if isinstance(error, (UnicodeError, socket.gaierror)) or number == errno.EADDRNOTAVAIL:
         return (
             f"{address.host} is not an address of this machine."
             " Serve on 127.0.0.1 (this machine only) or 0.0.0.0 (every address)."
         )
-    return f"Cannot serve on {address.host}, port {address.port}: {error.strerror}."
+    return f"Cannot serve on {address.host}, port {address.port}: {error}."

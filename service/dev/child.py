@@ -77,7 +77,8 @@ class Child:
 
     async def wait_until_ready(self) -> None:
         """Ask again and again: there is no event for what another process is able to do."""
-        while self.command.is_ready and not await self.command.is_ready():
+        is_ready = self.command.is_ready
+        while is_ready and not await is_ready():  # noqa: ASYNC110 - see above
             await asyncio.sleep(_PAUSE)
 
     async def stop(self, *, hurry: asyncio.Event) -> None:

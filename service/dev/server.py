@@ -4,7 +4,6 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -12,13 +11,11 @@ from typing import Final
 from service.dev.address import Address, listen
 from service.dev.child import Command
 from service.dev.guardian import Guardian
-from service.dev.output import Output
-from service.dev.supervisor import Supervisor
+from service.dev.supervisor import supervise
 from service.dev.valkey import PrivateValkey, private_valkey
 from service.errors import DevServerError
 
 _REDIS_URL: Final = "SERVICE_REDIS_URL"
-_LAST_LINES_WITHIN: Final = 0.5  # seconds to show what the processes logged last
 _PROBE: Final = b"HEAD /service-dev-probe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _PROBE_AGAIN: Final = 5.0  # seconds without an answer
 
@@ -39,46 +36,22 @@ def run_dev(*, address: Address, concurrency: int | None, data: Path | None) -> 
         valkey = None if redis_url else stack.enter_context(private_valkey(data))
         guardian = stack.enter_context(Guardian(valkey.temporary if valkey else None))
         env = {_REDIS_URL: redis_url or (valkey.url if valkey else "")}
-        services = (
-            _worker(concurrency, env=env),
-            _web(listener, address, env=env),
+        services = [_worker(concurrency, env=env), _web(listener, address, env=env)]
+        asyncio.run(
+            supervise(
+                [[valkey.command], services] if valkey else [services],
+                guardian=guardian,
+                opening=_say_where_data_is(valkey),
+                when_ready=f"Serving on {address.url} - press Ctrl-C to stop",
+            )
         )
-        asyncio.run(_run(valkey, services, address=address, guardian=guardian))
 
 
-async def _run(
-    valkey: PrivateValkey | None,
-    services: Sequence[Command],
-    *,
-    address: Address,
-    guardian: Guardian,
-) -> None:
-    loop = asyncio.get_running_loop()
-    stages = [[valkey.command], services] if valkey else [services]
-
-    def unread(error: OSError) -> None:
-        reason = DevServerError(f"The log cannot be written ({error.strerror}).")
-        loop.call_soon_threadsafe(supervisor.end, reason)
-
-    output = Output(
-        sys.stdout.fileno(),
-        width=max(len(command.name) for stage in stages for command in stage),
-        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        on_failure=unread,
-    )
-    supervisor = Supervisor(output=output, guardian=guardian)
-    if valkey:
-        kept = "until the end of this run" if valkey.temporary else f"in {valkey.folder}"
-        output.say(f"Private Valkey at {valkey.url}, data kept {kept}.")
-    else:
-        output.say(f"Using the Redis of {_REDIS_URL}.")
-    try:
-        await supervisor.run(
-            stages,
-            on_ready=lambda: output.say(f"Serving on {address.url} - press Ctrl-C to stop"),
-        )
-    finally:
-        output.close(within=_LAST_LINES_WITHIN)
+def _say_where_data_is(valkey: PrivateValkey | None) -> str:
+    if valkey is None:
+        return f"Using the Redis of {_REDIS_URL}."
+    kept = "until the end of this run" if valkey.temporary else f"in {valkey.folder}"
+    return f"Private Valkey at {valkey.url}, data kept {kept}."
 
 
 def _worker(concurrency: int | None, *, env: dict[str, str]) -> Command:

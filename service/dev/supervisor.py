@@ -1,7 +1,9 @@
 """Runs several processes as one: all of them, or none."""
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,6 +14,35 @@ from service.dev.output import Output
 from service.errors import DevServerError
 
 _ONE_REQUEST: Final = 1.0  # seconds; `timeout` and others send the same signal twice in a row
+_LAST_LINES_WITHIN: Final = 0.5  # seconds to show what the processes logged last
+
+
+async def supervise(
+    stages: Sequence[Sequence[Command]], *, guardian: Guardian, opening: str, when_ready: str
+) -> None:
+    """Run the processes as `Supervisor.run` does, with their logs merged on our stdout.
+
+    `opening` is said first, and `when_ready` once every process can be used.
+    """
+    loop = asyncio.get_running_loop()
+
+    def unread(error: OSError) -> None:
+        reason = DevServerError(f"The log cannot be written: {error.strerror}.")
+        loop.call_soon_threadsafe(supervisor.end, reason)
+
+    output = Output(
+        sys.stdout.fileno(),
+        width=max(len(command.name) for stage in stages for command in stage),
+        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
+        on_failure=unread,
+    )
+    supervisor = Supervisor(output=output, guardian=guardian)
+    try:
+        with supervisor.stopped_by_signals():
+            output.say(opening)
+            await supervisor.run(stages, on_ready=lambda: output.say(when_ready))
+    finally:
+        output.close(within=_LAST_LINES_WITHIN)
 
 
 class Supervisor:
@@ -33,25 +64,24 @@ class Supervisor:
     async def run(
         self, stages: Sequence[Sequence[Command]], *, on_ready: Callable[[], None]
     ) -> None:
-        """Run the processes until SIGINT, SIGTERM or SIGHUP; a second signal ends them by force.
+        """Run the processes until `end` is called or a signal comes.
 
         `on_ready` is called when every process can be used. Raises DevServerError, after
         everything has been stopped, when a process cannot start or ends by itself.
         """
-        with self._signals():
-            starting = asyncio.create_task(self._start(stages))
-            try:
-                first: set[asyncio.Future[Any]] = {starting, self._end}
-                await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
-                if not self._end.done():
-                    starting.result()
-                    on_ready()
-                if error := await self._end:
-                    raise error
-            finally:
-                starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
-                await self._stop()
+        starting = asyncio.create_task(self._start(stages))
+        try:
+            first: set[asyncio.Future[Any]] = {starting, self._end}
+            await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+            if not self._end.done():
+                starting.result()
+                on_ready()
+            if error := await self._end:
+                raise error
+        finally:
+            starting.cancel()
+            await asyncio.gather(starting, return_exceptions=True)
+            await self._stop()
 
     def end(self, error: DevServerError | None) -> None:
         """Stop everything, because of `error` or because we were asked to; the first call wins."""
@@ -81,7 +111,8 @@ class Supervisor:
         await asyncio.gather(*self._watching)
 
     @contextmanager
-    def _signals(self) -> Iterator[None]:
+    def stopped_by_signals(self) -> Iterator[None]:
+        """SIGINT, SIGTERM and SIGHUP stop everything in order; a second one ends it by force."""
         numbers = [signal.SIGINT, signal.SIGTERM]
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to stay
             numbers.append(signal.SIGHUP)
