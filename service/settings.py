@@ -120,3 +120,18 @@ def get_settings(app: Quart) -> Settings:
     """The settings that the app was made with."""
     settings: Settings = app.extensions[_EXTENSION]
     return settings
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, as README.md has it."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for setting in fields(Settings):
+        if not setting.metadata:
+            continue
+        default, unit = setting.default, setting.metadata["unit"]
+        shown = ",".join(default) if isinstance(default, tuple) else f"{default}"
+        value = f"`{shown}` {unit}".strip() if shown else "(none)"
+        rows.append(
+            f"| `{PREFIX}{setting.name.upper()}` | {value} | {setting.metadata['meaning']} |"
+        )
+    return "\n".join(rows)
