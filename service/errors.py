@@ -11,10 +11,13 @@ ServiceError
 ├── JobFailedError              what `await job.result()` raises for a failed job
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
+├── UnstorableResultError       what a task returned can't be a result
 └── DevServerError              `service dev` cannot start or had to stop
 """
 
 from collections.abc import Sequence
+
+from kombu.exceptions import EncodeError
 
 
 class ServiceError(Exception):
@@ -115,6 +118,14 @@ class TaskAbortedError(ServiceError):
     """A body raised MemoryError, SystemExit or another error that would have ended its worker.
 
     Takes the message alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class UnstorableResultError(ServiceError, EncodeError):
+    """What a task returned can't be stored: it is not strict JSON, or too large.
+
+    An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
+    alone, so that Celery can rebuild it from a stored result.
     """
 
 
