@@ -120,7 +120,7 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
             try:
                 values[known[name].name] = known[name].metadata["parse"](value)
             except (TypeError, ValueError) as error:
-                problems.append(f"{name}={value!r} cannot be used: {error}.")
+                problems.append(f"{name} cannot be used: {error}.")  # it may hold a password
         else:
             problems.append(f"{name} is not a setting. README.md has a table of them.")
     if problems:

@@ -94,7 +94,9 @@ class _Call:
         with own_stacks(self._task, self._request):
             running.set(self._job)
             value = self._function(*self._args, **self._kwargs)
-        return self._loop.run(value) if inspect.iscoroutine(value) else value
+            if inspect.iscoroutine(value):  # a plain function that wraps a coroutine function
+                value = self._loop.run(value, contextvars.copy_context())
+            return value
 
     async def _store_progress(self, progress: Progress) -> None:
         task, app = self._task, self._task.app.quart_app

@@ -1,6 +1,7 @@
 """The app's own start-up and shutdown around a worker process, on the loop of its tasks."""
 
 import logging
+import mmap
 import os
 import signal
 import threading
@@ -44,6 +45,7 @@ class LifespanStep(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Learn where the tasks will run, before the pool is started."""
         self._forks = issubclass(worker.pool_cls, PreforkPool)
+        self._failed = mmap.mmap(-1, 1)  # shared with the processes forked from this one
         if self._forks:
             signals.worker_process_init.connect(self._start_child, weak=False)
             signals.worker_process_shutdown.connect(self._stop, weak=False)
@@ -57,6 +59,12 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def stop(self, worker: Any) -> None:
         """Leave the app as it is: the pool, which stops after this step, may still need it."""
+        if self._failed[0]:
+            worker.exitcode = EX_FAILURE  # Celery's cold shutdown by itself ends with 0
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
 
     def _start(self) -> bool:
         try:
@@ -68,6 +76,7 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def _start_child(self, **_: Any) -> None:
         if not self._start():
+            self._failed[0] = 1
             _end_worker()
 
     def _stop(self, **_: Any) -> None:
@@ -81,10 +90,10 @@ class LifespanStep(bootsteps.StartStopStep):
 
 
 def _end_worker() -> NoReturn:
-    """End the worker that this process is a child of, with an exit code that is not 0.
+    """Have the worker that this process is a child of shut down, and wait to be ended with it.
 
-    SIGQUIT is Celery's cold shutdown. Returning or exiting would have the pool try again with
-    a new child, for ever.
+    SIGQUIT is Celery's cold shutdown. Returning or exiting instead would have the pool try again
+    with a new child, for ever.
     """
     os.kill(os.getppid(), signal.SIGQUIT)
     while True:
