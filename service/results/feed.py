@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis
-from redis.asyncio.connection import AbstractConnection
 
 _CHUNK: Final = 500  # keys in one command, so that a reconnect does not stall Redis
 
@@ -35,7 +34,7 @@ class Feed:
         self, client: Redis, *, timeout: float, changed: Callable[[str, bytes | None], None]
     ) -> None:
         pool = client.connection_pool
-        self._connection: AbstractConnection = pool.connection_class(
+        self._connection: Any = pool.connection_class(
             **{**pool.connection_kwargs, "protocol": 3}
         )
         self._timeout = timeout
@@ -64,7 +63,7 @@ class Feed:
         try:
             async with asyncio.timeout(self._timeout):
                 await self._connection.connect()
-            parser: Any = self._connection._parser  # noqa: SLF001  as redis-py's own PubSub does
+            parser = self._connection._parser  # noqa: SLF001  as redis-py's own PubSub does
             parser.set_pubsub_push_handler(_mark_push)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._write())

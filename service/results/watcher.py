@@ -58,6 +58,11 @@ class Watch:
         """The record as this waiter knows it, decoded."""
         return decode(self.job_id, self.stored)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether there will be no more changes, because the server is stopping."""
+        return self._watcher.stopping
+
     async def change(self, timeout: float) -> bool:
         """Wait for a record that differs, and make it `stored`.
 
@@ -80,10 +85,10 @@ class Watch:
             self._waiting = None
         return False
 
-    def begin(self, stored: bytes) -> None:
-        """Take this for what is known; what was put until now is older."""
+    def begin(self, stored: bytes | None) -> None:
+        """Take this for what is known; what was put until now is older. Raises UnknownJobError."""
         self._changes.clear()
-        self.stored = stored
+        self._take(stored)
 
     def close(self) -> None:
         """Free whatever this waiter held; harmless when done already."""
@@ -137,13 +142,10 @@ class Watcher:
         topic.watches.add(watch)
         self._waiters += 1
         try:
-            await self._answer(topic)
-            if topic.stored is None:
-                raise UnknownJobError(job_id)
+            watch.begin(await self._answer(topic))
         except BaseException:
             watch.close()
             raise
-        watch.begin(topic.stored)
         return watch
 
     async def wait(self, job_id: str, timeout: float) -> Result:
@@ -198,12 +200,13 @@ class Watcher:
             self._following = asyncio.create_task(self._keep_following())
         return topic
 
-    async def _answer(self, topic: _Topic) -> None:
+    async def _answer(self, topic: _Topic) -> bytes | None:
         try:
             async with asyncio.timeout(self._timeout):
                 await topic.answered.wait()
         except TimeoutError as error:
             raise BrokerUnavailableError(f"no answer within {self._timeout:g} s") from error
+        return topic.stored
 
     async def _keep_following(self) -> None:
         pause = _FIRST_PAUSE
