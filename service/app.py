@@ -9,7 +9,8 @@ from quart import Quart
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
 from service.results.connection import init_redis
-from service.results.store import ResultStore, init_results
+from service.results.store import ResultStore, init_results, key_prefix
+from service.results.watcher import Watcher, init_watcher
 from service.settings import init_settings, read_settings
 from service.web import init_web
 
@@ -31,7 +32,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
     client = init_redis(app)
-    init_results(app, ResultStore(client, timeout=settings.redis_timeout))
+    prefix = key_prefix(settings)
+    init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
+    init_watcher(app, Watcher(client, settings, key_prefix=prefix))
     init_jobs(app, client)
     init_web(app)
     return app

@@ -13,6 +13,7 @@ from quart import Quart
 
 from service.errors import ConfigurationError
 from service.jobs.blueprint import get_tasks
+from service.jobs.outbox import current_outbox
 from service.settings import Settings, get_settings
 
 _EXTENSION: Final = "service.celery"
@@ -70,10 +71,14 @@ class QuartCelery(Celery):
         return function()
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
-        """Celery's own; but nothing on the event loop may hold one of the few producers.
+        """Celery's own, or where the Enqueuer has Celery build messages, what collects them.
 
-        Celery's groups take one for all their tasks. There each task takes its own, in a thread.
+        Nothing on the event loop may hold one of the few producers. Celery's groups take one for
+        all their tasks; there each task takes its own, in a thread.
         """
+        outbox = current_outbox() if producer is None else None
+        if outbox is not None:
+            return nullcontext(outbox)
         if producer is None and self._off_loop is not None and self._off_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
@@ -90,14 +95,16 @@ class QuartCelery(Celery):
         def send() -> Any:
             return self._send(name, args, kwargs, *positional, **options)
 
-        return self.off_loop(send)
+        return send() if current_outbox() is not None else self.off_loop(send)
 
     def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if not options.get("ignore_result") and hasattr(self.backend, "store_queued"):
-            self.backend.store_queued(options["task_id"], name, queued_at)
+        if current_outbox() is None and not options.get("ignore_result"):
+            store_queued = getattr(self.backend, "store_queued", None)
+            if store_queued is not None:  # the backend may be another one, by setting
+                store_queued(options["task_id"], name, queued_at)
         return super().send_task(name, args, kwargs, *positional, **options)
 
 
@@ -118,7 +125,7 @@ def _build(app: Quart) -> QuartCelery:
     celery.conf.update(celery_settings(get_settings(app)))
     for handle in get_tasks(app).values():
         # shared=False: a shared task is put into every other Celery app of the process too.
-        options: dict[str, Any] = {**handle.options, "shared": False, "lazy": False}
+        options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
         celery.task(name=handle.name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
     return celery
 
