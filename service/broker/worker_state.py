@@ -21,7 +21,9 @@ def is_serving() -> bool:
 
 def is_stopping() -> bool:
     """Whether this process was told to end: warmly or at once."""
-    return any(flag not in (None, False) for flag in (state.should_stop, state.should_terminate))
+    # The flags are exit codes: 0 means stop, False does not.
+    flags = (state.should_stop, state.should_terminate)
+    return any(flag is not None and flag is not False for flag in flags)
 
 
 def running() -> set[str]:
