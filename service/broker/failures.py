@@ -1,14 +1,10 @@
 """Writes FAILURE for a job whose message was given up on, so that nobody waits for it for ever."""
 
-import json
 import logging
-from base64 import b64decode
-from typing import Any
 
 from celery import Celery, states
 from celery.app.task import Context
 from kombu.exceptions import OperationalError
-from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError
 
 from service.broker import messages
@@ -45,19 +41,14 @@ class FailureWriter:
 
 
 def _request(item: bytes) -> Context:
-    headers: dict[str, Any] = {}
-    embedded: Any = {}
     try:
         payload = messages.read(item)
         headers = dict(payload["headers"])
-        body = json.loads(bytes_to_str(_body(payload)))
-        embedded = body[2] if isinstance(body, list) and len(body) == 3 else {}  # noqa: PLR2004
-    except (ValueError, TypeError, LookupError, RecursionError):
-        pass  # what could be read of it has to do
-    known = {k: embedded.get(k) for k in ("chord", "errbacks")} if isinstance(embedded, dict) else {}
+    except (ValueError, TypeError, LookupError):
+        return Context()
+    try:
+        _, _, embedded = messages.body(payload)
+        known = {name: embedded.get(name) for name in ("chord", "errbacks")}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        known = {}
     return Context(headers, **known)
-
-
-def _body(payload: messages.Payload) -> Any:
-    encoded = payload["properties"].get("body_encoding") == "base64"
-    return b64decode(payload["body"]) if encoded else payload["body"]

@@ -1,6 +1,8 @@
 """Reads Celery's messages as they lie in Redis: pure functions on their JSON."""
 
 import json
+import re
+from base64 import b64decode
 from bisect import bisect
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -11,6 +13,7 @@ from kombu.utils.json import loads as kombu_loads
 DELIVERIES: Final = "x-deliveries"
 # Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _DEEPEST: Final = 400
+_ID: Final = re.compile(rb'"id":\s*"([\w.-]{1,64})"')
 
 Payload = dict[str, Any]
 
@@ -65,10 +68,31 @@ def job_id(item: bytes) -> str | None:
     """The id of the job that a message asks for, as far as it can be made out."""
     try:
         payload = json.loads(item)
-        found = payload["headers"]["id"]
-    except (ValueError, TypeError, LookupError, RecursionError):
+    except RecursionError:
+        # Too deep to be decoded, but somebody waits for it.
+        match = _ID.search(item)
+        return match[1].decode() if match else None
+    except ValueError:
         return None
+    try:
+        found = payload["headers"]["id"]
+    except (TypeError, LookupError):
+        found = _id_in_body(payload)
     return found if isinstance(found, str) and found else None
+
+
+def body(payload: Mapping[str, Any]) -> Any:
+    """The decoded body of a JSON message; raises ValueError or RecursionError."""
+    encoded = payload["properties"].get("body_encoding") == "base64"
+    return json.loads(b64decode(payload["body"]) if encoded else payload["body"])
+
+
+def _id_in_body(payload: Any) -> Any:
+    """Celery's first protocol has everything in the body."""
+    try:
+        return body(payload)["id"]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
 
 
 def deliveries(payload: Mapping[str, Any]) -> int:
