@@ -19,20 +19,22 @@ POOLS: Final = ("prefork",)
 
 
 class Bench:
-    """One broker, any number of workers, and the notes that their tasks take."""
+    """One broker, any number of workers, and the notes that their tasks take.
+
+    `redis` is a client of the server that has the results: the broker itself unless told else.
+    """
 
     def __init__(
-        self, url: str, folder: Path, *, lease: float = 2.0, options: Mapping[str, Any] | None = None
+        self, url: str, folder: Path, *, lease: float = 2.0, results: str | None = None
     ) -> None:
         self.url = url
-        self.folder = folder
+        self.results = results or url
         self.lease = lease
-        self.options = {"lease": lease, **(options or {})}
-        self.conf: dict[str, Any] = {}
+        self.options: dict[str, Any] = {"lease": lease}
         self.transport = LEASED
         self._notes = folder / "notes"
         self._clients: dict[bool, Celery] = {}
-        self.redis = Redis.from_url(url, decode_responses=True, socket_timeout=5)
+        self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
     def worker(
         self,
@@ -55,7 +57,7 @@ class Bench:
         mine = {} if stock else self.options
         return {
             "BROKER_URL": self.url,
-            "RESULT_URL": str(self.conf.get("result_url", self.url)),
+            "RESULT_URL": self.results,
             "BROKER_TRANSPORT": "" if stock else self.transport,
             "BROKER_OPTIONS": json.dumps({**mine, **(options or {})}),
             "BROKER_NOTES": str(self._notes),
@@ -65,8 +67,11 @@ class Bench:
         """An app that publishes with the stock transport or with ours."""
         if stock not in self._clients:
             app = Celery("client", broker=self.url, set_as_current=False)
-            options = {k: v for k, v in self.options.items() if k == "global_keyprefix"}
-            app.conf.broker_transport_options = options
+            app.conf.broker_transport_options = {
+                name: self.options[name]
+                for name in ("global_keyprefix", "master_name")
+                if name in self.options
+            }
             app.conf.task_ignore_result = True  # no subscription: states are read from Redis
             if not stock:
                 app.conf.broker_transport = self.transport
