@@ -100,6 +100,19 @@ class Settings:
         "How long a task may block the event loop before the log names it; 0 turns this off.",
         "seconds",
     )
+    lease: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker holds a job before it must renew; a killed worker's jobs run again"
+        " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
+        "seconds",
+    )
+    max_deliveries: int = _setting(
+        5,
+        _positive_int,
+        "How often a job may be delivered without an end before it becomes a dead letter.",
+        "deliveries",
+    )
     enqueue_timeout: float = _setting(
         2.0,
         _positive_seconds,

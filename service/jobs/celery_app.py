@@ -25,6 +25,11 @@ _BACKEND: Final = "service.worker.backend:Backend"
 _SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
 _POOL: Final = "service.worker.pool:AsyncioPool"
+_TRANSPORTS: Final = {
+    "redis": "service.broker.transport:Transport",
+    "rediss": "service.broker.transport:SecureTransport",
+    "sentinel": "service.broker.transport:SentinelTransport",
+}
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -150,6 +155,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(problems)
     return {
         "broker_url": settings.redis_url,
+        **_transport(settings),
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -165,10 +171,31 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         **_ONLY_JSON,
-        **given,
+        **{name: value for name, value in given.items() if name != "broker_transport_options"},
+    }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
+    given = settings.celery
+    options = given.get("broker_transport_options", {})
+    scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
+    if not settings.lease or scheme not in _TRANSPORTS or "broker_transport" in given:
+        return {
+            "broker_transport_options": options,
+            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            "worker_cancel_long_running_tasks_on_connection_loss": True,
+        }
+    return {
+        "broker_transport": _TRANSPORTS[scheme],
+        "broker_transport_options": {
+            "lease": settings.lease,
+            "max_deliveries": settings.max_deliveries,
+            **options,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
 
 
