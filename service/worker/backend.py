@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.envelope import queued_record
-from service.results.model import State
+from service.results.model import State, decode
 
 
 class Backend(RedisBackend):
@@ -38,6 +38,16 @@ class Backend(RedisBackend):
             )
         except (RedisError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
+
+    def _store_result(
+        self, task_id: str, result: Any, state: str, *args: Any, **options: Any
+    ) -> Any:
+        """Leave a cancelled job cancelled; its body will not be run."""
+        if state == states.STARTED:
+            stored = self.get(self.get_key_for_task(task_id))
+            if stored is not None and decode(task_id, stored).state is State.REVOKED:
+                return result
+        return super()._store_result(task_id, result, state, *args, **options)  # type: ignore[misc]  # not in celery-types
 
     def progress_record(self, request: Any, progress: dict[str, Any]) -> str:
         """The record of a job that is `progress` far, encoded as any other."""

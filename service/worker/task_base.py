@@ -9,6 +9,7 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.jobs.cancel import refuse_if_cancelled
 from service.worker.context import call_in_context
 from service.worker.interrupt import SoftLimitCancelledError
 from service.worker.stacks import key_by_job
@@ -39,6 +40,8 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
+        backend: Any = self.backend
+        refuse_if_cancelled(self, backend.get(backend.get_key_for_task(request.id)))
         return _survivable(self.run, *args, **kwargs)
 
 
