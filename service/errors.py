@@ -16,10 +16,14 @@ ServiceError
 ├── JobFailedError              what `await job.result()` raises for a failed job
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
+├── UnstorableResultError       what a task returned can't be a result
+├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
 """
 
 from collections.abc import Sequence
+
+from kombu.exceptions import EncodeError
 
 
 class ServiceError(Exception):
@@ -164,6 +168,21 @@ class ResultTimeoutError(ServiceError, TimeoutError):
 
 class TaskAbortedError(ServiceError):
     """A body raised MemoryError, SystemExit or another error that would have ended its worker.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class UnstorableResultError(ServiceError, EncodeError):
+    """What a task returned can't be stored: it is not strict JSON, or too large.
+
+    An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
+    alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class DeadLetterError(ServiceError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
 
     Takes the message alone, so that Celery can rebuild it from a stored result.
     """

@@ -38,6 +38,13 @@ def _positive_seconds(value: Any) -> float:
     return seconds
 
 
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds from 0 up")
+    return seconds
+
+
 def _positive_int(value: Any) -> int:
     number = int(value)
     if number < 1:
@@ -67,6 +74,31 @@ class Settings:
     )
     result_expires: int = _setting(
         86_400, _positive_int, "How long a job's record and result are kept.", "seconds"
+    )
+    max_result: int = _setting(
+        1_048_576,
+        _positive_int,
+        "How large a job's record may be; a job whose result is larger fails.",
+        "bytes",
+    )
+    sync_threads: int = _setting(
+        32,
+        _positive_int,
+        "How many sync task bodies the asyncio pool runs at once; each has a thread.",
+        "threads",
+    )
+    grace: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker that was told to stop lets its jobs go on, before it cancels them and"
+        " gives them back to the queue (asyncio pool).",
+        "seconds",
+    )
+    loop_warn: float = _setting(
+        0.5,
+        _seconds,
+        "How long a task may block the event loop before the log names it; 0 turns this off.",
+        "seconds",
     )
     enqueue_timeout: float = _setting(
         2.0,
@@ -147,3 +179,18 @@ def get_settings(app: Quart) -> Settings:
     """The settings that the app was made with."""
     settings: Settings = app.extensions[_EXTENSION]
     return settings
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, as README.md has it."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for setting in fields(Settings):
+        if not setting.metadata:
+            continue
+        default, unit = setting.default, setting.metadata["unit"]
+        shown = ",".join(default) if isinstance(default, tuple) else f"{default}"
+        value = f"`{shown}` {unit}".strip() if shown else "(none)"
+        rows.append(
+            f"| `{PREFIX}{setting.name.upper()}` | {value} | {setting.metadata['meaning']} |"
+        )
+    return "\n".join(rows)

@@ -9,9 +9,10 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
-from service.jobs.cancel import refuse_if_cancelled
+from service.worker import choice  # noqa: F401  it connects to Celery's start-up signals
+from service.worker.cancelled import refuse_cancelled
 from service.worker.context import call_in_context
-from service.worker.interrupt import SoftLimitCancelledError
+from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
@@ -40,8 +41,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
-        backend: Any = self.backend
-        refuse_if_cancelled(self, backend.get(backend.get_key_for_task(request.id)))
+        refuse_cancelled(self)
         return _survivable(self.run, *args, **kwargs)
 
 
@@ -54,6 +54,8 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     except SoftLimitCancelledError as error:
         raise SoftTimeLimitExceeded(*error.args) from None
+    except JobCancelledError:
+        raise  # the pool cancelled the job, and knows why
     except (WorkerShutdown, WorkerTerminate):
         raise  # the worker's own signal handlers raise these, wherever the main thread is
     except MemoryError as error:
