@@ -111,8 +111,8 @@ def check_persistence(
         return (
             Finding(
                 refuse=False,
-                text="Redis does not tell whether it persists. Make sure that `appendonly` is `yes`:"
-                " else a restart of Redis forgets jobs.",
+                text="Redis does not tell whether it persists. Make sure that `appendonly` is"
+                " `yes`: else a restart of Redis forgets jobs.",
             ),
         )
     if not appends:
@@ -143,8 +143,8 @@ def check_version(info: Mapping[str, Any] | None) -> tuple[Finding, ...]:
         return (
             Finding(
                 refuse=True,
-                text=f"Redis is {version}; the transport needs {wanted} or newer, or Valkey."
-                " Update it, or set SERVICE_LEASE=0 to go back to Celery's own transport.",
+                text=f"This is Redis {version}; the transport needs {wanted} or newer, or Valkey."
+                " Upgrade, or set SERVICE_LEASE=0 to go back to Celery's own transport.",
             ),
         )
     return ()

@@ -68,7 +68,9 @@ class Recovery:
         if kind == "bury":
             self._bury(held, _ANY, reason, counted=1)
         else:
-            self._put_back(held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return")
+            self._put_back(
+                held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return"
+            )
 
     def _recover(self, expired: Expired) -> None:
         held = self._read(expired)
@@ -106,7 +108,7 @@ class Recovery:
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
         self._fail(held.item, reason)
-        done = self._scripts.bury(held.tag, highest, held.queue, held.item, reason, count)
+        done = self._scripts.bury(held, highest, reason, count)
         if done:
             job = messages.job_id(held.item)
             logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)

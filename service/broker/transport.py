@@ -51,7 +51,7 @@ class Transport(kombu_redis.Transport):
 
 
 class SecureTransport(Transport):
-    """`rediss://`: TLS, with the server's certificate verified unless the address says otherwise."""
+    """`rediss://`: TLS; the server's certificate is verified unless the address says otherwise."""
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         # Kombu turns TLS on by the name of its own transport, and then without verification.

@@ -36,7 +36,7 @@ class Bench:
         self._clients: dict[bool, Celery] = {}
         self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
-    def worker(
+    def worker(  # noqa: PLR0913 - all by keyword
         self,
         name: str = "worker",
         *,
@@ -52,7 +52,9 @@ class Bench:
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         return Process(command, env=self.env(stock=stock, options=options), name=name)
 
-    def env(self, *, stock: bool = False, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+    def env(
+        self, *, stock: bool = False, options: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
         """What the app reads."""
         mine = {} if stock else self.options
         return {
@@ -132,7 +134,12 @@ class Bench:
     def is_empty(self, queue: str = "celery") -> bool:
         """Whether nothing is queued, held or dead."""
         prefix = self.options.get("global_keyprefix", "")
-        keys = [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9)), "unacked", "unacked_index"]
+        keys = [
+            queue,
+            *(f"{queue}\x06\x16{step}" for step in (3, 6, 9)),
+            "unacked",
+            "unacked_index",
+        ]
         return not self.redis.exists(*(prefix + key for key in (*keys, f"{queue}.dead")))
 
     def wait_until_empty(self, timeout: float = 10) -> None:

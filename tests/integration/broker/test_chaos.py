@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 
@@ -17,7 +18,9 @@ from tests.support.wait import wait_until
 class Chaos:
     """Three workers, a broker, and bad luck."""
 
-    def __init__(self, stack: ExitStack, bench: Bench, valkey: Valkey, pool: str, seed: int) -> None:
+    def __init__(
+        self, stack: ExitStack, bench: Bench, valkey: Valkey, pool: str, seed: int
+    ) -> None:
         self.stack = stack
         self.bench = bench
         self.valkey = valkey
@@ -129,7 +132,7 @@ def _overlaps(bench: Bench) -> list[str]:
     return [
         label
         for label, spans in runs.items()
-        for (_, first_end), (second_start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False)
+        for (_, first_end), (second_start, _) in pairwise(sorted(spans))
         if second_start < first_end
     ]
 
@@ -139,7 +142,7 @@ def _report(bench: Bench, chaos: Chaos) -> None:
     waits = []
     for label in chaos.jobs:
         starts = bench.times("start", label)
-        for first, second in zip(starts, starts[1:], strict=False):
+        for first, second in pairwise(starts):
             deaths = [death for death in chaos.killed if first <= death <= second]
             waits += [second - deaths[0]] if deaths else []
     waits.sort()

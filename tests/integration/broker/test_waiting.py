@@ -1,5 +1,6 @@
 """Waiting for work: at once, in the right order, from everybody, and cheap."""
 
+import signal
 import time
 from contextlib import ExitStack
 
@@ -86,8 +87,6 @@ def test_messages_come_by_priority_and_from_every_queue(bench: Bench) -> None:
 
 def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
     """It may be frozen just where the next message arrives."""
-    import signal
-
     with ExitStack() as stack:
         workers = [
             stack.enter_context(bench.worker(f"w{i}", pool="solo", concurrency=1)) for i in range(3)
