@@ -38,6 +38,13 @@ def _positive_seconds(value: Any) -> float:
     return seconds
 
 
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds from 0 up")
+    return seconds
+
+
 def _positive_int(value: Any) -> int:
     number = int(value)
     if number < 1:
@@ -68,6 +75,58 @@ class Settings:
     result_expires: int = _setting(
         86_400, _positive_int, "How long a job's record and result are kept.", "seconds"
     )
+    max_result: int = _setting(
+        1_048_576,
+        _positive_int,
+        "How large a job's record may be; a job whose result is larger fails.",
+        "bytes",
+    )
+    sync_threads: int = _setting(
+        32,
+        _positive_int,
+        "How many sync task bodies the asyncio pool runs at once; each has a thread.",
+        "threads",
+    )
+    grace: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker that was told to stop lets its jobs go on, before it cancels them and"
+        " gives them back to the queue (asyncio pool).",
+        "seconds",
+    )
+    loop_warn: float = _setting(
+        0.5,
+        _seconds,
+        "How long a task may block the event loop before the log names it; 0 turns this off.",
+        "seconds",
+    )
+    enqueue_timeout: float = _setting(
+        2.0,
+        _positive_seconds,
+        "How long handing a job to the broker may take before it is given up.",
+        "seconds",
+    )
+    max_body: int = _setting(
+        262_144, _positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"
+    )
+    max_queue: int = _setting(
+        100_000,
+        _positive_int,
+        "How many jobs may wait in a queue before HTTP takes no more for it (429).",
+        "jobs",
+    )
+    max_waiters: int = _setting(
+        10_000,
+        _positive_int,
+        "How many clients of one process may wait for a change of a job at once (503 beyond).",
+        "waiters",
+    )
+    heartbeat: float = _setting(
+        15.0,
+        _positive_seconds,
+        "How long an event stream may be silent before it carries a comment.",
+        "seconds",
+    )
     celery: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -93,7 +152,7 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
             try:
                 values[known[name].name] = known[name].metadata["parse"](value)
             except (TypeError, ValueError) as error:
-                problems.append(f"{name}={value!r} cannot be used: {error}.")
+                problems.append(f"{name} cannot be used: {error}.")  # it may hold a password
         else:
             problems.append(f"{name} is not a setting. README.md has a table of them.")
     if problems:
@@ -120,3 +179,18 @@ def get_settings(app: Quart) -> Settings:
     """The settings that the app was made with."""
     settings: Settings = app.extensions[_EXTENSION]
     return settings
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, as README.md has it."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for setting in fields(Settings):
+        if not setting.metadata:
+            continue
+        default, unit = setting.default, setting.metadata["unit"]
+        shown = ",".join(default) if isinstance(default, tuple) else f"{default}"
+        value = f"`{shown}` {unit}".strip() if shown else "(none)"
+        rows.append(
+            f"| `{PREFIX}{setting.name.upper()}` | {value} | {setting.metadata['meaning']} |"
+        )
+    return "\n".join(rows)

@@ -160,3 +160,19 @@ def is_alive(pid: int) -> bool:
         ps = ["ps", "-o", "stat=", "-p", str(pid)]
         state = subprocess.run(ps, capture_output=True, text=True, check=False).stdout
     return not state.strip().startswith(("Z", "X")) and bool(state.strip())
+
+
+def pids_with_env(name: str, value: str) -> set[int]:
+    """The live processes that were started with this in their environment (Linux only).
+
+    Set a unique value on a process to find all that it started, orphans and daemons included.
+    """
+    entry = f"{name}={value}".encode()
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if entry in (folder / "environ").read_bytes().split(b"\0"):
+                found.add(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # ended while we looked, or another user's
+    return {pid for pid in found if is_alive(pid)}

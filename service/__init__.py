@@ -1,0 +1,19 @@
+"""Background jobs for async Python web apps: Quart in front of Celery over Redis."""
+
+from service.app import create_app
+from service.jobs.blueprint import TaskBlueprint
+from service.jobs.celery_app import get_celery
+from service.jobs.current import current_job, report_progress
+from service.jobs.enqueuer import enqueue
+from service.jobs.job import Job, JobGroup
+
+__all__ = [
+    "Job",
+    "JobGroup",
+    "TaskBlueprint",
+    "create_app",
+    "current_job",
+    "enqueue",
+    "get_celery",
+    "report_progress",
+]

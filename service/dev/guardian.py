@@ -1,0 +1,90 @@
+"""Ends the processes of `service dev` when their supervisor was killed before it could.
+
+The supervisor starts this file as a process of its own and names every group that it starts on
+its standard input. When that input ends and groups are left, the supervisor has died. Only the
+standard library is used, so it starts in a few milliseconds.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+_PATIENCE: Final = 5.0  # seconds between SIGTERM and SIGKILL
+_PAUSE: Final = 0.05
+
+
+class Guardian:
+    """The supervisor's end: `watch` what it starts, `forget` what has ended."""
+
+    def __init__(self, temporary: Path | None) -> None:
+        """`temporary` is a folder to delete in the end."""
+        arguments = [str(temporary)] if temporary else []
+        self._process = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def watch(self, group: int) -> None:
+        """Take care of the process group from now on."""
+        self._tell(f"watch {group}\n")
+
+    def forget(self, group: int) -> None:
+        """The group has ended; its number may come to mean another."""
+        self._tell(f"forget {group}\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(BrokenPipeError):
+            self._process.__exit__(None, None, None)  # ends its input and waits for it
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+
+
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal (0: none) to a whole process group; whether it has any process left."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):  # macOS: not permitted once all are zombies
+        return False
+    return True
+
+
+def _end(groups: Iterable[int]) -> None:
+    for group in groups:
+        with suppress(ProcessLookupError):
+            os.kill(group, signal.SIGTERM)  # the first process of a group ends the others itself
+    deadline = time.monotonic() + _PATIENCE
+    while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
+        time.sleep(_PAUSE)
+    for group in groups:
+        signal_group(group, signal.SIGKILL)
+
+
+def _guard(temporary: str | None) -> None:
+    groups: set[int] = set()
+    for line in sys.stdin:
+        word, number = line.split()
+        (groups.add if word == "watch" else groups.discard)(int(number))
+    _end(groups)
+    if temporary:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    _guard(sys.argv[1] if sys.argv[1:] else None)

@@ -1,0 +1,1 @@
+"""Declaring tasks and sending jobs: the write side."""

@@ -1,0 +1,46 @@
+"""Finds the task blueprints: every module of a package, and modules named by setting."""
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Sequence
+from types import ModuleType
+
+from quart import Quart
+
+from service.errors import ConfigurationError
+from service.jobs.blueprint import TaskBlueprint
+
+
+def register_tasks(app: Quart, *, package: str, modules: Sequence[str]) -> None:
+    """Register every blueprint in the modules of `package` and in `modules` on the app.
+
+    Raises ConfigurationError for a module that cannot be found, DuplicateTaskError for a name
+    that is taken. An error inside a module is that module's own, and is not caught.
+    """
+    root = importlib.import_module(package)
+    names = [f"{package}.{found.name}" for found in pkgutil.iter_modules(root.__path__)]
+    for name in [*names, *modules]:
+        for blueprint in _blueprints(_import(name)):
+            blueprint.register(app)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the module is there; something that it imports is not
+        raise ConfigurationError(
+            [
+                f"SERVICE_TASK_MODULES names {name!r}, which cannot be found."
+                " It has to be importable where the web and the worker are started."
+            ]
+        ) from error
+
+
+def _blueprints(module: ModuleType) -> Iterator[TaskBlueprint]:
+    seen: set[int] = set()
+    for value in vars(module).values():
+        if isinstance(value, TaskBlueprint) and id(value) not in seen:
+            seen.add(id(value))
+            yield value

@@ -1,0 +1,1 @@
+"""Reading what jobs made: the read side."""

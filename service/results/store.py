@@ -1,0 +1,69 @@
+"""Reads stored results without ever blocking the event loop."""
+
+from typing import Final, cast
+
+from quart import Quart
+from redis.asyncio import Redis
+
+from service.errors import InvalidJobIdError, UnknownJobError
+from service.results.connection import bounded
+from service.results.model import Result, decode, is_job_id
+from service.settings import Settings
+
+_EXTENSION: Final = "service.results"
+# Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
+KEY_PREFIX: Final = "celery-task-meta-"
+
+
+def key_prefix(settings: Settings) -> str:
+    """What begins the key of each record, as Celery's backend makes it from its settings."""
+    options = settings.celery.get("result_backend_transport_options") or {}
+    prefix = str(options.get("global_keyprefix") or "")
+    if prefix and prefix[-1] not in ":_-.":
+        prefix += "_"
+    return prefix + KEY_PREFIX
+
+
+class ResultStore:
+    """The read side of Celery's Redis result backend.
+
+    It decodes the raw record: Celery's own `AsyncResult` blocks, takes an unknown id for a
+    pending one, and rebuilds exception classes named by whoever wrote the record.
+    """
+
+    def __init__(self, client: Redis, *, timeout: float, key_prefix: str = KEY_PREFIX) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._key_prefix = key_prefix
+
+    def key(self, job_id: str) -> str:
+        """The record's key in Redis."""
+        return self._key_prefix + job_id
+
+    async def get(self, job_id: str) -> Result:
+        """What is known of a job now. Raises what `read` raises."""
+        return decode(job_id, await self.read(job_id))
+
+    async def read(self, job_id: str) -> bytes:
+        """A job's record as it is stored now.
+
+        Raises InvalidJobIdError, UnknownJobError, BrokerUnavailableError.
+        """
+        if not is_job_id(job_id):
+            raise InvalidJobIdError(job_id)
+        async with bounded(self._timeout):
+            stored = cast("bytes | None", await self._client.get(self.key(job_id)))
+        if stored is None:
+            raise UnknownJobError(job_id)
+        return stored
+
+
+def init_results(app: Quart, store: ResultStore) -> None:
+    """Make the store reachable from the app."""
+    app.extensions[_EXTENSION] = store
+
+
+def get_results(app: Quart) -> ResultStore:
+    """The store that the app reads results from."""
+    store: ResultStore = app.extensions[_EXTENSION]
+    return store

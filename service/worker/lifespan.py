@@ -1,0 +1,105 @@
+"""The app's own start-up and shutdown around a worker process, on the loop of its tasks."""
+
+import logging
+import mmap
+import os
+import signal
+import threading
+from typing import Any, Final, NoReturn
+
+from celery import bootsteps, signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.exceptions import WorkerShutdown
+from celery.platforms import EX_FAILURE
+from quart import Quart
+
+from service.jobs.celery_app import QuartCelery
+from service.settings import get_settings
+from service.worker.loop import ProcessLoop
+
+logger: Final = logging.getLogger(__name__)
+
+_LOOP: Final = "service.loop"
+_MAKING: Final = threading.Lock()
+
+
+def get_loop(app: Quart) -> ProcessLoop:
+    """The process's loop for the app's coroutines; made when it is first needed."""
+    with _MAKING:
+        if _LOOP not in app.extensions:
+            app.extensions[_LOOP] = ProcessLoop(get_settings(app).sync_threads)
+        loop: ProcessLoop = app.extensions[_LOOP]
+        return loop
+
+
+class LifespanStep(bootsteps.StartStopStep):
+    """Runs `before_serving`, `while_serving` and `after_serving` once per process with tasks.
+
+    Such a process is the worker itself, but under prefork each of its children.
+    """
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._celery: QuartCelery = worker.app
+        self._app: Quart = worker.app.quart_app
+
+    def create(self, worker: Any) -> None:
+        """Learn where the tasks will run, before the pool is started."""
+        self._forks = issubclass(worker.pool_cls, PreforkPool)
+        self._failed = mmap.mmap(-1, 1)  # shared with the processes forked from this one
+        if self._forks:
+            signals.worker_process_init.connect(self._start_child, weak=False)
+            signals.worker_process_shutdown.connect(self._stop, weak=False)
+        else:
+            signals.worker_shutdown.connect(self._stop, weak=False)  # sent when the pool is done
+
+    def start(self, worker: Any) -> None:
+        """Start the app in a worker whose tasks run in it. Ends the worker where that fails."""
+        if not self._forks and not self._start():
+            raise WorkerShutdown(EX_FAILURE)
+
+    def stop(self, worker: Any) -> None:
+        """Leave the app as it is: the pool, which stops after this step, may still need it."""
+        if self._failed[0]:
+            worker.exitcode = EX_FAILURE  # Celery's cold shutdown by itself ends with 0
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
+
+    def _start(self) -> bool:
+        loop = get_loop(self._app)
+        self._celery.use_off_loop(loop)
+        try:
+            loop.run(self._app.startup())
+        except Exception as error:  # noqa: BLE001  whatever the user's start-up raises
+            logger.critical("The app's start-up failed, so this worker cannot run: %r", error)
+            return False
+        return True
+
+    def _start_child(self, **_: Any) -> None:
+        if not self._start():
+            self._failed[0] = 1
+            _end_worker()
+
+    def _stop(self, **_: Any) -> None:
+        loop = get_loop(self._app)
+        try:
+            loop.run(self._app.shutdown())
+        except Exception:
+            logger.exception("The app's shutdown failed")
+        finally:
+            loop.stop()
+
+
+def _end_worker() -> NoReturn:
+    """Have the worker that this process is a child of shut down, and wait to be ended with it.
+
+    SIGQUIT is Celery's cold shutdown. Returning or exiting instead would have the pool try again
+    with a new child, for ever.
+    """
+    os.kill(os.getppid(), signal.SIGQUIT)
+    while True:
+        signal.pause()

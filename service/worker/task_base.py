@@ -1,0 +1,83 @@
+"""ContextTask, the Task base that runs every body inside a fresh Quart app context."""
+
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final
+
+from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+
+from service.errors import TaskAbortedError
+from service.worker import choice  # noqa: F401  it connects to Celery's start-up signals
+from service.worker.context import call_in_context
+from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
+from service.worker.stacks import key_by_job
+
+_HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+_WRAPPED: Final = "_runs_in_app_context"
+
+
+class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
+    """Runs its body and its hooks, sync or `async def`, in an app context each."""
+
+    abstract = True
+
+    @classmethod
+    def on_bound(cls, app: Any) -> None:
+        """Put body and hooks of the task class into the app context (Celery's own seam)."""
+        super().on_bound(app)
+        key_by_job(cls.request_stack)
+        _wrap(cls, "run")
+        for hook in _HOOKS:
+            if getattr(cls, hook) is not getattr(Task, hook):
+                _wrap(cls, hook)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the job that the worker traces; called by anyone else, Celery's direct call."""
+        request: Any = self.request_stack.top
+        # The same question as Celery's own __call__ asks, and the same answer for the next one.
+        if request is None or request.called_directly or request._protected:  # noqa: SLF001
+            return super().__call__(*args, **kwargs)
+        request._protected = 1  # noqa: SLF001
+        return _survivable(self.run, *args, **kwargs)
+
+
+def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a user's function so that whatever it raises ends the job and not the worker.
+
+    Celery lets MemoryError and whatever is not an Exception through to the worker, which ends.
+    """
+    try:
+        return function(*args, **kwargs)
+    except SoftLimitCancelledError as error:
+        raise SoftTimeLimitExceeded(*error.args) from None
+    except JobCancelledError:
+        raise  # the pool cancelled the job, and knows why
+    except (WorkerShutdown, WorkerTerminate):
+        raise  # the worker's own signal handlers raise these, wherever the main thread is
+    except MemoryError as error:
+        raise TaskAbortedError(f"The task raised {error!r}.") from error
+    except Exception:
+        raise
+    except BaseException as error:
+        raise TaskAbortedError(f"The task raised {error!r}.") from error
+
+
+def _wrap(cls: type[ContextTask], name: str) -> None:
+    """Put one method of a task class, given by its user, into the app context."""
+    plain = inspect.getattr_static(cls, name)
+    if getattr(plain, _WRAPPED, False):
+        return
+
+    @wraps(getattr(cls, name))
+    def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
+        function = plain.__get__(self, type(self))
+        if self.request.called_directly:
+            return function(*args, **kwargs)
+        if name == "run":  # __call__ guards it, outside of Celery's autoretry
+            return call_in_context(self, function, args, kwargs)
+        return _survivable(call_in_context, self, function, args, kwargs)
+
+    setattr(wrapper, _WRAPPED, True)
+    setattr(cls, name, wrapper)

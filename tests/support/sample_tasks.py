@@ -1,0 +1,249 @@
+"""Tasks that show what a body sees; loaded through SERVICE_TASK_MODULES, as a user's own are."""
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+from celery import chain, chord, current_task, group
+from quart import current_app, g
+
+from service import TaskBlueprint, current_job, report_progress
+
+tasks = TaskBlueprint("sample")
+
+
+def note(line: str) -> None:
+    """Leave a line where the test finds it, from whichever process this is."""
+    with open(os.environ["SAMPLE_NOTES"], "a") as notes:  # noqa: PTH123  append, in one write
+        notes.write(line + "\n")
+
+
+def _what_is_seen(task: Any) -> dict[str, Any]:
+    seen_before = g.get("mark")
+    g.mark = current_job.id
+    return {
+        "request": task.request.id,
+        "current_task": current_task.request.id,
+        "current_job": current_job.id,
+        "task": current_job.task,
+        "config": current_app.config["TEST_FOR_APP_CONTEXT"],
+        "seen_before": seen_before,
+    }
+
+
+@tasks.task(bind=True)
+def look(self: Any) -> dict[str, Any]:
+    return _what_is_seen(self)
+
+
+@tasks.task(bind=True)
+async def look_async(self: Any) -> dict[str, Any]:
+    return _what_is_seen(self)
+
+
+@tasks.task(bind=True)
+async def look_from_children(self: Any, pause: float = 0.0) -> list[str]:
+    """The job's id as a child task, a grandchild, a thread and the body itself see it."""
+
+    async def child() -> str:
+        await asyncio.sleep(pause)
+        return str(self.request.id)
+
+    async def grandchild() -> str:
+        async with asyncio.TaskGroup() as tasks_of_this_job:
+            inner = tasks_of_this_job.create_task(child())
+        return inner.result()
+
+    ids = await asyncio.gather(child(), grandchild())
+    in_thread = await asyncio.to_thread(lambda: [self.request.id, current_task.request.id])
+    return [*ids, *in_thread, current_job.id, self.request.id]
+
+
+@tasks.task
+async def resource() -> dict[str, Any]:
+    """The client that was opened at start-up, and whether it belongs to this body's loop."""
+    opened = current_app.extensions["sample.resource"]
+    return {
+        "opened": opened["state"],
+        "same_loop": opened["loop"] is asyncio.get_running_loop(),
+        "pid": os.getpid(),
+    }
+
+
+@tasks.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@tasks.task
+async def add_async(a: int, b: int) -> int:
+    await asyncio.sleep(0)
+    return a + b
+
+
+@tasks.task
+async def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@tasks.task(bind=True)
+def canvas(self: Any, kind: str) -> str:
+    return _send(kind)
+
+
+@tasks.task(bind=True)
+async def canvas_async(self: Any, kind: str) -> str:
+    return _send(kind)
+
+
+def _send(kind: str) -> str:
+    """Start a canvas from inside a body; returns the id that its result will have."""
+    sent: Any
+    if kind == "chain":
+        sent = chain(add.s(1, 2), add_async.s(3)).apply_async()
+    elif kind == "chord":
+        sent = chord([add.s(1, 1), add_async.s(2, 2)], total.s()).apply_async()
+    elif kind == "delay":
+        sent = add_async.delay(2, 4)
+    else:
+        group_result: Any = group([add.s(1, 5)]).apply_async()
+        sent = group_result[0]
+    return str(sent.id)
+
+
+@tasks.task
+async def enqueue_another() -> str:
+    job = await add.enqueue(4, 5)
+    return job.id
+
+
+class WorseError(Exception):
+    """Raised to be retried."""
+
+
+@tasks.task(bind=True, max_retries=2, default_retry_delay=0)
+def retry(self: Any) -> int:
+    if self.request.retries < 2:
+        raise self.retry(exc=WorseError("again"))
+    return int(self.request.retries)
+
+
+@tasks.task(bind=True, max_retries=2, default_retry_delay=0)
+async def retry_async(self: Any) -> int:
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise self.retry(exc=WorseError("again"))
+    return int(self.request.retries)
+
+
+_AUTORETRY: dict[str, Any] = {
+    "autoretry_for": (WorseError,),
+    "retry_kwargs": {"max_retries": 2, "countdown": 0},
+}
+
+
+@tasks.task(bind=True, **_AUTORETRY)
+def autoretry(self: Any) -> int:
+    if self.request.retries < 2:
+        raise WorseError("again")
+    return int(self.request.retries)
+
+
+@tasks.task(bind=True, **_AUTORETRY)
+async def autoretry_async(self: Any) -> int:
+    await asyncio.sleep(0)
+    if self.request.retries < 2:
+        raise WorseError("again")
+    return int(self.request.retries)
+
+
+def _raise(name: str) -> None:
+    errors: dict[str, BaseException] = {
+        "MemoryError": MemoryError(),
+        "SystemExit": SystemExit(3),
+        "KeyboardInterrupt": KeyboardInterrupt(),
+        "CancelledError": asyncio.CancelledError(),
+        "GeneratorExit": GeneratorExit(),
+        "BaseException": BaseException("odd"),
+        "ValueError": ValueError("plain", 7),
+    }
+    raise errors[name]
+
+
+@tasks.task
+def raise_error(name: str) -> None:
+    _raise(name)
+
+
+@tasks.task
+async def raise_error_async(name: str) -> None:
+    await asyncio.sleep(0)
+    _raise(name)
+
+
+@tasks.task
+async def child_raises(name: str) -> None:
+    """The error leaves a child asyncio task, where the event loop meets it first."""
+
+    async def child() -> None:
+        await asyncio.sleep(0)
+        _raise(name)
+
+    await asyncio.gather(child())
+
+
+def _note_hook(hook: str, job_id: str) -> None:
+    note(f"{hook} {job_id} {current_app.config['TEST_FOR_APP_CONTEXT']}")
+
+
+_HOOKS: dict[str, Any] = {
+    "before_start": lambda self, job_id, *_: _note_hook("before_start", job_id),
+    "on_success": lambda self, value, job_id, *_: _note_hook("on_success", job_id),
+    "on_failure": lambda self, error, job_id, *_: _note_hook("on_failure", job_id),
+    "on_retry": lambda self, error, job_id, *_: _note_hook("on_retry", job_id),
+    "after_return": lambda self, state, value, job_id, *_: _note_hook("after_return", job_id),
+}
+
+
+@tasks.task(bind=True, max_retries=1, default_retry_delay=0, **_HOOKS)
+async def hooked(self: Any, ending: str) -> None:
+    if ending == "failure":
+        raise ValueError(ending)
+    if ending == "retry" and self.request.retries == 0:
+        raise self.retry()
+
+
+@tasks.task
+def progress(steps: int) -> str:
+    for step in range(1, steps + 1):
+        report_progress(step, steps, f"step {step}")
+    gate(current_job.id)
+    return "done"
+
+
+@tasks.task
+async def progress_async(steps: int) -> str:
+    for step in range(1, steps + 1):
+        report_progress(step, steps, f"step {step}")
+    await asyncio.to_thread(gate, current_job.id)
+    return "done"
+
+
+def gate(name: str) -> None:
+    """Hold a body until the test makes the file that it waits for."""
+    path = os.path.join(os.environ["SAMPLE_GATES"], name)  # noqa: PTH118
+    pause = threading.Event()
+    while not os.path.exists(path):  # noqa: PTH110
+        pause.wait(0.01)
+
+
+@tasks.task(soft_time_limit=1)
+async def limited(catches: bool) -> str:
+    try:
+        await asyncio.sleep(30)
+    except Exception as error:
+        if catches:
+            return type(error).__mro__[1].__name__
+        raise
+    return "slept"

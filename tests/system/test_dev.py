@@ -1,0 +1,230 @@
+"""`service dev` end to end: one command, a job that runs, and nothing left behind."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from tests.support.process import Process, is_alive, pids_with_env
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
+
+START_WITHIN = 30.0
+STOP_WITHIN = 10.0
+
+needs_proc = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="finds processes by their environment in /proc"
+)
+
+
+class Dev:
+    """A run of `service dev` on a free port, and every process that belongs to it."""
+
+    def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
+        self._mark = uuid.uuid4().hex
+        self._valkey_pid: int | None = None
+        self.process = Process(
+            [sys.executable, "-m", "service", "dev", "--bind", "127.0.0.1:0", *options],
+            env={"DEV_TEST_MARK": self._mark, **(env or {})},
+            name="service dev",
+        )
+
+    def pids(self) -> set[int]:
+        """All that still runs of it; Valkey, which overwrites its environment, if it was asked."""
+        marked = pids_with_env("DEV_TEST_MARK", self._mark)
+        if self._valkey_pid and is_alive(self._valkey_pid):
+            marked.add(self._valkey_pid)
+        return marked
+
+    def ask_valkey(self) -> tuple[int, Path]:
+        """The private server's process id and folder."""
+        url = self.process.wait_for_output(r"^Private Valkey at (redis://\S+),", START_WITHIN)[1]
+        with Redis.from_url(url, decode_responses=True) as redis:
+            self._valkey_pid = int(redis.info("server")["process_id"])
+            return self._valkey_pid, Path(redis.config_get("dir")["dir"])
+
+    def wait_for_url(self) -> str:
+        """The address, once it is printed."""
+        return self.process.wait_for_output(r"^Serving on (http://\S+)", START_WITHIN)[1]
+
+    def wait_until_gone(self) -> None:
+        """Nothing of it is left."""
+        wait_until(lambda: not self.pids(), timeout=STOP_WITHIN, description="all are gone")
+
+    def __enter__(self) -> "Dev":
+        self.process.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.process.__exit__(*error)
+        for pid in self.pids():
+            os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def client() -> Iterator[httpx.Client]:
+    """A client that prefers JSON."""
+    with httpx.Client(headers={"Accept": "application/json"}, timeout=10) as client:
+        yield client
+
+
+def start_job(client: httpx.Client, url: str) -> str:
+    """Enqueue a job on the page `/`; its id."""
+    answer = client.get(f"{url}/")
+    assert answer.status_code == 200, answer.text
+    job_id: str = answer.json()["id"]
+    return job_id
+
+
+def wait_for_result(client: httpx.Client, url: str, job_id: str) -> Any:
+    """What the job returned."""
+
+    def read() -> dict[str, Any] | None:
+        answer = client.get(f"{url}/result/{job_id}")
+        assert answer.status_code == 200, answer.text
+        body: dict[str, Any] = answer.json()
+        return body if body["ready"] else None
+
+    body = wait_until(read, timeout=20, description=f"job {job_id} is ready")
+    assert body is not None
+    assert body["state"] == "SUCCESS", body
+    return body["result"]
+
+
+@needs_proc
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_one_command_runs_a_job_and_leaves_nothing(
+    client: httpx.Client, number: signal.Signals
+) -> None:
+    """The promise of the README: start, open, see 3, press Ctrl-C."""
+    with Dev("--concurrency", "1") as dev:
+        url = dev.wait_for_url()
+
+        assert wait_for_result(client, url, start_job(client, url)) == 3
+
+        dev.process.wait_for_output(r"^worker \| .*1 \+ 2 = 3")
+        _, folder = dev.ask_valkey()
+        assert len(dev.pids()) >= 5  # the supervisor, its guardian, Valkey, a worker, a web process
+        assert dev.process.stop(number, timeout=STOP_WITHIN) == 0
+        assert not dev.pids()
+        assert not folder.exists()
+        assert "Traceback" not in dev.process.output
+
+
+@needs_proc
+def test_it_starts_no_job_of_its_own(own_valkey: Valkey) -> None:
+    """Asking whether the web side answers must not enqueue anything; `/` would."""
+    with Dev("--concurrency", "1", env={"SERVICE_REDIS_URL": own_valkey.url}) as dev:
+        dev.wait_for_url()
+        dev.process.wait_for_output(r"^worker \| .* ready\.$")
+        with own_valkey.client() as redis:
+            assert list(redis.scan_iter("celery-task-meta-*")) == []
+        assert "Using the Redis of SERVICE_REDIS_URL." in dev.process.output
+        assert "valkey | " not in dev.process.output
+        assert dev.process.stop(timeout=STOP_WITHIN) == 0
+
+
+@needs_proc
+def test_data_is_kept_across_runs(client: httpx.Client, tmp_path: Path) -> None:
+    """With --data a result is still there tomorrow; two runs never share the folder."""
+    data = tmp_path / "my data"
+    with Dev("--data", str(data), "--concurrency", "1") as dev:
+        url = dev.wait_for_url()
+        job_id = start_job(client, url)
+        assert wait_for_result(client, url, job_id) == 3
+
+        with Dev("--data", str(data)) as second:
+            assert second.process.wait(timeout=START_WITHIN) == 1
+            assert "is in use by another `service dev`" in second.process.output
+
+        assert dev.process.stop(timeout=STOP_WITHIN) == 0
+
+    with Dev("--data", str(data), "--concurrency", "1") as dev:
+        assert wait_for_result(client, dev.wait_for_url(), job_id) == 3
+
+
+@needs_proc
+@pytest.mark.parametrize("name", ["valkey", "worker", "web"])
+def test_when_one_dies_the_rest_is_stopped_and_it_is_named(name: str) -> None:
+    """Half a service that looks alive is worse than none."""
+    with Dev("--concurrency", "1") as dev:
+        dev.wait_for_url()
+        dev.process.wait_for_output(r"^worker \| .* ready\.$", START_WITHIN)
+        valkey_pid, _ = dev.ask_valkey()
+        victims = {
+            "valkey": valkey_pid,
+            "worker": min(pid for pid in dev.pids() if "celery" in command_line(pid)),
+            "web": min(pid for pid in dev.pids() if "hypercorn" in command_line(pid)),
+        }
+
+        os.kill(victims[name], signal.SIGKILL)
+
+        assert dev.process.wait(timeout=STOP_WITHIN) == 1
+        reason = f"service: {name} was killed by SIGKILL, so everything was stopped."
+        assert reason in dev.process.output
+        assert not dev.pids()
+
+
+def command_line(pid: int) -> str:
+    """What the process was started with."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+
+
+@needs_proc
+def test_a_killed_supervisor_leaves_nothing() -> None:
+    """The out-of-memory killer does not ask; the next start must find the machine clean."""
+    with Dev("--concurrency", "1") as dev:
+        dev.wait_for_url()
+        _, folder = dev.ask_valkey()
+
+        os.kill(dev.process.pid, signal.SIGKILL)
+
+        dev.wait_until_gone()
+        assert not folder.exists()
+
+
+@needs_proc
+def test_a_taken_port_is_told_before_anything_starts() -> None:
+    """The message names the port and the way out, without a traceback."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with Dev("--bind", f"127.0.0.1:{port}") as dev:
+            assert dev.process.wait(timeout=START_WITHIN) == 1
+            assert re.fullmatch(
+                rf"service: Port {port} on 127\.0\.0\.1 is taken .*--bind.*\n", dev.process.output
+            )
+            assert not dev.pids()
+
+
+def test_it_serves_on_ipv6(client: httpx.Client) -> None:
+    """Brackets and all."""
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    with Dev("--bind", "[::1]:0", "--concurrency", "1") as dev:
+        url = dev.wait_for_url()
+        assert url.startswith("http://[::1]:")
+        assert client.get(f"{url}/result/never-enqueued").status_code == 404
+
+
+def test_the_console_script_is_the_same_command() -> None:
+    """`service` and `python -m service` are one thing."""
+    script = shutil.which("service", path=str(Path(sys.executable).parent))
+    if script is None:
+        pytest.skip("the package is not installed, only on the path")
+    run = [script, "dev", "--help"]
+    shown = subprocess.run(run, capture_output=True, text=True, check=True).stdout
+    assert "--bind HOST:PORT" in shown
+    assert "--data DIR" in shown

@@ -1,0 +1,61 @@
+"""When Redis is away the web side says so at once, and is well again by itself."""
+
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
+from tests.support.web import Web
+
+
+@pytest.fixture
+def web(own_valkey: Valkey) -> Iterator[Web]:
+    with Web(own_valkey.url) as web:
+        web.wait_until_ready()
+        yield web
+
+
+@pytest.fixture
+def client(web: Web) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=web.url, timeout=10) as client:
+        yield client
+
+
+@pytest.mark.parametrize("fault", ["refuses", "is silent"])
+def test_redis_away_is_a_503_within_3_s_and_passes_by_itself(
+    own_valkey: Valkey, client: httpx.Client, fault: str
+) -> None:
+    """And requests that need no Redis do not notice."""
+    known = client.get("/").json()["result_url"]
+    if fault == "refuses":
+        own_valkey.stop()
+    else:
+        own_valkey.freeze()
+    for path in ("/", known):
+        asked = time.monotonic()
+        response = client.get(path)
+        assert time.monotonic() - asked < 3
+        assert response.status_code == 503
+        assert response.headers["Content-Type"] == "application/problem+json"
+        assert int(response.headers["Retry-After"]) > 0
+        assert "Redis is not available" in response.json()["detail"]
+    assert client.get("/static/style.css").status_code == 200
+    if fault == "refuses":
+        own_valkey.start()
+    else:
+        own_valkey.thaw()
+    wait_until(lambda: client.get(known).status_code == 200, description="the result is served")
+    assert client.get("/").status_code == 200
+
+
+def test_other_requests_go_on_while_redis_is_silent(own_valkey: Valkey, web: Web) -> None:
+    """One that waits for Redis must not stop the event loop for the rest."""
+    own_valkey.freeze()
+    with httpx.Client(base_url=web.url, timeout=10) as client, httpx.stream("GET", web.url):
+        asked = time.monotonic()
+        assert client.get("/static/style.css").status_code == 200
+        assert time.monotonic() - asked < 1
+    own_valkey.thaw()

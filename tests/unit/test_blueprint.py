@@ -1,0 +1,156 @@
+"""Blueprints record functions; handles are those functions, and more."""
+
+import asyncio
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from service import TaskBlueprint, create_app, get_celery
+from service.errors import ConfigurationError, DuplicateTaskError, NoAppContextError
+from service.jobs.blueprint import get_tasks
+
+
+def blueprint_with(name: str = "one") -> TaskBlueprint:
+    blueprint = TaskBlueprint(name)
+
+    @blueprint.task
+    def double(number: int) -> int:
+        """Twice the number."""
+        return 2 * number
+
+    return blueprint
+
+
+def test_called_directly_a_handle_is_the_plain_function() -> None:
+    """So that a task can be unit-tested like anything else."""
+    blueprint = TaskBlueprint("one")
+
+    @blueprint.task(public=True)
+    async def triple(number: int) -> int:
+        """Three times the number."""
+        return 3 * number
+
+    assert asyncio.run(triple(2)) == 6
+    assert (triple.name, triple.__doc__, triple.public) == (
+        "one.triple",
+        "Three times the number.",
+        True,
+    )
+
+
+async def test_a_bound_function_called_directly_gets_its_task() -> None:
+    """From the app that is current."""
+    blueprint = TaskBlueprint("one")
+
+    @blueprint.task(bind=True)
+    def name_of(self: Any) -> str:
+        return str(self.name)
+
+    app = create_app()
+    blueprint.register(app)
+    async with app.app_context():
+        assert name_of() == "one.name_of"
+
+
+def test_registering_needs_no_celery() -> None:
+    """An app that never enqueues never pays for Celery."""
+    app = Quart("bare")
+    blueprint_with().register(app)
+    assert list(get_tasks(app)) == ["one.double"]
+    assert "service.celery" not in app.extensions
+
+
+def test_two_functions_of_one_name_are_told_at_start() -> None:
+    """Celery keeps the first and says nothing to whoever called the second."""
+    app = Quart("bare")
+    blueprint_with().register(app)
+    with pytest.raises(DuplicateTaskError, match=r"one\.double.*is taken twice: by .*double"):
+        blueprint_with().register(app)
+
+
+def test_registering_a_blueprint_twice_is_harmless() -> None:
+    """A module may be named by setting and found by itself."""
+    app = Quart("bare")
+    blueprint = blueprint_with()
+    blueprint.register(app)
+    blueprint.register(app)
+    assert list(get_tasks(app)) == ["one.double"]
+
+
+async def test_outside_of_an_app_a_handle_says_what_to_do() -> None:
+    """It cannot know which broker is meant."""
+    (handle,) = blueprint_with().handles
+    with pytest.raises(NoAppContextError, match=r"app\.app_context\(\)"):
+        await handle.enqueue(1)
+    with pytest.raises(NoAppContextError):
+        handle.delay(1)
+
+
+@pytest.mark.parametrize("name", ["", "a.b"])
+def test_a_blueprint_name_is_one_word(name: str) -> None:
+    """It is the part of the task's name before the dot."""
+    with pytest.raises(ConfigurationError):
+        TaskBlueprint(name)
+
+
+def test_a_module_that_is_not_there_is_named() -> None:
+    """With where to look; an error inside of a module stays that module's own."""
+    with pytest.raises(ConfigurationError, match=r"SERVICE_TASK_MODULES names 'no\.such'"):
+        create_app({"SERVICE_TASK_MODULES": "no.such"})
+
+
+def test_celery_is_built_once_for_each_app_on_first_use() -> None:
+    """Two apps in one process have tasks and brokers of their own."""
+    first = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:1/0"})
+    second = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:2/0"})
+    assert "service.celery" not in first.extensions
+    assert get_celery(first) is get_celery(first)
+    assert get_celery(first) is not get_celery(second)
+    tasks = [get_celery(app).tasks["demo.my_add"] for app in (first, second)]
+    assert tasks[0] is not tasks[1]
+    assert [task.app.conf.broker_url for task in tasks] == [
+        "redis://127.0.0.1:1/0",
+        "redis://127.0.0.1:2/0",
+    ]
+
+
+async def test_a_signature_belongs_to_the_current_app() -> None:
+    """Chains made in one app's request never go to another's broker."""
+    apps = [create_app(), create_app()]
+    from service.tasks.demo import my_add  # noqa: PLC0415  as a request handler would have it
+
+    for app in apps:
+        async with app.app_context():
+            assert my_add.s(1, 2).app is get_celery(app)
+
+
+def test_unknown_celery_settings_and_other_serializers_are_refused() -> None:
+    """Pickle would let whoever can write to Redis run code in the workers."""
+    app = create_app(
+        {
+            "SERVICE_CELERY__TASK_SERIALIZER": "pickle",
+            "SERVICE_CELERY__ACCEPT_CONTENT": ["json", "pickle"],
+            "SERVICE_CELERY__TASK_ACKS_LATELY": True,
+        }
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        get_celery(app)
+    assert len(caught.value.problems) == 3
+
+
+def test_any_celery_setting_can_be_given() -> None:
+    """And wins over ours."""
+    app = create_app({"SERVICE_CELERY__WORKER_PREFETCH_MULTIPLIER": "7"})
+    assert get_celery(app).conf.worker_prefetch_multiplier == 7
+
+
+def test_importing_the_package_does_not_import_the_worker() -> None:
+    """The web side has no use for it, and it is named by dotted path alone."""
+    code = (
+        "import sys; from service import create_app; create_app();"
+        "sys.exit(any(m.startswith('service.worker') for m in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

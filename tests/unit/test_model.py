@@ -1,0 +1,63 @@
+"""Stored records are decoded as what they are, whoever wrote them."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.results.model import JobError, Progress, Result, State, decode, is_job_id
+
+
+def decoded(**meta: Any) -> Result:
+    return decode("id-1", json.dumps({"status": "SUCCESS", "result": None, **meta}))
+
+
+def test_a_record_of_stock_celery_is_read() -> None:
+    """It has neither the task nor the times that ours has."""
+    result = decoded(result=[1], date_done="2026-01-02T03:04:05+00:00")
+    assert (result.state, result.result, result.task) == (State.SUCCESS, [1], None)
+    assert result.finished_at == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert result.queued_at is result.started_at is None
+
+
+def test_a_failure_is_told_without_its_traceback() -> None:
+    """Celery stores the exception's arguments as a list."""
+    value = {"exc_type": "KeyError", "exc_message": ["a", 1], "exc_module": "builtins"}
+    result = decoded(status="FAILURE", result=value, traceback="File /secret")
+    assert result.error == JobError("KeyError", "a, 1")
+    assert result.result is None
+    assert "secret" not in repr(result)
+
+
+def test_what_celery_calls_pending_or_received_is_queued() -> None:
+    """For us there are no unknown jobs among the stored ones."""
+    assert decoded(status="PENDING").state is State.QUEUED
+    assert decoded(status="RECEIVED").state is State.QUEUED
+
+
+def test_a_state_of_the_tasks_own_is_a_running_job() -> None:
+    """Celery lets `update_state` store any word."""
+    result = decoded(status="UPLOADING", result={"percent": 3})
+    assert (result.state, result.result, result.ready) == (State.STARTED, None, False)
+
+
+def test_progress_is_read_from_celerys_own_form_too() -> None:
+    """`update_state(state="PROGRESS", meta={...})` is what Celery's documentation shows."""
+    value = {"current": 2, "total": 5, "note": "two"}
+    assert decoded(status="PROGRESS", result=value).progress == Progress(2, 5, "two")
+    assert decoded(status="PROGRESS", result={"done": True}).progress is None
+    assert decoded(status="PROGRESS", result={"current": True}).progress is None
+
+
+@pytest.mark.parametrize("stored", ["", "[]", "null", "not json", b"\xff"])
+def test_what_is_no_record_is_a_value_error(stored: str | bytes) -> None:
+    """One error for whatever somebody put there."""
+    with pytest.raises(ValueError):  # noqa: PT011  json's own errors are of this type
+        decode("id-1", stored)
+
+
+@pytest.mark.parametrize("job_id", ["", "a b", "a/b", "x" * 65, "é", "a\n", "*"])
+def test_what_cannot_be_an_id_is_not_asked_for(job_id: str) -> None:
+    """It would be a key in Redis."""
+    assert not is_job_id(job_id)

@@ -1,0 +1,110 @@
+"""What README.md says is so: its settings table, its routes, and every Python snippet."""
+
+import re
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from service import create_app
+from service.jobs.blueprint import get_tasks
+from service.settings import PREFIX, Settings, settings_table
+from tests.support.process import ROOT
+
+README = (ROOT / "README.md").read_text()
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def snippet(path: str) -> str:
+    """The Python snippet whose first line names this file."""
+    (found,) = [code for code in snippets("python") if code.startswith(f"# {path}\n")]
+    return str(found)
+
+
+def run(code: str, name: str) -> ModuleType:
+    module = ModuleType(name)
+    sys.modules[name] = module
+    exec(compile(code, name, "exec"), vars(module))  # noqa: S102  it is our own README
+    return module
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Quart]:
+    app = create_app({"SERVICE_REDIS_URL": redis_url})
+    async with app.test_app():
+        yield app
+
+
+def test_the_settings_table_is_that_of_the_code() -> None:
+    """`python -m service settings` prints it."""
+    assert settings_table() in README
+    assert all(PREFIX + setting.name.upper() in README for setting in fields(Settings))
+
+
+async def test_the_task_snippet_is_a_task(app: Quart) -> None:
+    """And can be called directly, and enqueued."""
+    module = run(snippet("service/tasks/mail.py"), "readme_mail")
+    module.tasks.register(app)
+    assert "mail.send_welcome" in get_tasks(app)
+    assert await module.send_welcome("ada@example.org") == "sent to ada@example.org"
+
+
+async def test_the_route_snippet_enqueues_that_task(app: Quart) -> None:
+    """It is what most users will write first."""
+    sys.modules["service.tasks.mail"] = module = run(
+        snippet("service/tasks/mail.py"), "readme_mail"
+    )
+    module.tasks.register(app)
+    route = run(snippet("service/web/signup.py"), "readme_signup")
+    app.register_blueprint(route.signup)
+    response = await app.test_client().post("/signup/ada@example.org")
+    assert response.status_code == 202
+    body: dict[str, Any] = await response.get_json()
+    result = await app.test_client().get(body["result_url"])
+    assert (await result.get_json())["task"] == "mail.send_welcome"
+
+
+def test_the_setting_snippet_declares_a_setting() -> None:
+    """One field is all that it takes."""
+    code = snippet("service/settings.py")
+    body = "\n".join(f"    {line}" for line in code.splitlines())
+    module = run(
+        f"from service.settings import *\nfrom service.settings import _setting, _positive_int\n"
+        f"class Some:\n{body}\n",
+        "readme_setting",
+    )
+    assert module.Some.greeting_size.metadata["unit"] == "letters"
+
+
+def test_every_python_snippet_is_run_here() -> None:
+    """One that is not would be wrong before long."""
+    names = {code.splitlines()[0] for code in snippets("python")}
+    assert names == {"# service/tasks/mail.py", "# service/web/signup.py", "# service/settings.py"}
+
+
+def test_every_route_is_in_the_contract(app: Quart) -> None:
+    """And no other."""
+    told = set(re.findall(r"^\| `([A-Z]+) (/[^ `?]*)", README, re.MULTILINE))
+    routes = {
+        (method, re.sub(r"<\w+:", "<", str(rule)).replace("<job_id>", "<id>"))
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if method not in {"HEAD", "OPTIONS"} and rule.endpoint != "static"
+    }
+    assert told == routes
+
+
+def test_the_two_commands_are_there() -> None:
+    """They are all that a newcomer needs; .ci/run runs the second."""
+    commands = [line.strip() for block in snippets("sh") for line in block.splitlines()]
+    assert "pip install uv && uv run service dev" in commands
+    assert "pip install uv && uv run pytest" in commands
+    assert "pip install --quiet uv && uv run pytest" in Path(ROOT / ".ci/run").read_text()
