@@ -1,20 +1,5 @@
 """What can go wrong, as one tree that knows nothing of HTTP.
 
-<<<<<<< HEAD
-    ServiceError
-    ├── ConfigurationError          a setting or a task declaration is wrong; told at start
-    │   └── DuplicateTaskError
-    ├── NoAppContextError           a handle was used where no app is current
-    ├── UnknownTaskError
-    ├── UnknownJobError
-    ├── InvalidJobIdError
-    ├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
-    ├── JobFailedError              what `await job.result()` raises for a failed job
-    ├── ResultTimeoutError
-    ├── TaskAbortedError            a body raised what would have ended its worker
-    ├── DeadLetterError             stored as the failure of a job that was given up on
-    └── DevServerError              `service dev` cannot start or had to stop
-=======
 ServiceError
 ├── ConfigurationError          a setting or a task declaration is wrong; told at start
 │   └── DuplicateTaskError
@@ -32,8 +17,9 @@ ServiceError
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
 ├── UnstorableResultError       what a task returned can't be a result
+├── DeadLetterError             stored as the failure of a job that was given up on
+├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
->>>>>>> main
 """
 
 from collections.abc import Sequence
@@ -188,18 +174,25 @@ class TaskAbortedError(ServiceError):
     """
 
 
-<<<<<<< HEAD
-class DeadLetterError(ServiceError):
-    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
-
-    Takes the message alone, so that Celery can rebuild it from a stored result.
-=======
 class UnstorableResultError(ServiceError, EncodeError):
     """What a task returned can't be stored: it is not strict JSON, or too large.
 
     An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
     alone, so that Celery can rebuild it from a stored result.
->>>>>>> main
+    """
+
+
+class DeadLetterError(ServiceError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class DeadLetterError(ServiceError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
     """
 
 

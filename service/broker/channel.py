@@ -84,7 +84,7 @@ class Channel(DeliveringChannel):
             self._lease_timeout = None
             self._sentinel_manager = manager  # closing the channel must not close this pool's
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         if self._lease_timeout is not None:
             params.update(
@@ -198,7 +198,7 @@ class Channel(DeliveringChannel):
         if taken.carried or taken.late:
             self.leases.confirm(taken.carried, taken.late)
 
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:  # noqa: FBT001, FBT002
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message now, if there is one."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if no_ack and message is not None:

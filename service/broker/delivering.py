@@ -58,7 +58,7 @@ class DeliveringChannel(PublishingChannel):
         no_ack: bool,
         callback: Callable[[Any], Any],
         *args: Any,
-        **kwargs: Any,  # noqa: FBT001
+        **kwargs: Any,
     ) -> Any:
         """Start a consumer whose callback sees only messages that can be decoded."""
         if queue in self._fanout_queues:

@@ -48,7 +48,7 @@ class LeasedQoS(kombu_redis.QoS):
             self.leases.acknowledge(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Requeue the message, or give it up: as in AMQP, that makes it a dead letter."""
         if self.leases is not None:
             if requeue:
