@@ -1,13 +1,12 @@
 """Takes, delivers and publishes messages the way Kombu's Redis channels do, but loses none."""
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
 from kombu.utils.json import loads
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,6 +16,7 @@ from redis.retry import Retry
 from service.broker import worker_state
 from service.broker.delivering import DeliveringChannel
 from service.broker.held import Held
+from service.broker.kombu_parts import RedisChannel, RedisSentinelChannel, VirtualChannel
 from service.broker.leases import Leases
 from service.broker.qos import LeasedQoS
 from service.broker.registry import leases_of
@@ -48,7 +48,7 @@ class Channel(DeliveringChannel):
     on_lease_lost: str | Callable[[str, str | None], object] | None = None
 
     from_transport_options = (
-        *(o for o in kombu_redis.Channel.from_transport_options if o != "ack_emulation"),
+        *(o for o in RedisChannel.from_transport_options if o != "ack_emulation"),
         "lease",
         "max_deliveries",
         "max_message_bytes",
@@ -126,7 +126,7 @@ class Channel(DeliveringChannel):
         if self._waiter is None:
             self._waiter = Waiter(leases.keys, int(self.max_message_bytes))
         connection = self.client.connection
-        self._brpop_sent_at = kombu_redis.monotonic()
+        self._brpop_sent_at = time.monotonic()
         self._waiter.begin(
             connection,
             lists=self._lists(queues),
@@ -232,7 +232,7 @@ class Channel(DeliveringChannel):
             logger.debug("A channel was closed the hard way: %r", error)
             self._disconnect_pools()
             self._close_clients()
-            virtual.Channel.close(self)
+            VirtualChannel.close(self)
         leases = self._qos.leases if self._qos is not None else None
         if leases is not None and not worker_state.is_serving():
             leases.close(_FAREWELL)  # acks too: a process that ends may not have another moment
@@ -252,13 +252,13 @@ class Channel(DeliveringChannel):
         self._polling = None
 
 
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_parts
     """The same behind Redis Sentinel."""
 
     from_transport_options = tuple(
         dict.fromkeys(
-            (*Channel.from_transport_options, *kombu_redis.SentinelChannel.from_transport_options)
+            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
         )
     )
-    connection_class = kombu_redis.SentinelChannel.connection_class
-    connection_class_ssl = kombu_redis.SentinelChannel.connection_class_ssl
+    connection_class = RedisSentinelChannel.connection_class
+    connection_class_ssl = RedisSentinelChannel.connection_class_ssl

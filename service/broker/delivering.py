@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 from kombu.exceptions import OperationalError
-from kombu.transport import virtual
 from redis.exceptions import RedisError
 
 from service.broker import messages
+from service.broker.kombu_parts import VirtualQoS
 from service.broker.leases import Leases
 from service.broker.publishing import PublishingChannel
 
@@ -23,8 +23,12 @@ class DeliveringChannel(PublishingChannel):
     """The delivering half of a channel. `backlog`: taken messages as (queue, tag, item)."""
 
     backlog: deque[tuple[str, str, bytes]]
-    leases: Leases
     _no_ack_queues: set[str]
+
+    @property
+    def leases(self) -> Leases:
+        """What this process holds on this channel's broker."""
+        raise NotImplementedError
 
     def _deliver_backlog(self) -> None:
         while self.backlog:
@@ -48,7 +52,7 @@ class DeliveringChannel(PublishingChannel):
             logger.exception("A message of %s cannot be delivered.", queue)
             if self.leases.is_open(tag):
                 self.leases.bury(tag, f"The message cannot be delivered: {error!r}"[:1000])
-                virtual.QoS.ack(self.qos, tag)
+                VirtualQoS.ack(self.qos, tag)
         if queue in self._no_ack_queues:
             self.leases.acknowledge(tag)
 

@@ -4,10 +4,10 @@ import threading
 from collections import OrderedDict
 from typing import Any, Final
 
-from kombu.transport import redis as kombu_redis
 from kombu.utils.json import dumps
 from redis import Redis
 
+from service.broker.kombu_parts import RedisChannel
 from service.broker.scripts import Keys, Scripts
 
 _REMEMBERED: Final = 1000
@@ -48,7 +48,7 @@ class Publishes:
 _publishes = Publishes()  # a retry may come on another channel, after the first was lost
 
 
-class PublishingChannel(kombu_redis.Channel):
+class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_parts
     """The publishing half of a channel."""
 
     _publisher: tuple[Any, Scripts] | None = None

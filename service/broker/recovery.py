@@ -124,7 +124,7 @@ class Recovery:
         except (ValueError, TypeError, RecursionError):
             logger.exception("What a stock worker holds as %s cannot be read.", expired.tag)
             return None
-        queue = routing_key if not exchange else self._scripts.bound_queue(exchange, routing_key)
-        if not queue:
+        bound = self._scripts.bound_queue(exchange, routing_key) if exchange else routing_key
+        if not bound:
             return None  # a topic: left to a stock worker, which knows the patterns
-        return Held(expired.tag, queue, json.dumps(payload).encode(), expired.tag)
+        return Held(expired.tag, bound, json.dumps(payload).encode(), expired.tag)

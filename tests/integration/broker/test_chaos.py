@@ -83,7 +83,7 @@ class Chaos:
         mine = self.bench.redis.client_id()
         clients = [c["id"] for c in self.bench.redis.client_list() if int(c["id"]) != mine]
         for client in self.chance.sample(clients, min(3, len(clients))):
-            self.bench.redis.execute_command("CLIENT", "KILL", "ID", client)
+            self.bench.redis.client_kill_filter(_id=client)
 
     def _restart(self) -> None:
         self.valkey.kill()
