@@ -18,7 +18,6 @@ ServiceError
 ├── TaskAbortedError            a body raised what would have ended its worker
 ├── UnstorableResultError       what a task returned can't be a result
 ├── DeadLetterError             stored as the failure of a job that was given up on
-├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
 """
 
@@ -179,13 +178,6 @@ class UnstorableResultError(ServiceError, EncodeError):
 
     An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
     alone, so that Celery can rebuild it from a stored result.
-    """
-
-
-class DeadLetterError(ServiceError):
-    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
-
-    Takes the message alone, so that Celery can rebuild it from a stored result.
     """
 
 
