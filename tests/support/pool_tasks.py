@@ -173,7 +173,7 @@ async def ignored() -> None:
 
 
 @tasks.task
-async def rejected_once(marker: str) -> str:
+def rejected_once(marker: str) -> str:
     """Give the message back the first time."""
     path = Path(marker)
     if not path.exists():

@@ -15,7 +15,7 @@ from tests.support import pool_tasks as pool
 from tests.support.process import Process
 from tests.support.serving import serving_app
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until, wait_until_async
+from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, worker_process
 
 MODULES = "tests.support.sample_tasks,tests.support.pool_tasks"
@@ -144,15 +144,11 @@ async def test_a_worker_that_stops_while_redis_is_away_loses_nothing(
         async with app.test_app(), app.app_context():
             job = await pool.wait_at_gate.enqueue("gate")
             worker.wait_for_note(f"started {job.id}")
-            own_valkey.freeze()
+            own_valkey.kill()
             worker.open_gate("gate")
             worker.process.wait_for_output("Redis is away")
             worker.process.send_signal(signal.SIGTERM)
-            worker.process.wait_for_output("jobs go back to the queue")
-            own_valkey.thaw()
-            assert worker.process.wait(timeout=30) == 0
-            with own_valkey.client() as client:
-                wait_until(
-                    lambda: client.llen("celery") == 1 or client.hlen("unacked") == 1,
-                    description="the message is queued or held",
-                )
+            worker.process.wait(timeout=30)
+    own_valkey.start()
+    with own_valkey.client() as client:
+        assert client.llen("celery") + client.hlen("unacked") == 1  # type: ignore[operator]
