@@ -12,11 +12,10 @@ from kombu.utils.uuid import uuid
 from quart import Quart
 
 from service.errors import ConfigurationError
-from service.jobs.blueprint import get_tasks
+from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.outbox import current_outbox
 from service.settings import Settings, get_settings
 
-_EXTENSION: Final = "service.celery"
 _BUILDING: Final = threading.Lock()
 
 # By dotted path: these rooms are above this one.
@@ -119,9 +118,9 @@ def get_celery(app: Quart) -> QuartCelery:
     Raises ConfigurationError for Celery settings that cannot be used.
     """
     with _BUILDING:
-        if _EXTENSION not in app.extensions:
-            app.extensions[_EXTENSION] = _build(app)
-        celery: QuartCelery = app.extensions[_EXTENSION]
+        if CELERY not in app.extensions:
+            app.extensions[CELERY] = _build(app)
+        celery: QuartCelery = app.extensions[CELERY]
         return celery
 
 
