@@ -31,7 +31,7 @@ if transport := os.environ.get("BROKER_TRANSPORT"):
 
 def note(what: str, label: str) -> None:
     """Append one line, atomically: it must survive a SIGKILL and an outage of Redis."""
-    line = f"{what} {label} {os.getpid()} {time.time():.3f}\n"
+    line = f"{what} {label} {os.getpid()} {time.time():.6f}\n"
     file = os.open(os.environ["BROKER_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line.encode())
