@@ -61,7 +61,8 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except MemoryError as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
     except Exception as error:
-        raise error.with_traceback(_from_the_users_code(error.__traceback__))
+        error.__traceback__ = _from_the_users_code(error.__traceback__)
+        raise
     except BaseException as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
 
