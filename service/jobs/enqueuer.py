@@ -128,8 +128,10 @@ class Enqueuer:
 
     async def aclose(self) -> None:
         """Let go of the connection and the threads."""
-        await self._writer.aclose()
         await self._threads.aclose()
+        if self._sending is not None:
+            await self._sending.broker.aclose()
+        await self._writer.aclose()
 
     async def _ready(self) -> _Sending:
         built = await asyncio.to_thread(self._build)
