@@ -64,6 +64,15 @@ class QuartCelery(Celery):
         self._off_loop: OffLoop | None = None
         self.steps["worker"].add(_LIFESPAN)
 
+    def task_named(self, name: str) -> Any:
+        """The task object of this name; made now if its blueprint was registered only lately."""
+        if name not in self.tasks:
+            handle = get_tasks(self.quart_app)[name]
+            # shared=False: a shared task is put into every other Celery app of the process too.
+            options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
+            self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+        return self.tasks[name]
+
     def use_off_loop(self, off_loop: OffLoop) -> None:
         """Have blocking calls made this way from now on, where that is needed."""
         self._off_loop = off_loop
@@ -127,10 +136,8 @@ def get_celery(app: Quart) -> QuartCelery:
 def _build(app: Quart) -> QuartCelery:
     celery = QuartCelery(app)
     celery.conf.update(celery_settings(get_settings(app)))
-    for handle in get_tasks(app).values():
-        # shared=False: a shared task is put into every other Celery app of the process too.
-        options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
-        celery.task(name=handle.name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+    for name in get_tasks(app):
+        celery.task_named(name)
     return celery
 
 
