@@ -10,6 +10,7 @@ from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
 from service.results.connection import init_redis
 from service.results.store import ResultStore, init_results
+from service.results.watcher import Watcher, init_watcher
 from service.settings import init_settings, read_settings
 from service.web import init_web
 
@@ -32,6 +33,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
     client = init_redis(app)
     init_results(app, ResultStore(client, timeout=settings.redis_timeout))
+    watcher = Watcher(client, timeout=settings.redis_timeout, limit=settings.max_waiters)
+    init_watcher(app, watcher)
     init_jobs(app, client)
     init_web(app)
     return app

@@ -68,6 +68,33 @@ class Settings:
     result_expires: int = _setting(
         86_400, _positive_int, "How long a job's record and result are kept.", "seconds"
     )
+    enqueue_timeout: float = _setting(
+        2.0,
+        _positive_seconds,
+        "How long handing a job to the broker may take before it is given up.",
+        "seconds",
+    )
+    max_body: int = _setting(
+        262_144, _positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"
+    )
+    max_queue: int = _setting(
+        100_000,
+        _positive_int,
+        "How many jobs may wait in a queue before HTTP takes no more for it (429).",
+        "jobs",
+    )
+    max_waiters: int = _setting(
+        10_000,
+        _positive_int,
+        "How many clients of one process may wait for a change of a job at once (503 beyond).",
+        "waiters",
+    )
+    heartbeat: float = _setting(
+        15.0,
+        _positive_seconds,
+        "How long an event stream may be silent before it carries a comment.",
+        "seconds",
+    )
     celery: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -13,6 +13,7 @@ from service.jobs.envelope import seal
 from service.jobs.job import Job
 from service.results.connection import bounded
 from service.results.store import ResultStore, get_results
+from service.results.watcher import get_watcher
 from service.settings import get_settings
 
 _SCRIPT: Final = (files("service.jobs") / "enqueue.lua").read_text()
@@ -50,7 +51,7 @@ class Enqueuer:
                     envelope.message,
                 ],
             )
-        return Job(envelope.job_id, name, self._results)
+        return Job(envelope.job_id, name, get_watcher(self._app))
 
 
 def init_jobs(app: Quart, client: Redis) -> None:

@@ -4,7 +4,7 @@ from typing import Generic, TypeVar, cast
 
 from service.errors import JobFailedError
 from service.results.model import JobError
-from service.results.store import ResultStore
+from service.results.watcher import Watcher
 
 V = TypeVar("V")
 
@@ -12,10 +12,10 @@ V = TypeVar("V")
 class Job(Generic[V]):
     """One accepted call of a task; `id` is where its result can be found."""
 
-    def __init__(self, job_id: str, task: str, results: ResultStore) -> None:
+    def __init__(self, job_id: str, task: str, watcher: Watcher) -> None:
         self.id = job_id
         self.task = task
-        self._results = results
+        self._watcher = watcher
 
     def __repr__(self) -> str:
         return f"<Job {self.id} of {self.task}>"
@@ -26,7 +26,7 @@ class Job(Generic[V]):
         Raises JobFailedError if it ended without one, ResultTimeoutError if it has not ended,
         BrokerUnavailableError if Redis does not answer.
         """
-        found = await self._results.wait(self.id, timeout)
+        found = await self._watcher.wait(self.id, timeout)
         if found.successful:
             return cast("V", found.result)
         error = found.error or JobError(type="Error", message="no reason was stored")

@@ -1,13 +1,11 @@
 """Reads stored results without ever blocking the event loop."""
 
-import asyncio
-import time
-from typing import Final
+from typing import Final, cast
 
 from quart import Quart
 from redis.asyncio import Redis
 
-from service.errors import InvalidJobIdError, ResultTimeoutError, UnknownJobError
+from service.errors import InvalidJobIdError, UnknownJobError
 from service.results.connection import bounded
 from service.results.model import Result, decode, is_job_id
 
@@ -33,29 +31,21 @@ class ResultStore:
         return self._key_prefix + job_id
 
     async def get(self, job_id: str) -> Result:
-        """What is known of a job now.
+        """What is known of a job now. Raises what `read` raises."""
+        return decode(job_id, await self.read(job_id))
+
+    async def read(self, job_id: str) -> bytes:
+        """A job's record as it is stored now.
 
         Raises InvalidJobIdError, UnknownJobError, BrokerUnavailableError.
         """
         if not is_job_id(job_id):
             raise InvalidJobIdError(job_id)
         async with bounded(self._timeout):
-            stored = await self._client.get(self.key(job_id))
+            stored = cast("bytes | None", await self._client.get(self.key(job_id)))
         if stored is None:
             raise UnknownJobError(job_id)
-        return decode(job_id, stored)
-
-    async def wait(self, job_id: str, timeout: float) -> Result:
-        """The job's result once it has ended. Raises ResultTimeoutError, and what `get` raises."""
-        deadline = time.monotonic() + timeout
-        pause = 0.02
-        while not (result := await self.get(job_id)).ready:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ResultTimeoutError(job_id, timeout)
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 1.5, 1.0)
-        return result
+        return stored
 
 
 def init_results(app: Quart, store: ResultStore) -> None:

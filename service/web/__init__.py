@@ -2,7 +2,7 @@
 
 from quart import Quart
 
-from service.web import errors, pages, results
+from service.web import errors, gateway, pages, results
 
 
 def init_web(app: Quart) -> None:
@@ -10,3 +10,4 @@ def init_web(app: Quart) -> None:
     app.register_blueprint(pages.pages)
     app.register_blueprint(results.results)
     errors.init_errors(app)
+    gateway.init_gateway(app)
