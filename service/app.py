@@ -8,6 +8,7 @@ from quart import Quart
 
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
+from service.monitor.recorder import init_recorder
 from service.results.connection import init_redis
 from service.results.store import ResultStore, init_results
 from service.results.watcher import Watcher, init_watcher
@@ -35,6 +36,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     init_results(app, ResultStore(client, timeout=settings.redis_timeout))
     watcher = Watcher(client, timeout=settings.redis_timeout, limit=settings.max_waiters)
     init_watcher(app, watcher)
+    init_recorder(app)
     init_jobs(app, client)
     init_web(app)
     return app

@@ -11,6 +11,8 @@ from quart import Quart
 
 from service.errors import ConfigurationError
 from service.jobs.blueprint import get_tasks
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.settings import Settings, get_settings
 
 _EXTENSION: Final = "service.celery"
@@ -20,6 +22,7 @@ _BUILDING: Final = threading.Lock()
 _TASK_BASE: Final = "service.worker.task_base:ContextTask"
 _BACKEND: Final = "service.worker.backend:Backend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
+_REPORTER: Final = "service.worker.reporter:ReporterStep"
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -42,7 +45,7 @@ class QuartCelery(Celery):
             **options,
         )
         self.quart_app = quart_app
-        self.steps["worker"].add(_LIFESPAN)
+        self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def send_task(
         self, name: str, args: Any = None, kwargs: Any = None, *positional: Any, **options: Any
@@ -56,7 +59,9 @@ class QuartCelery(Celery):
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
         if not options.get("ignore_result") and hasattr(self.backend, "store_queued"):
             self.backend.store_queued(options["task_id"], name, queued_at)
-        return super().send_task(name, args, kwargs, *positional, **options)
+        sent = super().send_task(name, args, kwargs, *positional, **options)
+        note_queued(get_recorder(self.quart_app), options["task_id"], name)
+        return sent
 
 
 def get_celery(app: Quart) -> QuartCelery:

@@ -11,6 +11,8 @@ from service.jobs.blueprint import JOBS
 from service.jobs.celery_app import get_celery
 from service.jobs.envelope import seal
 from service.jobs.job import Job
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.results.connection import bounded
 from service.results.store import ResultStore, get_results
 from service.results.watcher import get_watcher
@@ -51,6 +53,7 @@ class Enqueuer:
                     envelope.message,
                 ],
             )
+        note_queued(get_recorder(self._app), envelope.job_id, name)
         return Job(envelope.job_id, name, get_watcher(self._app))
 
 

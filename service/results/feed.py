@@ -34,9 +34,7 @@ class Feed:
         self, client: Redis, *, timeout: float, changed: Callable[[str, bytes | None], None]
     ) -> None:
         pool = client.connection_pool
-        self._connection: Any = pool.connection_class(
-            **{**pool.connection_kwargs, "protocol": 3}
-        )
+        self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
         self._timeout = timeout
         self._changed = changed
         self._added: dict[str, None] = {}

@@ -10,6 +10,8 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.envelope import queued_record
+from service.monitor.note import note_state
+from service.monitor.recorder import get_recorder
 from service.results.model import State
 
 
@@ -55,6 +57,8 @@ class Backend(RedisBackend):
                 request.started_at = datetime.now(UTC).isoformat()
             for key, attribute in _STORY.items():
                 meta[key] = getattr(request, attribute, None)
+            recorder = get_recorder(self.app.quart_app)  # type: ignore[attr-defined]  # not in celery-types
+            note_state(recorder, request.id, state, request)
         return meta
 
 
