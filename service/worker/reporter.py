@@ -18,7 +18,7 @@ _STOP_WITHIN: Final = 3.0  # seconds
 
 
 class ReporterStep(bootsteps.StartStopStep):
-    """Reports from a thread, which neither waits for a busy event loop nor has it wait for Redis."""
+    """Reports from a thread: a busy event loop does not stop it, nor it an event loop."""
 
     requires = ("celery.worker.components:Pool",)
 
