@@ -16,6 +16,7 @@ ServiceError
 ├── JobFailedError              what `await job.result()` raises for a failed job
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
+├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
 """
 
@@ -164,6 +165,13 @@ class ResultTimeoutError(ServiceError, TimeoutError):
 
 class TaskAbortedError(ServiceError):
     """A body raised MemoryError, SystemExit or another error that would have ended its worker.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class DeadLetterError(ServiceError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
 
     Takes the message alone, so that Celery can rebuild it from a stored result.
     """
