@@ -10,7 +10,7 @@ from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
 from service.monitor.recorder import init_recorder
 from service.results.connection import init_redis
-from service.results.store import ResultStore, init_results
+from service.results.store import ResultStore, init_results, key_prefix
 from service.results.watcher import Watcher, init_watcher
 from service.settings import init_settings, read_settings
 from service.web import init_web
@@ -33,9 +33,9 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
     client = init_redis(app)
-    init_results(app, ResultStore(client, timeout=settings.redis_timeout))
-    watcher = Watcher(client, timeout=settings.redis_timeout, limit=settings.max_waiters)
-    init_watcher(app, watcher)
+    prefix = key_prefix(settings)
+    init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
+    init_watcher(app, Watcher(client, settings, key_prefix=prefix))
     init_recorder(app)
     init_jobs(app, client)
     init_web(app)

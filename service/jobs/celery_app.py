@@ -1,6 +1,7 @@
 """Builds the Celery app of a Quart app, once, when it is first used."""
 
 import threading
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from quart import Quart
 
 from service.errors import ConfigurationError
 from service.jobs.blueprint import get_tasks
+from service.jobs.outbox import current_outbox
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
 from service.settings import Settings, get_settings
@@ -57,11 +59,22 @@ class QuartCelery(Celery):
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if not options.get("ignore_result") and hasattr(self.backend, "store_queued"):
-            self.backend.store_queued(options["task_id"], name, queued_at)
+        if current_outbox() is not None:
+            return super().send_task(name, args, kwargs, *positional, **options)
+        if not options.get("ignore_result"):
+            store_queued = getattr(self.backend, "store_queued", None)
+            if store_queued is not None:  # the backend may be another one, by setting
+                store_queued(options["task_id"], name, queued_at)
         sent = super().send_task(name, args, kwargs, *positional, **options)
         note_queued(get_recorder(self.quart_app), options["task_id"], name)
         return sent
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """Celery's own, or where the Enqueuer has Celery build messages, what collects them."""
+        outbox = current_outbox() if producer is None else None
+        if outbox is not None:
+            return nullcontext(outbox)
+        return super().producer_or_acquire(producer)
 
 
 def get_celery(app: Quart) -> QuartCelery:
@@ -81,7 +94,7 @@ def _build(app: Quart) -> QuartCelery:
     celery.conf.update(celery_settings(get_settings(app)))
     for handle in get_tasks(app).values():
         # shared=False: a shared task is put into every other Celery app of the process too.
-        options: dict[str, Any] = {**handle.options, "shared": False, "lazy": False}
+        options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
         celery.task(name=handle.name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
     return celery
 

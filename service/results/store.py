@@ -8,10 +8,20 @@ from redis.asyncio import Redis
 from service.errors import InvalidJobIdError, UnknownJobError
 from service.results.connection import bounded
 from service.results.model import Result, decode, is_job_id
+from service.settings import Settings
 
 _EXTENSION: Final = "service.results"
 # Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
 KEY_PREFIX: Final = "celery-task-meta-"
+
+
+def key_prefix(settings: Settings) -> str:
+    """What begins the key of each record, as Celery's backend makes it from its settings."""
+    options = settings.celery.get("result_backend_transport_options") or {}
+    prefix = str(options.get("global_keyprefix") or "")
+    if prefix and prefix[-1] not in ":_-.":
+        prefix += "_"
+    return prefix + KEY_PREFIX
 
 
 class ResultStore:

@@ -18,7 +18,7 @@ from service.errors import (
 )
 from service.results.feed import Feed
 from service.results.model import Result, decode, is_job_id
-from service.results.store import KEY_PREFIX
+from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
@@ -115,12 +115,10 @@ class Watch:
 class Watcher:
     """Lets any number of waiters follow jobs on one connection, which is made again when lost."""
 
-    def __init__(
-        self, client: Redis, *, timeout: float, limit: int, key_prefix: str = KEY_PREFIX
-    ) -> None:
+    def __init__(self, client: Redis, settings: Settings, *, key_prefix: str) -> None:
         self._client = client
-        self._timeout = timeout
-        self._limit = limit
+        self._timeout = settings.redis_timeout
+        self._limit = settings.max_waiters
         self._key_prefix = key_prefix
         self._topics: dict[str, _Topic] = {}
         self._waiters = 0
