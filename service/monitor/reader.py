@@ -61,6 +61,7 @@ class Reader:
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self.jobs = RecentJobs(keep)
+        self.known: set[str] = set()  # queues that workers have taken jobs from
         self.snapshot = Snapshot()
 
     async def refresh(self) -> Snapshot:
@@ -150,7 +151,8 @@ class Reader:
 
     async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[Queue, ...]:
         alive = [worker.status for worker in workers if worker.is_alive]
-        queues = self._queues({name for status in alive for name in status.queues})
+        self.known |= {name for status in alive for name in status.queues}
+        queues = self._queues(self.known)
         pipe = self._client.pipeline(transaction=False)
         for queue in queues:
             for key in (*queue.waiting, queue.dead):

@@ -10,7 +10,8 @@ if worker ~= '' then
     redis.call('HDEL', KEYS[3], worker)
     redis.call('ZREM', KEYS[4], worker)
   else
-    local now = tonumber(redis.call('TIME')[1])
+    local time = redis.call('TIME')
+    local now = time[1] + time[2] / 1000000
     for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - 600)) do
       redis.call('HDEL', KEYS[3], gone)
       redis.call('ZREM', KEYS[4], gone)

@@ -2,12 +2,30 @@
 
 from quart import Quart
 
-from service.web import errors, gateway, pages, results
+from service.web import (
+    admin,
+    cards,
+    dashboard,
+    dead_letters,
+    errors,
+    gateway,
+    pages,
+    results,
+    security,
+    wording,
+)
 
 
 def init_web(app: Quart) -> None:
     """Give the app its routes and its way of telling errors."""
     app.register_blueprint(pages.pages)
     app.register_blueprint(results.results)
+    app.register_blueprint(cards.cards)
+    app.register_blueprint(admin.admin)
+    app.register_blueprint(dashboard.dashboard)
+    app.register_blueprint(dead_letters.dead_letters)
+    dashboard.init_dashboard(app)
+    security.init_security(app)
     errors.init_errors(app)
+    wording.init_wording(app)
     gateway.init_gateway(app)
