@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from quart import Quart
 
+from service.broker.startup import init_checks
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
 from service.monitor.recorder import init_recorder
@@ -32,6 +33,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     settings = read_settings(os.environ, config or {})
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
+    init_checks(app)
     client = init_redis(app)
     prefix = key_prefix(settings)
     init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))

@@ -39,6 +39,13 @@ def _positive_seconds(value: Any) -> float:
     return seconds
 
 
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0 <= seconds < float("inf"):
+        raise ValueError("must be a number of seconds from 0 up")
+    return seconds
+
+
 def _positive_int(value: Any) -> int:
     number = int(value)
     if number < 1:
@@ -86,6 +93,44 @@ class Settings:
     )
     result_expires: int = _setting(
         86_400, _positive_int, "How long a job's record and result are kept.", "seconds"
+    )
+    max_result: int = _setting(
+        1_048_576,
+        _positive_int,
+        "How large a job's record may be; a job whose result is larger fails.",
+        "bytes",
+    )
+    sync_threads: int = _setting(
+        32,
+        _positive_int,
+        "How many sync task bodies the asyncio pool runs at once; each has a thread.",
+        "threads",
+    )
+    grace: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker that was told to stop lets its jobs go on, before it cancels them and"
+        " gives them back to the queue (asyncio pool).",
+        "seconds",
+    )
+    loop_warn: float = _setting(
+        0.5,
+        _seconds,
+        "How long a task may block the event loop before the log names it; 0 turns this off.",
+        "seconds",
+    )
+    lease: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker holds a job before it must renew; a killed worker's jobs run again"
+        " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
+        "seconds",
+    )
+    max_deliveries: int = _setting(
+        5,
+        _positive_int,
+        "How often a job may be delivered without an end before it becomes a dead letter.",
+        "deliveries",
     )
     enqueue_timeout: float = _setting(
         2.0,

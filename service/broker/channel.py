@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from service.broker import messages
+from service.broker import messages, worker_state
 from service.broker.held import Held
 from service.broker.leases import Leases
 from service.broker.publishing import Publishes
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _BATCH = 200
 _REMEMBER_PUBLISH = 120
+# How long a process that ends may take to tell Redis what it has not begun and what it has done.
+_FAREWELL = 5.0
 _publishes = Publishes()  # a retry may come on another channel, after the first was lost
 
 # What says nothing about the message that was being delivered.
@@ -188,7 +190,9 @@ class Channel(kombu_redis.Channel):
 
     def _lists(self, queues: list[str]) -> tuple[tuple[str, str], ...]:
         return tuple(
-            (self._q_for_pri(queue, step), queue) for step in self.priority_steps for queue in queues
+            (self._q_for_pri(queue, step), queue)
+            for step in self.priority_steps
+            for queue in queues
         )
 
     def _enter(self, taken: Taken) -> None:
@@ -231,7 +235,12 @@ class Channel(kombu_redis.Channel):
             self.leases.acknowledge(tag)
 
     def basic_consume(
-        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], *args: Any, **kwargs: Any  # noqa: FBT001
+        self,
+        queue: str,
+        no_ack: bool,
+        callback: Callable[[Any], Any],
+        *args: Any,
+        **kwargs: Any,  # noqa: FBT001
     ) -> Any:
         """Start a consumer whose callback sees only messages that can be decoded."""
         if queue in self._fanout_queues:
@@ -323,6 +332,9 @@ class Channel(kombu_redis.Channel):
             self._disconnect_pools()
             self._close_clients()
             virtual.Channel.close(self)
+        leases = self._qos.leases if self._qos is not None else None
+        if leases is not None and not worker_state.is_serving():
+            leases.close(_FAREWELL)  # acks too: a process that ends may not have another moment
 
     def _collect_reply(self) -> None:
         """Learn what a take under way has brought, so that it need not wait for its lease."""

@@ -9,9 +9,6 @@ from kombu.transport import virtual
 from service.broker import worker_state
 from service.broker.leases import Leases
 
-# How long a process that ends may take to put back what it has not begun.
-_FAREWELL = 5.0
-
 
 class LeasedQoS(kombu_redis.QoS):
     """Never asks Redis itself: neither a lost connection nor a closed channel can make it fail."""
@@ -79,7 +76,6 @@ class LeasedQoS(kombu_redis.QoS):
             self.leases.park(waiting, handed)
         else:
             self.leases.give_back(waiting)
-            self.leases.close(_FAREWELL)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the leases' thread recovers what other workers lost."""

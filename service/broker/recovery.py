@@ -68,7 +68,9 @@ class Recovery:
         if kind == "bury":
             self._bury(held, _ANY, reason, counted=1)
         else:
-            self._put_back(held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return")
+            self._put_back(
+                held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return"
+            )
 
     def _recover(self, expired: Expired) -> None:
         held = self._read(expired)

@@ -105,9 +105,7 @@ class Scripts:
     ) -> bool:
         """Move a held message to its queue's dead letters; false if it was not ours."""
         keys = [*self._keys.held, self._keys.dead_letters_of(queue)]
-        return bool(
-            self._run("bury", keys, [tag, highest, message, queue, reason, deliveries])
-        )
+        return bool(self._run("bury", keys, [tag, highest, message, queue, reason, deliveries]))
 
     def put(self, mark: str, list_: str, message: str, *, remember: int) -> bool:
         """Publish a message unless a publish with this mark was seen; whether it was new."""

@@ -68,8 +68,15 @@ class Waiter:
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
         self.request = Take(
-            keys=self._keys, group=group, lists=lists, free=free, longest=self._longest,
-            acks=acks(), me=self._me, places=PLACES, stay=STAY,
+            keys=self._keys,
+            group=group,
+            lists=lists,
+            free=free,
+            longest=self._longest,
+            acks=acks(),
+            me=self._me,
+            places=PLACES,
+            stay=STAY,
         )
         how = ("EVALSHA", script_sha("take")) if self._loaded else ("EVAL", script("take"))
         self.state = "taking"

@@ -1,9 +1,10 @@
 """Builds the Celery app of a Quart app, once, when it is first used."""
 
 import threading
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from celery import Celery
 from celery.app.defaults import SETTING_KEYS
@@ -23,8 +24,15 @@ _BUILDING: Final = threading.Lock()
 # By dotted path: these rooms are above this one.
 _TASK_BASE: Final = "service.worker.task_base:ContextTask"
 _BACKEND: Final = "service.worker.backend:Backend"
+_SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
 _REPORTER: Final = "service.worker.reporter:ReporterStep"
+_POOL: Final = "service.worker.pool:AsyncioPool"
+_TRANSPORTS: Final = {
+    "redis": "service.broker.transport:Transport",
+    "rediss": "service.broker.transport:SecureTransport",
+    "sentinel": "service.broker.transport:SentinelTransport",
+}
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -33,6 +41,16 @@ _ONLY_JSON: Final[dict[str, Any]] = {
     "accept_content": ["json"],
     "result_accept_content": ["json"],
 }
+
+
+class OffLoop(Protocol):
+    """How a worker makes blocking calls for code that runs on its event loop."""
+
+    def is_needed(self) -> bool:
+        """Whether the calling code is such, and can wait for a thread."""
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        """Make the call in a thread, and wait for it without blocking the loop."""
 
 
 class QuartCelery(Celery):
@@ -47,15 +65,47 @@ class QuartCelery(Celery):
             **options,
         )
         self.quart_app = quart_app
+        self._off_loop: OffLoop | None = None
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
+
+    def use_off_loop(self, off_loop: OffLoop) -> None:
+        """Have blocking calls made this way from now on, where that is needed."""
+        self._off_loop = off_loop
+
+    def off_loop(self, function: Callable[[], Any]) -> Any:
+        """Make a call that blocks: where the caller is, unless that is on the event loop."""
+        if self._off_loop is not None and self._off_loop.is_needed():
+            return self._off_loop.call(function)
+        return function()
+
+    def producer_or_acquire(self, producer: Any = None) -> Any:
+        """Celery's own, or where the Enqueuer has Celery build messages, what collects them.
+
+        Nothing on the event loop may hold one of the few producers. Celery's groups take one for
+        all their tasks; there each task takes its own, in a thread.
+        """
+        outbox = current_outbox() if producer is None else None
+        if outbox is not None:
+            return nullcontext(outbox)
+        if producer is None and self._off_loop is not None and self._off_loop.is_needed():
+            return nullcontext(None)
+        return super().producer_or_acquire(producer)
 
     def send_task(
         self, name: str, args: Any = None, kwargs: Any = None, *positional: Any, **options: Any
     ) -> Any:
         """Celery's `send_task`, which `delay` and the rest end in, with a QUEUED record first.
 
-        So a job that was sent by Celery's own means is known from the same moment on.
+        So a job that was sent by Celery's own means is known from the same moment on. Inside an
+        `async def` task it is done in a thread, while the event loop goes on.
         """
+
+        def send() -> Any:
+            return self._send(name, args, kwargs, *positional, **options)
+
+        return send() if current_outbox() is not None else self.off_loop(send)
+
+    def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
@@ -68,13 +118,6 @@ class QuartCelery(Celery):
         sent = super().send_task(name, args, kwargs, *positional, **options)
         note_queued(get_recorder(self.quart_app), options["task_id"], name)
         return sent
-
-    def producer_or_acquire(self, producer: Any = None) -> Any:
-        """Celery's own, or where the Enqueuer has Celery build messages, what collects them."""
-        outbox = current_outbox() if producer is None else None
-        if outbox is not None:
-            return nullcontext(outbox)
-        return super().producer_or_acquire(producer)
 
 
 def get_celery(app: Quart) -> QuartCelery:
@@ -119,20 +162,49 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(problems)
     return {
         "broker_url": settings.redis_url,
+        **_transport(settings),
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": f"{_BACKEND}+{settings.redis_url}",
+        "result_backend": f"{_backend_class(settings.redis_url)}+{settings.redis_url}",
         "result_expires": settings.result_expires,
         "result_backend_always_retry": True,
+        # One backend for all threads of a process; else each builds its own, with connections.
+        "result_backend_thread_safe": True,
         "redis_socket_timeout": 5.0,
         "redis_socket_connect_timeout": settings.redis_timeout,
+        "worker_pool": _POOL,
         "task_track_started": True,
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         **_ONLY_JSON,
-        **given,
+        **{name: value for name, value in given.items() if name != "broker_transport_options"},
     }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
+    given = settings.celery
+    options = given.get("broker_transport_options", {})
+    scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
+    if not settings.lease or scheme not in _TRANSPORTS or "broker_transport" in given:
+        return {
+            "broker_transport_options": options,
+            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            "worker_cancel_long_running_tasks_on_connection_loss": True,
+        }
+    return {
+        "broker_transport": _TRANSPORTS[scheme],
+        "broker_transport_options": {
+            "lease": settings.lease,
+            "max_deliveries": settings.max_deliveries,
+            **options,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+def _backend_class(redis_url: str) -> str:
+    return _SENTINEL_BACKEND if redis_url.startswith("sentinel:") else _BACKEND

@@ -1,9 +1,9 @@
 -- Accept jobs: for each its record and its message in one step, and only if its id is new.
 -- ARGV: lifetime in seconds; then for each job:
 --   record's key, record ('' for a message that is no job), message,
---   idempotency key or '', its value ('<id> <fingerprint>'),
---   how many jobs may wait (0: any number), count of lists to look at for that, the lists,
---   count of destinations, for each: command (LPUSH or PUBLISH), key.
+--   count of destinations, for each: command (LPUSH or PUBLISH), key,
+--   '' for no terms, or: how many jobs may wait (0: any number), idempotency key or '',
+--     its value ('<id> <fingerprint>'), count of lists in which jobs wait, the lists.
 -- Answers for each job: 'new', 'known' (its id), 'full', or the idempotency key's first value.
 local at = 1
 local function take()
@@ -15,14 +15,16 @@ local lifetime = take()
 local answers = {}
 while at <= #ARGV do
   local key, record, message = take(), take(), take()
-  local once, value = take(), take()
-  local limit, waiting = tonumber(take()), 0
-  for _ = 1, tonumber(take()) do
-    waiting = waiting + redis.call('LLEN', take())
-  end
   local destinations = {}
   for _ = 1, tonumber(take()) do
     destinations[#destinations + 1] = {take(), take()}
+  end
+  local terms, once, value, limit, waiting = take(), '', '', 0, 0
+  if terms ~= '' then
+    limit, once, value = tonumber(terms), take(), take()
+    for _ = 1, tonumber(take()) do
+      waiting = waiting + redis.call('LLEN', take())
+    end
   end
   local earlier = once ~= '' and redis.call('GET', once)
   if earlier then

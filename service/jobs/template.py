@@ -35,7 +35,9 @@ def can_have_template(celery: Any, task: Any) -> bool:
         and task.serializer in (None, "json")
         and celery.conf.task_protocol == 2  # noqa: PLR2004  of Celery's messages
         and not getattr(task, "compression", None)
-        and not getattr(task, "_dump_pydantic_arguments", None)  # then `apply_async` rewrites the arguments
+        and not getattr(
+            task, "_dump_pydantic_arguments", None
+        )  # then `apply_async` rewrites the arguments
         and not celery.conf.task_compression
         and not celery.conf.task_send_sent_event
         and not celery.conf.task_always_eager

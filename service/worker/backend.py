@@ -1,25 +1,51 @@
-"""Celery's Redis result backend, with records that tell a job's whole story."""
+"""Celery's Redis result backend: sticky at the end, strict, and never in the event loop's way."""
 
 import json
-from datetime import UTC, datetime
-from typing import Any
+import logging
+import time
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import RedisBackend
-from redis.exceptions import RedisError
+from celery.backends.redis import SentinelBackend as CelerySentinelBackend
+from redis.exceptions import RedisError, ResponseError
 
-from service.errors import BrokerUnavailableError
+from service.errors import BrokerUnavailableError, UnstorableResultError
+from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
 from service.monitor.note import note_state
 from service.monitor.recorder import get_recorder
 from service.results.model import State
+from service.settings import get_settings
+from service.worker.bridge import await_, current_bridge
+from service.worker.ending import must_end
+from service.worker.entry import STORE, Entry, will_pass
+from service.worker.lifespan import get_loop
+from service.worker.record import build_meta, encode_record, now
+from service.worker.writer import ResultsWriter, get_writer
+
+logger: Final = logging.getLogger(__name__)
+
+_FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
+_LAST_PAUSE: Final = 5.0  # seconds
+# The fields of a record that do not come from `result_extended`.
+_BASIC: Final = frozenset({"status", "result", "traceback", "children", "date_done"})
 
 
 class Backend(RedisBackend):
     """Writes what Celery's own backend writes, and besides: the task, and when it was what.
 
-    Stock clients read these records as their own.
+    Stock clients read these records as their own. On the event loop, records go through the
+    loop's writer, and whatever else asks Redis does it in a thread; elsewhere the synchronous
+    client is used. One Lua script decides for both that a job that has ended stays ended.
     """
+
+    app: QuartCelery
+
+    # The script could not see in what state a compressed record is.
+    supports_result_compression = False
 
     def on_task_call(self, producer: Any, task_id: str) -> None:
         """Do not subscribe to the result of each job sent.
@@ -41,34 +67,108 @@ class Backend(RedisBackend):
         except (RedisError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 
-    def progress_record(self, request: Any, progress: dict[str, Any]) -> str:
-        """The record of a job that is `progress` far, encoded as any other."""
-        meta = self._get_result_meta(progress, State.PROGRESS.value, None, request)
-        return str(self.encode({**meta, "task_id": request.id}))
+    def progress_entry(self, request: Any, progress: dict[str, Any]) -> Entry:
+        """The record of a job that is `progress` far."""
+        return self._entry(request.id, progress, State.PROGRESS.value, None, request)
 
-    def _get_result_meta(
-        self, result: Any, state: str, traceback: Any, request: Any, **options: Any
-    ) -> dict[str, Any]:
-        meta: dict[str, Any] = super()._get_result_meta(  # type: ignore[misc]  # not in celery-types
-            result, state, traceback, request, **options
+    def store_result(
+        self,
+        task_id: str,
+        result: Any,
+        state: str,
+        traceback: Any = None,
+        request: Any = None,
+        **options: Any,
+    ) -> Any:
+        """Store a job's state, and wait until Redis has it; it may be away for long.
+
+        That a job has started is not waited for. Raises UnstorableResultError, and
+        BrokerUnavailableError where the worker has to stop meanwhile.
+        """
+        del options  # Celery's own takes and ignores any
+        encoded = self.encode_result(result, state)
+        if state == states.STARTED and request is not None:
+            request.started_at = now()
+        entry = self._entry(task_id, encoded, state, traceback, request)
+        if (writer := self._writer_here) is None:
+            self._store(entry)
+        elif state == states.STARTED or current_bridge() is None:
+            writer.put(entry)  # a child task of a job can't wait here without blocking the loop
+        else:
+            await_(writer.write(entry))
+        note_state(get_recorder(self.app.quart_app), task_id, state, request)
+        return encoded
+
+    def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        def call() -> Any:
+            return super(Backend, self)._ensure_retryable(function, *args, **options)  # type: ignore[misc]  # not in celery-types
+
+        return self.app.off_loop(call)
+
+    def ensure(self, fun: Callable[..., Any], args: Any, **policy: Any) -> Any:
+        """Celery's own, in a thread where the caller runs on the event loop."""
+        return self.app.off_loop(lambda: super(Backend, self).ensure(fun, args, **policy))
+
+    def on_chord_part_return(self, *args: Any, **options: Any) -> None:
+        """Celery's own, in a thread where the caller runs on the event loop."""
+        self.app.off_loop(lambda: super(Backend, self).on_chord_part_return(*args, **options))
+
+    def _entry(self, task_id: str, result: Any, state: str, trace: Any, request: Any) -> Entry:
+        meta = build_meta(self, task_id, result, state, trace, request)
+        lifetime = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
+        return Entry(
+            key=self.get_key_for_task(task_id),  # type: ignore[arg-type]  # bytes, in truth
+            record=encode_record(meta, max_size=self._max_size),
+            lifetime=int(lifetime or 0),
+            final=state in states.READY_STATES,
         )
-        if request is not None:
-            if state == states.STARTED:
-                request.started_at = datetime.now(UTC).isoformat()
-            for key, attribute in _STORY.items():
-                meta[key] = getattr(request, attribute, None)
-            recorder = get_recorder(self.app.quart_app)  # type: ignore[attr-defined]  # not in celery-types
-            note_state(recorder, request.id, state, request)
-        return meta
+
+    def _store(self, entry: Entry) -> None:
+        """Store with the synchronous client, until Redis has it or the worker has to stop."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                (outcome,) = self._script(keys=[entry.key], args=[entry.record, entry.lifetime])
+            except ResponseError as error:
+                outcome = str(error)
+            except (RedisError, OSError) as error:
+                outcome = f"BUSY {error!r}"
+            if isinstance(outcome, int):
+                return
+            reason = outcome.decode() if isinstance(outcome, bytes) else outcome
+            if not will_pass(reason):
+                raise UnstorableResultError(reason)
+            if must_end():
+                raise BrokerUnavailableError(reason)
+            if pause == _FIRST_PAUSE:
+                logger.warning("Redis is away, a result has to wait: %s", reason)
+            time.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE)
+
+    @property
+    def _writer_here(self) -> ResultsWriter | None:
+        """The loop's writer, if the caller runs on the loop."""
+        app = self.app.quart_app
+        return get_writer(app) if get_loop(app).is_here else None
+
+    @cached_property
+    def _script(self) -> Any:
+        return self.client.register_script(STORE)
+
+    @cached_property
+    def extended(self) -> bool:
+        """Whether `result_extended` is on: asking Celery's settings costs more than the rest."""
+        return bool(self.app.conf.find_value_for_key("extended", "result"))
+
+    def extended_meta(self, request: Any) -> dict[str, Any]:
+        """What `result_extended` adds to a record."""
+        meta: dict[str, Any] = self._get_result_meta(None, states.PENDING, None, request)  # type: ignore[attr-defined]  # not in celery-types
+        return {key: value for key, value in meta.items() if key not in _BASIC}
+
+    @cached_property
+    def _max_size(self) -> int:
+        return get_settings(self.app.quart_app).max_result
 
 
-# What is stored besides Celery's own fields: its key (as Celery's `result_extended` names it,
-# where it does) and the attribute of the request that it is read from.
-_STORY = {
-    "name": "task",
-    "worker": "hostname",
-    "retries": "retries",
-    "queued_at": "queued_at",
-    "started_at": "started_at",
-    "owner": "owner",
-}
+class SentinelBackend(Backend, CelerySentinelBackend):
+    """The same behind Redis Sentinel, for `sentinel://` addresses."""

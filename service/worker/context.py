@@ -1,24 +1,27 @@
 """Runs a task's function, sync or `async def`, inside a fresh Quart app context."""
 
+import asyncio
 import contextvars
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from importlib.resources import files
+from functools import partial
 from typing import Any, Final
 
 from quart import Quart
 
 from service.jobs.current import CurrentJob, running
-from service.results.connection import bounded, get_redis
 from service.results.model import Progress
-from service.settings import get_settings
+from service.worker.bridge import Stretch, await_, current_bridge, stretch
+from service.worker.interrupt import JobCancelledError
 from service.worker.lifespan import get_loop
 from service.worker.loop import ProcessLoop
 from service.worker.progress import ProgressWriter
 from service.worker.stacks import own_stacks
+from service.worker.writer import get_writer
 
-_STORE_PROGRESS: Final = (files("service.worker") / "progress.lua").read_text()
+logger: Final = logging.getLogger(__name__)
 
 
 def call_in_context(
@@ -30,9 +33,14 @@ def call_in_context(
     """
     app: Quart = task.app.quart_app
     loop = get_loop(app)
-    call = _Call(task, function, args, kwargs, loop)
+    is_coroutine = inspect.iscoroutinefunction(function)
+    call = _Call(task, partial(function, *args, **kwargs), loop)
+    if current_bridge() is not None:
+        if is_coroutine:
+            return call.in_bridge(app, Stretch.COROUTINE)
+        return call.in_bridge(app, Stretch.THREAD)
     context = contextvars.copy_context()
-    if inspect.iscoroutinefunction(function):
+    if is_coroutine:
         return loop.run(call.on_loop(app), context)
     return call.in_this_thread(app, context)
 
@@ -40,19 +48,10 @@ def call_in_context(
 class _Call:
     """One call of a body or a hook: what is set up around it, and taken down after."""
 
-    def __init__(
-        self,
-        task: Any,
-        function: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        loop: ProcessLoop,
-    ) -> None:
+    def __init__(self, task: Any, function: Callable[[], Any], loop: ProcessLoop) -> None:
         self._task = task
         self._request = task.request
         self._function = function
-        self._args = args
-        self._kwargs = kwargs
         self._loop = loop
         self._progress = ProgressWriter(loop.loop, self._store_progress)
         self._job = CurrentJob(
@@ -62,15 +61,45 @@ class _Call:
             report=self._progress.report,
         )
 
-    async def on_loop(self, app: Quart) -> Any:
-        """Call a coroutine function, on the event loop."""
+    def in_bridge(self, app: Quart, kind: Stretch) -> Any:
+        """Call the function from the tracer's bridge, on the loop or in one of its threads.
+
+        Raises JobCancelledError in the place of whatever a cancelled job does.
+        """
+        bridge = current_bridge()
+        assert bridge is not None  # noqa: S101  the caller looked
+        if bridge.cancelled:
+            raise JobCancelledError
+        try:
+            with stretch(kind):
+                value = await_(self.on_loop(app, in_thread=kind is Stretch.THREAD))
+        except asyncio.CancelledError:
+            if bridge.cancelled:
+                raise JobCancelledError from None
+            raise
+        except Exception as error:
+            if bridge.cancelled:
+                logger.warning("%s, being cancelled, raised %r", self._job, error)
+                raise JobCancelledError from error
+            raise
+        if bridge.cancelled:
+            raise JobCancelledError
+        return value
+
+    async def on_loop(self, app: Quart, *, in_thread: bool = False) -> Any:
+        """Call the function inside an app context that is pushed and popped on the loop."""
         with own_stacks(self._task, self._request):
-            running.set(self._job)
+            token = running.set(self._job)
             try:
                 async with app.app_context():
-                    return await self._function(*self._args, **self._kwargs)
+                    if in_thread:
+                        value = await self._loop.in_thread(self._function)
+                        return await value if inspect.iscoroutine(value) else value
+                    return await self._function()
             finally:
-                await self._progress.finish()
+                if self._progress.used:
+                    await self._progress.finish()
+                running.reset(token)
 
     def in_this_thread(self, app: Quart, context: contextvars.Context) -> Any:
         """Call a plain function where Celery put it; the app context is pushed on the loop.
@@ -93,20 +122,11 @@ class _Call:
     def _call(self) -> Any:
         with own_stacks(self._task, self._request):
             running.set(self._job)
-            value = self._function(*self._args, **self._kwargs)
-            if inspect.iscoroutine(value):  # a plain function that wraps a coroutine function
-                value = self._loop.run(value, contextvars.copy_context())
-            return value
+            value = self._function()
+        return self._loop.run(value) if inspect.iscoroutine(value) else value
 
     async def _store_progress(self, progress: Progress) -> None:
-        task, app = self._task, self._task.app.quart_app
-        record = task.backend.progress_record(self._request, asdict(progress))
-        timeout = get_settings(app).redis_timeout
-        async with bounded(timeout):
-            await get_redis(app).eval(
-                _STORE_PROGRESS,
-                1,
-                task.backend.get_key_for_task(self._request.id),
-                record,
-                task.backend.expires or 0,
-            )
+        backend = self._task.backend
+        await get_writer(self._task.app.quart_app).write(
+            backend.progress_entry(self._request, asdict(progress))
+        )

@@ -13,6 +13,8 @@ from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
 from quart import Quart
 
+from service.jobs.celery_app import QuartCelery
+from service.settings import get_settings
 from service.worker.loop import ProcessLoop
 
 logger: Final = logging.getLogger(__name__)
@@ -25,7 +27,7 @@ def get_loop(app: Quart) -> ProcessLoop:
     """The process's loop for the app's coroutines; made when it is first needed."""
     with _MAKING:
         if _LOOP not in app.extensions:
-            app.extensions[_LOOP] = ProcessLoop()
+            app.extensions[_LOOP] = ProcessLoop(get_settings(app).sync_threads)
         loop: ProcessLoop = app.extensions[_LOOP]
         return loop
 
@@ -40,6 +42,7 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        self._celery: QuartCelery = worker.app
         self._app: Quart = worker.app.quart_app
 
     def create(self, worker: Any) -> None:
@@ -67,8 +70,10 @@ class LifespanStep(bootsteps.StartStopStep):
         self.stop(worker)
 
     def _start(self) -> bool:
+        loop = get_loop(self._app)
+        self._celery.use_off_loop(loop)
         try:
-            get_loop(self._app).run(self._app.startup())
+            loop.run(self._app.startup())
         except Exception as error:  # noqa: BLE001  whatever the user's start-up raises
             logger.critical("The app's start-up failed, so this worker cannot run: %r", error)
             return False

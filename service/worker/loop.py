@@ -1,30 +1,52 @@
-"""The one event loop of a worker process whose pool has none, in a thread of its own."""
+"""The one event loop of a worker process, in a thread of its own."""
 
 import asyncio
 import concurrent.futures
 import contextvars
+import importlib.util
 import logging
 import threading
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from service.worker.interrupt import Interruptible, SoftLimitCancelledError
+from service.worker.bridge import Bridge, Stretch, await_, current_bridge, stretch
+from service.worker.interrupt import SoftLimitCancelledError
+from service.worker.threads import DaemonThreads
 
 V = TypeVar("V")
 
 logger: Final = logging.getLogger(__name__)
 
+_DEFAULT_THREADS: Final = 32
+_CALLERS: Final = 16  # threads for Celery's blocking calls, which bodies must not have to wait for
+_STOP_TIMEOUT: Final = 5.0  # seconds for what is left on the loop to end after its cancellation
+
 
 class ProcessLoop:
     """Runs coroutines for synchronous code. Made after fork, which no thread survives."""
 
-    def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+    def __init__(self, sync_threads: int) -> None:
+        self.loop = _new_event_loop()
+        self.threads = DaemonThreads(sync_threads, name="sync-body")
+        self._callers = DaemonThreads(_CALLERS, name="blocking-call")
+        # For `asyncio.to_thread` in bodies, which must not keep the worker from ending.
+        self.loop.set_default_executor(DaemonThreads(_DEFAULT_THREADS, name="to-thread"))
+        self.closers: list[Callable[[], Awaitable[None]]] = []
         self._stopping = False
         self._thread = threading.Thread(target=self._run_forever, name="event-loop", daemon=True)
         self._thread.start()
+
+    @property
+    def thread_id(self) -> int | None:
+        """The loop's thread, as `threading.get_ident` names it there."""
+        return self._thread.ident
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the caller runs in the loop's thread."""
+        return threading.get_ident() == self._thread.ident
 
     def run(
         self, coroutine: Coroutine[Any, Any, V], context: contextvars.Context | None = None
@@ -34,10 +56,10 @@ class ProcessLoop:
         A soft time limit that the pool raises in this thread meanwhile is raised inside the
         coroutine, at the point where it waits.
         """
-        body = Interruptible(coroutine)
+        bridge = Bridge(_drive_body, coroutine)
         outcome: concurrent.futures.Future[V] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(
-            lambda: self.loop.create_task(_settle(body, outcome), context=context)
+            lambda: self.loop.create_task(_settle(bridge, outcome), context=context)
         )
         while True:
             try:
@@ -47,15 +69,40 @@ class ProcessLoop:
                 if outcome.done():
                     raise
                 limit = SoftLimitCancelledError(*error.args)
-                self.loop.call_soon_threadsafe(body.interrupt, limit)
+                self.loop.call_soon_threadsafe(bridge.interrupt, limit)
+
+    async def in_thread(self, function: Callable[[], V]) -> V:
+        """Call a function in one of the threads for sync bodies, in a copy of this context."""
+        call = self.threads.submit(contextvars.copy_context().run, function)
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            if call.running():
+                self.threads.lose(call)
+            raise
+
+    def is_needed(self) -> bool:
+        """Whether the caller runs on the loop, in code that can wait for a thread (OffLoop)."""
+        return self.is_here and current_bridge() is not None
+
+    def call(self, function: Callable[[], V]) -> V:
+        """Make a blocking call in a thread, from a bridge (OffLoop)."""
+        call = self._callers.submit(contextvars.copy_context().run, function)
+        return await_(asyncio.wrap_future(call))
+
+    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+        """Call a function in the loop's thread; from any thread, and from signal handlers."""
+        if not self._stopping:
+            self.loop.call_soon_threadsafe(function, *args)
 
     def stop(self) -> None:
         """Cancel what still runs, then end the loop and its thread."""
         if self._stopping:
             return
         self.run(_cancel_others())
+        for close in self.closers:
+            self.run(_awaited(close))
         self.run(self.loop.shutdown_asyncgens())
-        self.run(self.loop.shutdown_default_executor())
         self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
@@ -71,10 +118,22 @@ class ProcessLoop:
                 logger.exception("An asyncio task of a job tried to end the worker")
 
 
-async def _settle(body: Interruptible[V], outcome: concurrent.futures.Future[V]) -> None:
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    if importlib.util.find_spec("uvloop") is None:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = importlib.import_module("uvloop").new_event_loop()
+    return loop
+
+
+def _drive_body(coroutine: Coroutine[Any, Any, V]) -> V:
+    with stretch(Stretch.COROUTINE):
+        return await_(coroutine)
+
+
+async def _settle(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None:
     """Hand over whatever the body does. Nothing may escape: asyncio would end the loop with it."""
     try:
-        value = await body.run()
+        value = await bridge.run()
     except (WorkerShutdown, WorkerTerminate) as error:
         outcome.set_exception(error)
     except BaseException as error:  # noqa: BLE001  it is raised again in the waiting thread
@@ -83,8 +142,14 @@ async def _settle(body: Interruptible[V], outcome: concurrent.futures.Future[V])
         outcome.set_result(value)
 
 
+async def _awaited(function: Callable[[], Awaitable[None]]) -> None:
+    await function()
+
+
 async def _cancel_others() -> None:
+    """Give what the app and its jobs left behind a moment to end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
+    if others:
+        await asyncio.wait(others, timeout=_STOP_TIMEOUT)

@@ -30,9 +30,17 @@ def _key() -> object:
 key_by_job(_task_stack)
 
 
+def enter_job() -> None:
+    """Give the current context, which is one job's, stacks of its own from here on."""
+    _job_key.set(object())
+
+
 @contextmanager
 def own_stacks(task: Any, request: Any) -> Iterator[None]:
     """Give the current context, and those copied from it, stacks on which only this job is."""
+    if _job_key.get(None) is not None:  # the asyncio pool: the job entered before its tracer
+        yield
+        return
     key = _job_key.set(object())
     _task_stack.push(task)
     task.request_stack.push(request)

@@ -9,8 +9,9 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.worker import choice  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.context import call_in_context
-from service.worker.interrupt import SoftLimitCancelledError
+from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
@@ -51,6 +52,8 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
     except SoftLimitCancelledError as error:
         raise SoftTimeLimitExceeded(*error.args) from None
+    except JobCancelledError:
+        raise  # the pool cancelled the job, and knows why
     except (WorkerShutdown, WorkerTerminate):
         raise  # the worker's own signal handlers raise these, wherever the main thread is
     except MemoryError as error:

@@ -19,20 +19,22 @@ POOLS: Final = ("prefork",)
 
 
 class Bench:
-    """One broker, any number of workers, and the notes that their tasks take."""
+    """One broker, any number of workers, and the notes that their tasks take.
+
+    `redis` is a client of the server that has the results: the broker itself unless told else.
+    """
 
     def __init__(
-        self, url: str, folder: Path, *, lease: float = 2.0, options: Mapping[str, Any] | None = None
+        self, url: str, folder: Path, *, lease: float = 2.0, results: str | None = None
     ) -> None:
         self.url = url
-        self.folder = folder
+        self.results = results or url
         self.lease = lease
-        self.options = {"lease": lease, **(options or {})}
-        self.conf: dict[str, Any] = {}
+        self.options: dict[str, Any] = {"lease": lease}
         self.transport = LEASED
         self._notes = folder / "notes"
         self._clients: dict[bool, Celery] = {}
-        self.redis = Redis.from_url(url, decode_responses=True, socket_timeout=5)
+        self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
     def worker(
         self,
@@ -50,12 +52,14 @@ class Bench:
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         return Process(command, env=self.env(stock=stock, options=options), name=name)
 
-    def env(self, *, stock: bool = False, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+    def env(
+        self, *, stock: bool = False, options: Mapping[str, Any] | None = None
+    ) -> dict[str, str]:
         """What the app reads."""
         mine = {} if stock else self.options
         return {
             "BROKER_URL": self.url,
-            "RESULT_URL": str(self.conf.get("result_url", self.url)),
+            "RESULT_URL": self.results,
             "BROKER_TRANSPORT": "" if stock else self.transport,
             "BROKER_OPTIONS": json.dumps({**mine, **(options or {})}),
             "BROKER_NOTES": str(self._notes),
@@ -65,8 +69,11 @@ class Bench:
         """An app that publishes with the stock transport or with ours."""
         if stock not in self._clients:
             app = Celery("client", broker=self.url, set_as_current=False)
-            options = {k: v for k, v in self.options.items() if k == "global_keyprefix"}
-            app.conf.broker_transport_options = options
+            app.conf.broker_transport_options = {
+                name: self.options[name]
+                for name in ("global_keyprefix", "master_name")
+                if name in self.options
+            }
             app.conf.task_ignore_result = True  # no subscription: states are read from Redis
             if not stock:
                 app.conf.broker_transport = self.transport
@@ -127,7 +134,12 @@ class Bench:
     def is_empty(self, queue: str = "celery") -> bool:
         """Whether nothing is queued, held or dead."""
         prefix = self.options.get("global_keyprefix", "")
-        keys = [queue, *(f"{queue}\x06\x16{step}" for step in (3, 6, 9)), "unacked", "unacked_index"]
+        keys = [
+            queue,
+            *(f"{queue}\x06\x16{step}" for step in (3, 6, 9)),
+            "unacked",
+            "unacked_index",
+        ]
         return not self.redis.exists(*(prefix + key for key in (*keys, f"{queue}.dead")))
 
     def wait_until_empty(self, timeout: float = 10) -> None:

@@ -107,8 +107,8 @@ def _send(kind: str) -> str:
     elif kind == "delay":
         sent = add_async.delay(2, 4)
     else:
-        together: Any = group([add.s(1, 5)]).apply_async()
-        sent = together.results[0]
+        group_result: Any = group([add.s(1, 5)]).apply_async()
+        sent = group_result[0]
     return str(sent.id)
 
 

@@ -36,11 +36,15 @@ class Worker:
 
 
 def worker_process(pool: str, redis_url: str, folder: Path, *options: str, **env: str) -> Process:
-    """The sample app's worker, not yet started; `env` is added to its environment."""
+    """The sample app's worker, not yet started; `env` is added to its environment.
+
+    "asyncio" is the pool of a worker that is not told which; it takes no name on the command line.
+    """
+    which = [] if pool == "asyncio" else ["--pool", pool]
     return Process(
         [
             *(sys.executable, "-m", "celery", "-A", "tests.support.sample_app", "worker"),
-            *("--pool", pool, "--loglevel", "INFO", "--concurrency", "2", *options),
+            *(*which, "--loglevel", "INFO", "--concurrency", "2", *options),
         ],
         env={
             "SERVICE_REDIS_URL": redis_url,

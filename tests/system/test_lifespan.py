@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.workers import running_worker, worker_process
 
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["asyncio", "prefork", "threads", "solo"]
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -20,7 +20,7 @@ from tests.support import sample_tasks as sample
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, running_worker
 
-POOLS = ["prefork", "threads", "solo"]
+POOLS = ["asyncio", "prefork", "threads", "solo"]
 TIMEOUT = 15.0
 
 Handle = TaskHandle[..., Any, Any]

@@ -50,7 +50,9 @@ MESSAGES = {
     "unknown task": _job(task="nobody.knows"),
     "nested 2000 deep": _job("[" * 2000 + "]" * 2000),
     "nested 600 deep": _job("[" * 600 + "]" * 600),
-    "nested 2000 deep outside": _job(extra=0).replace('"extra": 0', '"x":' + "[" * 2000 + "]" * 2000),
+    "nested 2000 deep outside": _job(extra=0).replace(
+        '"extra": 0', '"x":' + "[" * 2000 + "]" * 2000
+    ),
     "unknown __type__": _job('[{"__type__": "x", "__value__": 1}]'),
     "unknown __type__ in the headers": _job(extra={"__type__": "x", "__value__": 1}),
     "protocol 9": _message({"protocol": 9, "id": "bad-job"}, {"protocol": 9}),

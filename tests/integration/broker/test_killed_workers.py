@@ -39,7 +39,9 @@ def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
 def _running(worker: Process, bench: Bench) -> str:
     """The labels of the jobs whose last start was noted by a child of this worker."""
     children = {
-        note[2]: note[1] for note in bench.notes() if note[0] == "start" and _is_child(note[2], worker)
+        note[2]: note[1]
+        for note in bench.notes()
+        if note[0] == "start" and _is_child(note[2], worker)
     }
     return " ".join(children.values())
 

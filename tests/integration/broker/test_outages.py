@@ -1,9 +1,10 @@
 """Redis goes away and comes back: nothing is lost, nothing overlaps, no worker ends."""
 
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from redis import Redis
 
 from tests.support.broker import POOLS, Bench, ready
 from tests.support.valkey import Valkey
@@ -38,8 +39,6 @@ def _cut(valkey: Valkey, bench: Bench) -> None:
 
 def _let_pass(seconds: float) -> None:
     """The outage lasts: that it is long is the very thing that is tested."""
-    import time
-
     end = time.monotonic() + seconds
     wait_until(lambda: time.monotonic() > end, timeout=seconds + 1, description="it is over")
 
@@ -77,28 +76,22 @@ def test_jobs_of_all_kinds_outlive_an_outage(
 
 
 def test_a_finished_job_whose_ack_failed_does_not_run_again(
-    own_bench: Bench, own_valkey: Valkey, pool: str
+    own_valkey: Valkey, valkey: Valkey, tmp_path: Path, pool: str
 ) -> None:
     """Stock Celery only logs an ack that failed."""
-    bench = own_bench
-    with Valkey(_folder(own_valkey)) as results:
-        bench.conf["result_url"] = results.url
-        with bench.worker(pool=pool, concurrency=1) as worker, Redis.from_url(results.url) as store:
-            ready(worker)
-            job = bench.send("work", "once", bench.lease)
-            bench.wait_for_note("start", "once")
-            own_valkey.kill()
-            wait_until(
-                lambda: b"SUCCESS" in (store.get(f"celery-task-meta-{job}") or b""),
-                description="the result is stored",
-            )
-            own_valkey.start()
-            bench.wait_until_empty(timeout=6 * bench.lease)
-            assert bench.count("start", "once") == 1
-            assert worker.returncode is None
-
-
-def _folder(valkey: Valkey):  # type: ignore[no-untyped-def]
-    folder = valkey.folder.parent / "results"
-    folder.mkdir()
-    return folder
+    with (
+        Bench(own_valkey.url, tmp_path, results=valkey.url) as bench,
+        bench.worker(pool=pool, concurrency=1) as worker,
+    ):
+        ready(worker)
+        job = bench.send("work", "once", bench.lease)
+        bench.wait_for_note("start", "once")
+        own_valkey.kill()
+        bench.wait_for(job)
+        own_valkey.start()
+        with own_valkey.client() as broker:
+            wait_until(lambda: not broker.exists("unacked"), description="Redis has the ack")
+            _let_pass(2 * bench.lease)
+            assert not broker.exists("celery", "unacked")
+        assert bench.count("start", "once") == 1
+        assert worker.returncode is None

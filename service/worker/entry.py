@@ -1,0 +1,38 @@
+"""What is to be stored of one job, and the script that stores it."""
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+STORE: Final = (files("service.worker") / "store.lua").read_text()
+
+# Redis says so while it loads, fails over, is full or can't save: it will be able to again.
+_PASSING: Final = (
+    "LOADING",
+    "READONLY",
+    "OOM",
+    "MISCONF",
+    "MASTERDOWN",
+    "NOREPLICAS",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One record on its way to Redis."""
+
+    key: bytes
+    record: str
+    lifetime: int  # seconds; 0 is for ever
+    final: bool  # the job has ended with it
+
+
+def will_pass(answer: str) -> bool:
+    """Whether an error that Redis answered with is one of its own, and not of the record."""
+    return answer.removeprefix("ERR ").startswith(_PASSING)
+
+
+__all__: Final = ["STORE", "Entry", "will_pass"]

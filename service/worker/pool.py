@@ -1,0 +1,264 @@
+"""AsyncioPool, the worker pool that runs thousands of jobs on one event loop."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextvars import copy_context
+from itertools import count
+from queue import SimpleQueue
+from typing import Any, Final
+
+from celery import signals
+from celery.concurrency import prefork
+from celery.concurrency.base import BasePool
+
+from service.settings import get_settings
+from service.worker.bridge import Bridge
+from service.worker.ending import must_end_at_once
+from service.worker.lifespan import get_loop
+from service.worker.running import Call, RunningJob
+from service.worker.watchdog import Watchdog
+
+# Celery's own answer to the same need, for its prefork pool.
+_run_ready_acks: Final[Callable[[Any], None]] = prefork._run_ready_callbacks  # type: ignore[attr-defined]  # noqa: SLF001
+
+logger: Final = logging.getLogger(__name__)
+
+_FIRST_PID: Final = 1 << 32  # above every process id, which nobody must take these for
+_CANCEL_TIME: Final = 5.0  # seconds that cancelled jobs have to end before they are left behind
+_STARTS_AT_ONCE: Final = 64  # jobs begun in one turn of the loop, which has others to serve
+
+
+class AsyncioPool(BasePool):
+    """Runs each job's tracer in a bridge on the process's loop.
+
+    Celery calls it from the worker's main thread, and is called back there.
+    """
+
+    signal_safe = False
+    body_can_be_buffer = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._settings = get_settings(self.app.quart_app)
+        self._waiting: deque[Call] = deque()
+        self._running: dict[int, RunningJob] = {}
+        self._aside: set[asyncio.Task[Any]] = set()
+        self._pids = count(_FIRST_PID)
+        self._admitting = False
+        self._closed = False
+        self._hub: Any = None
+        self._news: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._hearing = False
+        self._stopping = False
+        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._signals = 0
+        self._ended = False
+
+    # What Celery calls, in the worker's main thread.
+
+    def on_start(self) -> None:
+        """Find the loop, which the app's start-up will run on too."""
+        self._process_loop = get_loop(self.app.quart_app)
+        self.loop = self._process_loop.loop
+        self._idle = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn)
+        self._watchdog.start()
+        signals.worker_shutting_down.connect(self._on_signal)
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """Learn how to wake the main thread."""
+        self._hub = hub
+
+    def on_apply(  # noqa: PLR0913, PLR0917  Celery's own
+        self,
+        target: Callable[..., Any],
+        args: Any = None,
+        kwargs: Any = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        timeout_callback: Callable[..., Any] | None = None,
+        error_callback: Callable[..., Any] | None = None,
+        soft_timeout: float | None = None,
+        timeout: float | None = None,
+        **_: Any,
+    ) -> None:
+        """Start the job when there is room."""
+        self._waiting.append(
+            Call(
+                target=target,
+                args=args,
+                kwargs=kwargs,
+                on_accepted=accept_callback,
+                on_success=callback,
+                on_error=error_callback,
+                on_timeout=timeout_callback,
+                soft_limit=soft_timeout or self.options.get("soft_timeout"),
+                hard_limit=timeout or self.options.get("timeout"),
+            )
+        )
+        self._admit_soon()
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Cancel the one job that was accepted under this pid."""
+        del signal
+        self._process_loop.call_soon(self._revoke, pid)
+
+    def grow(self, n: int = 1) -> None:
+        """Let `n` more jobs run at once."""
+        self.limit += n
+        self._admit_soon()
+
+    def shrink(self, n: int = 1) -> None:
+        """Let `n` fewer jobs run at once; those that run go on."""
+        self.limit = max(1, self.limit - n)
+
+    def flush(self) -> None:
+        """Forget what has not begun: its messages go back with the connection they came on."""
+        self._waiting.clear()
+
+    def on_close(self) -> None:
+        """Begin nothing more."""
+        self._closed = True
+
+    def on_stop(self) -> None:
+        """Let what runs finish; after SERVICE_GRACE give the rest back. Returns when all ended."""
+        if self._stopping:
+            return
+        self._closed = self._stopping = True
+        self._process_loop.call_soon(self._begin_to_stop)
+        while self._running_or_unheard():
+            self._wake.get()
+            self._hear()
+            if self._hub is not None:
+                # Acknowledge what ends from now on: the hub itself does not turn any more.
+                _run_ready_acks(self._hub)
+        self._watchdog.stop()
+        signals.worker_shutting_down.disconnect(self._on_signal)
+
+    def on_terminate(self) -> None:
+        """Stop at once."""
+        self._process_loop.call_soon(self._hurry.set)
+        self.on_stop()
+
+    def _get_info(self) -> dict[str, Any]:
+        threads = self._process_loop.threads
+        return {
+            **super()._get_info(),  # type: ignore[misc]  # not in celery-types
+            "running": len(self._running),
+            "waiting": len(self._waiting),
+            "loop": type(self.loop).__module__,
+            "sync-threads": {"size": threads.size, "lost": threads.lost},
+        }
+
+    def _on_signal(self, how: str = "", **_: Any) -> None:
+        """Note a signal that asks the worker to stop. Called from the signal handler."""
+        self._signals += 1
+        if self._signals > 1 or how == "Cold":
+            self._process_loop.call_soon(self._hurry.set)
+        else:
+            # The main thread sleeps until something happens: Celery looks at its flags then.
+            self._process_loop.call_soon(self.tell, _nothing)
+
+    def _running_or_unheard(self) -> bool:
+        return not self._ended or bool(self._news)
+
+    def _hear(self) -> None:
+        self._hearing = False
+        while self._news:
+            function, args = self._news.popleft()
+            try:
+                function(*args)
+            except Exception:
+                logger.exception("The worker could not be told of a job")
+
+    # What happens on the loop.
+
+    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+        """Make a call in the worker's main thread; calls are made in the order given."""
+        self._news.append((function, args))
+        if self._stopping:
+            self._wake.put(None)
+        elif self._hub is None:
+            self._hear()  # Celery's loop without a hub has no way to be woken
+        elif not self._hearing:
+            self._hearing = True
+            self._hub.call_soon(self._hear)
+
+    def run_aside(self, function: Callable[[], Any]) -> None:
+        """Run synchronous code in a bridge of its own."""
+        task = self.loop.create_task(Bridge(function).run(), context=copy_context())
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+    def ended(self, job: RunningJob) -> None:
+        """Take back the job's place."""
+        if self._running.pop(job.pid, None) is None:
+            return
+        if self._waiting:
+            self._admit_soon()
+        if not self._running:
+            self._idle.set()
+
+    def _admit_soon(self) -> None:
+        if not self._admitting:
+            self._admitting = True
+            self._process_loop.call_soon(self._admit)
+
+    def _admit(self) -> None:
+        self._admitting = False
+        for _ in range(_STARTS_AT_ONCE):
+            if self._closed or not self._waiting or len(self._running) >= self.limit:
+                return
+            try:
+                call = self._waiting.popleft()
+            except IndexError:  # the main thread has flushed them
+                return
+            job = RunningJob(self, call, next(self._pids))
+            self._running[job.pid] = job
+            job.start()
+        self._admit_soon()
+
+    def _revoke(self, pid: int) -> None:
+        if job := self._running.get(pid):
+            job.revoke()
+
+    def _begin_to_stop(self) -> None:
+        self._aside.add(self.loop.create_task(self._wind_down()))
+
+    async def _wind_down(self) -> None:
+        grace = 0.0 if must_end_at_once() else self._settings.grace
+        await self._until_idle_or_hurry(grace)
+        if self._running:
+            logger.warning("%s jobs go back to the queue: the worker stops", len(self._running))
+            for job in list(self._running.values()):
+                job.give_back()
+            await self._until_idle(_CANCEL_TIME)
+        for job in list(self._running.values()):
+            logger.error("%r does not end although it was cancelled; it is left behind", job)
+            job.leave_behind()
+        self._ended = True
+        self.tell(_nothing)
+
+    async def _until_idle_or_hurry(self, seconds: float) -> None:
+        hurry = self.loop.create_task(self._hurry.wait())
+        idle = self.loop.create_task(self._until_idle(seconds))
+        await asyncio.wait({hurry, idle}, return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        idle.cancel()
+
+    async def _until_idle(self, seconds: float) -> None:
+        if not self._running:
+            return
+        self._idle.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            pass
+
+
+def _nothing() -> None:
+    """Wakes the main thread, and no more."""

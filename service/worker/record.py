@@ -1,0 +1,91 @@
+"""The record of a job in the form that Celery's clients read, as strict JSON of limited size."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from celery import states
+from kombu.utils.json import JSONEncoder
+
+from service.errors import UnstorableResultError
+
+# What is stored besides Celery's own fields: its key (as Celery's `result_extended` names it,
+# where it does) and the attribute of the request that it is read from.
+_STORY: Final = {
+    "name": "task",
+    "worker": "hostname",
+    "retries": "retries",
+    "queued_at": "queued_at",
+    "started_at": "started_at",
+    "owner": "owner",
+}
+_ENCODER: Final = JSONEncoder(allow_nan=False)
+_SETTING: Final = "SERVICE_MAX_RESULT"
+
+
+def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
+    backend: Any, task_id: str, result: Any, state: str, traceback: Any, request: Any
+) -> dict[str, Any]:
+    """The record's fields. The state comes first: store.lua looks for it there.
+
+    Celery's own `_get_result_meta` does the same at a multiple of the cost; it is asked only
+    for what `result_extended` adds.
+    """
+    meta: dict[str, Any] = {
+        "status": state,
+        "result": result,
+        "traceback": traceback,
+        "children": backend.current_task_children(request),
+        "date_done": now() if state in states.READY_STATES else None,
+    }
+    if request is not None:
+        if backend.extended:
+            meta |= backend.extended_meta(request)
+        if group := getattr(request, "group", None):
+            meta["group_id"] = group
+        if parent := getattr(request, "parent_id", None):
+            meta["parent_id"] = parent
+        for key, attribute in _STORY.items():
+            meta[key] = getattr(request, attribute, None)
+    meta["task_id"] = task_id
+    return meta
+
+
+def encode_record(meta: dict[str, Any], *, max_size: int) -> str:
+    """Encode as strict JSON; a failure that is too large is cut, anything else refused.
+
+    Raises UnstorableResultError.
+    """
+    try:
+        record = _ENCODER.encode(meta)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UnstorableResultError(
+            f"The result is not strict JSON, and can't be stored: {error}"
+        ) from error
+    if len(record) <= max_size:
+        return record
+    if meta["status"] in states.EXCEPTION_STATES and isinstance(meta["result"], dict):
+        return json.dumps(_cut(meta, max_size))
+    raise UnstorableResultError(
+        f"The result makes a record of {len(record)} bytes; {_SETTING} allows {max_size}."
+        " Store what is large elsewhere, and return where it is."
+    )
+
+
+def _cut(meta: dict[str, Any], max_size: int) -> dict[str, Any]:
+    """A failure without what makes it large: how a job failed matters more than all of it."""
+    result = meta["result"]
+    room = max_size // 4
+    text = ", ".join(str(part) for part in result.get("exc_message") or ())
+    traceback = str(meta["traceback"] or "")
+    return {
+        **{key: value for key, value in meta.items() if key not in {"args", "kwargs"}},
+        "result": {**result, "exc_message": [f"{text[:room]} … (cut by {_SETTING})"]},
+        "traceback": traceback[-room:],
+        "children": [],
+    }
+
+
+def now() -> str:
+    """The time of day as records hold it."""
+    return datetime.now(UTC).isoformat()

@@ -1,0 +1,158 @@
+"""Writes records to Redis from the event loop: those of many jobs in one round trip."""
+
+import asyncio
+import contextvars
+import logging
+from typing import Any, Final
+
+from quart import Quart
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from service.errors import UnstorableResultError
+from service.results.connection import connect
+from service.settings import get_settings
+from service.worker.entry import STORE, Entry, will_pass
+from service.worker.lifespan import get_loop
+
+logger: Final = logging.getLogger(__name__)
+
+_EXTENSION: Final = "service.results_writer"
+_MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
+_MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
+_FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
+_LAST_PAUSE: Final = 5.0  # seconds
+
+
+class ResultsWriter:
+    """Collects records while one batch is on its way; writes until Redis has them.
+
+    Of the records of one job that wait for the next batch only the newest is written, so a job
+    that has ended before anyone could have seen it start costs one write.
+    """
+
+    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop) -> None:
+        self._client = client
+        self._script = client.register_script(STORE)
+        self._loop = loop
+        self._waiting: dict[bytes, _Slot] = {}
+        self._flushing: asyncio.Task[None] | None = None
+
+    def put(self, entry: Entry) -> None:
+        """Have the record written soon. To be called on the loop."""
+        self._slot(entry)
+
+    async def write(self, entry: Entry) -> None:
+        """Write the record, and wait until Redis has it, however long it is away.
+
+        Raises UnstorableResultError if Redis refuses this very record.
+        """
+        written: asyncio.Future[None] = self._loop.create_future()
+        self._slot(entry).waiters.append(written)
+        await written
+
+    async def close(self) -> None:
+        """Drop the connection. What has not been written by now is not going to be."""
+        await self._client.aclose()
+
+    def _slot(self, entry: Entry) -> "_Slot":
+        slot = self._waiting.get(entry.key)
+        if slot is None:
+            slot = self._waiting[entry.key] = _Slot(entry)
+        elif not slot.entry.final:
+            slot.entry = entry
+        if self._flushing is None:
+            # In a context of its own, or it would belong to the job that happened to start it.
+            self._flushing = self._loop.create_task(self._flush(), context=contextvars.Context())
+        return slot
+
+    async def _flush(self) -> None:
+        try:
+            while self._waiting:
+                await self._send(self._next_batch())
+        finally:
+            self._flushing = None
+
+    def _next_batch(self) -> list["_Slot"]:
+        batch: list[_Slot] = []
+        size = 0
+        for slot in self._waiting.values():
+            size += len(slot.entry.record)
+            if batch and (len(batch) == _MAX_BATCH or size > _MAX_BYTES):
+                break
+            batch.append(slot)
+        for slot in batch:
+            del self._waiting[slot.entry.key]
+        return batch
+
+    async def _send(self, batch: list["_Slot"]) -> None:
+        keys = [slot.entry.key for slot in batch]
+        args: list[Any] = []
+        for slot in batch:
+            args += (slot.entry.record, slot.entry.lifetime)
+        for slot, outcome in zip(batch, await self._insist(keys, args), strict=True):
+            slot.settle(outcome)
+
+    async def _insist(self, keys: list[bytes], args: list[Any]) -> list[Any]:
+        """Run the script until Redis has answered for every record."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                outcomes: list[Any] = await self._script(keys=keys, args=args)
+                reason = next(filter(_is_passing, outcomes), None)
+            except ResponseError as error:
+                if not will_pass(str(error)):
+                    return [str(error)] * len(keys)
+                reason = str(error)
+            except (RedisError, OSError) as error:
+                reason = str(error) or type(error).__name__
+            if reason is None:
+                if pause > _FIRST_PAUSE:
+                    logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
+                return outcomes
+            if pause == _FIRST_PAUSE:
+                logger.warning("Redis is away, %s results have to wait: %s", len(keys), reason)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LAST_PAUSE)
+
+
+class _Slot:
+    """A record that waits to be written, and who waits for it."""
+
+    __slots__ = ("entry", "waiters")
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.waiters: list[asyncio.Future[None]] = []
+
+    def settle(self, outcome: Any) -> None:
+        """Tell those who wait what Redis answered."""
+        refused = None if isinstance(outcome, int) else UnstorableResultError(_text(outcome))
+        if refused is not None and not self.waiters:
+            logger.error("A record was not stored: %s", refused)
+        for waiter in self.waiters:
+            if waiter.done():  # cancelled
+                continue
+            if refused is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(refused)
+
+
+def _is_passing(outcome: Any) -> bool:
+    return not isinstance(outcome, int) and will_pass(_text(outcome))
+
+
+def _text(outcome: Any) -> str:
+    return outcome.decode(errors="replace") if isinstance(outcome, bytes) else str(outcome)
+
+
+def get_writer(app: Quart) -> ResultsWriter:
+    """The process's writer; made when it is first needed. To be called on the loop."""
+    if _EXTENSION not in app.extensions:
+        loop = get_loop(app)
+        writer = ResultsWriter(connect(get_settings(app)), loop.loop)
+        loop.closers.append(writer.close)
+        app.extensions[_EXTENSION] = writer
+    found: ResultsWriter = app.extensions[_EXTENSION]
+    return found
