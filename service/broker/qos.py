@@ -3,14 +3,12 @@
 import os
 from typing import Any
 
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
-
 from service.broker import worker_state
+from service.broker.kombu_parts import RedisQoS, VirtualQoS
 from service.broker.leases import Leases
 
 
-class LeasedQoS(kombu_redis.QoS):
+class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
     """Never asks Redis itself: neither a lost connection nor a closed channel can make it fail."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
@@ -40,22 +38,22 @@ class LeasedQoS(kombu_redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Enter a delivery. The take has recorded it in Redis already."""
-        virtual.QoS.append(self, message, delivery_tag)
+        VirtualQoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
         if self.leases is not None:
             self.leases.acknowledge(delivery_tag)
-        virtual.QoS.ack(self, delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Requeue the message, or give it up: as in AMQP, that makes it a dead letter."""
         if self.leases is not None:
             if requeue:
                 self.leases.requeue(delivery_tag)
             else:
                 self.leases.bury(delivery_tag, "The worker rejected the message.")
-        virtual.QoS.ack(self, delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)
 
     def explain(self, delivery_tag: str, reason: str) -> None:
         """Say why a message was rejected."""

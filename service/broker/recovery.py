@@ -108,7 +108,7 @@ class Recovery:
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
         self._fail(held.item, reason)
-        done = self._scripts.bury(held.tag, highest, held.queue, held.item, reason, count)
+        done = self._scripts.bury(held, highest, reason, count)
         if done:
             job = messages.job_id(held.item)
             logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)
@@ -124,7 +124,7 @@ class Recovery:
         except (ValueError, TypeError, RecursionError):
             logger.exception("What a stock worker holds as %s cannot be read.", expired.tag)
             return None
-        queue = routing_key if not exchange else self._scripts.bound_queue(exchange, routing_key)
-        if not queue:
+        bound = self._scripts.bound_queue(exchange, routing_key) if exchange else routing_key
+        if not bound:
             return None  # a topic: left to a stock worker, which knows the patterns
-        return Held(expired.tag, queue, json.dumps(payload).encode(), expired.tag)
+        return Held(expired.tag, bound, json.dumps(payload).encode(), expired.tag)

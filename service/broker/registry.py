@@ -56,5 +56,5 @@ def _open(channel: Any, keys: Keys) -> Leases:
     timeout = min(5.0, max(0.5, options.lease / 6))
     client = Redis(connection_pool=channel.lease_pool(timeout))
     # In the thread of the channel: Celery's current app is not the same in every thread.
-    app = current_app._get_current_object()  # noqa: SLF001 - how Celery's proxies are opened
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - opens the proxy
     return Leases(client, keys, options, fail=FailureWriter(app))

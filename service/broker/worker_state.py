@@ -4,7 +4,6 @@ from typing import Any
 
 from celery.signals import task_rejected, task_unknown, worker_ready
 from celery.worker import state
-from kombu.message import Message
 
 _ready: list[Any] = []
 
@@ -59,17 +58,17 @@ def _tag(request: Any) -> str:
     return str(request.message.delivery_tag)
 
 
-def _explain(message: Message, reason: str) -> None:
-    qos = getattr(getattr(message, "channel", None), "qos", None)
-    if hasattr(qos, "explain"):
+def _explain(message: Any, reason: str) -> None:
+    qos: Any = getattr(message.channel, "qos", None)
+    if hasattr(qos, "explain"):  # not if it came by another transport
         qos.explain(message.delivery_tag, reason)
 
 
 @task_unknown.connect(dispatch_uid="service.broker.task_unknown")
-def _on_unknown(message: Message, name: str, **_: Any) -> None:
+def _on_unknown(message: Any, name: str, **_: Any) -> None:
     _explain(message, f"No task of this worker is named {name!r}.")
 
 
 @task_rejected.connect(dispatch_uid="service.broker.task_rejected")
-def _on_rejected(message: Message, exc: BaseException | None, **_: Any) -> None:
+def _on_rejected(message: Any, exc: BaseException | None, **_: Any) -> None:
     _explain(message, f"The message is no job that this worker can run: {exc or 'unknown form'}.")

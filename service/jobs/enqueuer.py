@@ -89,11 +89,11 @@ class Enqueuer:
 
     async def enqueue_once(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], terms: Terms
-    ) -> Job[Any]:
+    ) -> tuple[Job[Any], bool]:
         """Hand over a call whose arguments were checked, unless `terms.once` has its job already.
 
-        Raises as `enqueue` does, and besides QueueFullError, and IdempotencyConflictError when
-        the key stands for another fingerprint.
+        Returns the job and whether it is a new one. Raises as `enqueue` does, and besides
+        QueueFullError, and IdempotencyConflictError when the key stands for another fingerprint.
         """
         sending = self._sending or await self._ready()
         if terms.once:
@@ -105,7 +105,7 @@ class Enqueuer:
             raise IdempotencyConflictError
         if not earlier:
             note_queued(self._recorder, job_id, name)
-        return Job(job_id, name, self._watcher)
+        return Job(job_id, name, self._watcher), not earlier
 
     async def send(self, signature: Any) -> Job[Any] | JobGroup:
         """Hand over a signature, chain, group or chord, as Celery's own code reads it.

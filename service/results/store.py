@@ -14,6 +14,13 @@ _EXTENSION: Final = "service.results"
 # Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
 KEY_PREFIX: Final = "celery-task-meta-"
 
+_REPLACE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+
 
 def key_prefix(settings: Settings) -> str:
     """What begins the key of each record, as Celery's backend makes it from its settings."""
@@ -56,6 +63,15 @@ class ResultStore:
         if stored is None:
             raise UnknownJobError(job_id)
         return stored
+
+    async def replace(self, job_id: str, stored: bytes, record: bytes) -> bool:
+        """Store and publish another record in the place of this one, if it is still there.
+
+        Raises BrokerUnavailableError.
+        """
+        async with bounded(self._timeout, maybe_accepted=True):
+            done = await self._client.eval(_REPLACE, 1, self.key(job_id), stored, record)
+        return bool(done)
 
 
 def init_results(app: Quart, store: ResultStore) -> None:

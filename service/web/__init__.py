@@ -2,6 +2,7 @@
 
 from quart import Quart
 
+from service.settings import get_settings
 from service.web import (
     admin,
     cards,
@@ -9,17 +10,22 @@ from service.web import (
     dead_letters,
     errors,
     gateway,
+    openapi,
     pages,
     results,
     security,
+    tasks,
     wording,
 )
 
 
 def init_web(app: Quart) -> None:
     """Give the app its routes and its way of telling errors."""
+    app.config["MAX_CONTENT_LENGTH"] = get_settings(app).max_body
     app.register_blueprint(pages.pages)
     app.register_blueprint(results.results)
+    app.register_blueprint(tasks.tasks)
+    app.register_blueprint(openapi.openapi)
     app.register_blueprint(cards.cards)
     app.register_blueprint(admin.admin)
     app.register_blueprint(dashboard.dashboard)

@@ -13,7 +13,8 @@ from service.results.store import get_results
 from service.web.admin import has_dashboard
 from service.web.form_values import values_of
 from service.web.forms import Field, fields_of
-from service.web.negotiation import wants_page
+from service.web.negotiation import HTML, JSON, wants_page
+from service.web.openapi import Operation, documented
 from service.web.story import tell
 
 _GREETING: Final = "Hello, world!"
@@ -24,6 +25,7 @@ pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
+@documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(503,)))
 async def index() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be.
 

@@ -1,16 +1,20 @@
 """One job's result: asked for once, waited for, followed, or no longer wanted."""
 
 import math
+from http import HTTPStatus
 from typing import Final
 
 from quart import Blueprint, Response, current_app, jsonify, render_template, request
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
+from service.jobs.cancel import cancel as cancel_job
+from service.jobs.enqueuer import get_enqueuer
 from service.results.model import decode, version
 from service.results.store import get_results
 from service.results.watcher import get_watcher
-from service.web.negotiation import wants_events, wants_page
+from service.web.negotiation import EVENTS, HTML, JSON, wants_events, wants_page
+from service.web.openapi import Operation, documented, parameter
 from service.web.presentation import as_json
 from service.web.sse import stream_events
 from service.web.story import tell
@@ -22,6 +26,27 @@ results = Blueprint("results", __name__)
 
 
 @results.get("/result/<job_id>")
+@documented(
+    Operation(
+        answers={
+            200: {JSON: "Result", HTML: None, EVENTS: None},
+            204: {},
+            304: {},
+        },
+        problems=(400, 404, 503),
+        parameters=[
+            parameter(
+                "wait",
+                "query",
+                "Seconds to wait for a change at most.",
+                type="number",
+                minimum=0,
+                maximum=LONGEST_WAIT,
+            ),
+            parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
+        ],
+    )
+)
 async def show(job_id: str) -> ResponseReturnValue:
     """How far a job is: 200 also for one that failed, 404 for one that nobody enqueued.
 
@@ -47,7 +72,27 @@ async def show(job_id: str) -> ResponseReturnValue:
     return jsonify(as_json(result)), headers
 
 
+@results.delete("/result/<job_id>")
+@documented(
+    Operation(answers={200: {JSON: "Result"}, 202: {JSON: "Result"}}, problems=(404, 409, 503))
+)
+async def cancel(job_id: str) -> ResponseReturnValue:
+    """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
+    result = await cancel_job(current_app, get_enqueuer(), job_id)
+    status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
+    return as_json(result), status, {"Cache-Control": "no-store"}
+
+
 @results.get("/result/<job_id>/events")
+@documented(
+    Operation(
+        answers={200: {EVENTS: None}, 204: {}},
+        problems=(404, 503),
+        parameters=[
+            parameter("Last-Event-ID", "header", "The id of the last event seen.", type="string")
+        ],
+    )
+)
 async def events(job_id: str) -> ResponseReturnValue:
     """Every change of a job until it has ended, as server-sent events."""
     return await stream_events(job_id)

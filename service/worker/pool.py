@@ -226,7 +226,16 @@ class AsyncioPool(BasePool):
             job.revoke()
 
     def _begin_to_stop(self) -> None:
-        self._aside.add(self.loop.create_task(self._wind_down()))
+        self._aside.add(self.loop.create_task(self._stop_running()))
+
+    async def _stop_running(self) -> None:
+        try:
+            await self._wind_down()
+        except Exception:
+            logger.exception("The jobs that run could not be ended in order")
+        finally:
+            self._ended = True
+            self.tell(_nothing)
 
     async def _wind_down(self) -> None:
         grace = 0.0 if must_end_at_once() else self._settings.grace
@@ -239,8 +248,6 @@ class AsyncioPool(BasePool):
         for job in list(self._running.values()):
             logger.error("%r does not end although it was cancelled; it is left behind", job)
             job.leave_behind()
-        self._ended = True
-        self.tell(_nothing)
 
     async def _until_idle_or_hurry(self, seconds: float) -> None:
         hurry = self.loop.create_task(self._hurry.wait())

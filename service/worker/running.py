@@ -173,7 +173,10 @@ class RunningJob:
             self._report_error(Terminated("revoked"))
 
     def _report_error(self, error: BaseException) -> None:
-        info = ExceptionInfo((type(error), error, error.__traceback__))
+        try:
+            raise error  # noqa: TRY301  billiard's ExceptionInfo needs a traceback
+        except BaseException:  # noqa: BLE001  it was raised one line above
+            info = ExceptionInfo()
         self._report(self._call.on_error, info)
 
     def _report(self, tell: Callable[..., Any] | None, outcome: Any) -> None:
