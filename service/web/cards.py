@@ -6,7 +6,15 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from quart import Blueprint, Response, current_app, jsonify, render_template, request
+from quart import (
+    Blueprint,
+    Response,
+    current_app,
+    jsonify,
+    render_template,
+    request,
+    stream_with_context,
+)
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
@@ -117,7 +125,9 @@ async def _stream(ids: list[str], template: str) -> Response:
 
     when_request_ends(close)
     heartbeat = get_settings(current_app).heartbeat
-    response = Response(_events(watches, news, template, heartbeat), headers=EVENT_HEADERS)
+    response = Response(
+        stream_with_context(_events)(watches, news, template, heartbeat), headers=EVENT_HEADERS
+    )
     response.timeout = None  # Quart's own limit would cut the stream
     return response
 

@@ -5,7 +5,16 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-from quart import Blueprint, Quart, Response, current_app, jsonify, render_template, request
+from quart import (
+    Blueprint,
+    Quart,
+    Response,
+    current_app,
+    jsonify,
+    render_template,
+    request,
+    stream_with_context,
+)
 from quart.typing import ResponseReturnValue
 
 from service.broker.scripts import DEAD_SUFFIX
@@ -45,7 +54,7 @@ async def news() -> ResponseReturnValue:
     query = _query()
     if not wants_events():
         return jsonify(await _news(query, {}, since=0)), {"Cache-Control": "no-store"}
-    response = Response(_events(query), headers=EVENT_HEADERS)
+    response = Response(stream_with_context(_events)(query), headers=EVENT_HEADERS)
     response.timeout = None  # Quart's own limit would cut the stream
     return response
 
