@@ -67,6 +67,11 @@ class Leases:
         self._away = False
         self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the leases were renewed; infinite if they never were."""
+        return time.monotonic() - self._renewed_at
+
     def start(self) -> None:
         """Begin to renew and to recover."""
         self._thread.start()

@@ -19,7 +19,6 @@ from service.monitor.stats import SPAN, STEP, bucket_of, by_task, overall
 from service.monitor.status import WorkerStatus, decode_status
 from service.results.connection import bounded
 from service.results.model import decode
-from service.results.store import KEY_PREFIX
 
 logger: Final = logging.getLogger(__name__)
 
@@ -39,22 +38,33 @@ class QueueKeys:
     dead: str
 
 
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where in Redis what is not the monitor's own is found.
+
+    `queues` adds those of Celery's settings to those that it is given; `record` is the key of a
+    job's record, and `held` that of the hash of what workers hold.
+    """
+
+    queues: Callable[[set[str]], Sequence[QueueKeys]]
+    record: Callable[[str], str]
+    held: str
+
+
 class Reader:
     """One per web process: it reads when somebody asks, and for a second that serves all."""
 
     def __init__(
         self,
         client: Redis,
+        places: Places,
         *,
         timeout: float,
         keep: int,
-        queues: Callable[[set[str]], Sequence[QueueKeys]],
-        held_key: str,
     ) -> None:
         self._client = client
         self._timeout = timeout
-        self._queues = queues
-        self._held_key = held_key
+        self._places = places
         self._last_id = "-"
         self._buckets: dict[int, dict[str, int]] = {}
         self._asked: dict[str, float] = {}
@@ -113,7 +123,7 @@ class Reader:
         chosen = sorted(waiting, key=lambda row: self._asked.get(row.id, row.at))[:_RECORDS]
         if not chosen:
             return
-        records: Any = await self._client.mget([KEY_PREFIX + row.id for row in chosen])
+        records: Any = await self._client.mget([self._places.record(row.id) for row in chosen])
         self._asked = {i: at for i, at in self._asked.items() if self.jobs.get(i) is not None}
         for row, record in zip(chosen, records, strict=True):
             self._asked[row.id] = now
@@ -133,7 +143,7 @@ class Reader:
         pipe.time()
         pipe.hgetall(WORKERS)
         pipe.zrange(SEEN, 0, -1, withscores=True)
-        pipe.hlen(self._held_key)
+        pipe.hlen(self._places.held)
         answers: list[Any] = await pipe.execute()
         for number, counts in zip(missing, answers, strict=False):
             self._buckets[number] = {k.decode(): int(v) for k, v in counts.items()}
@@ -152,7 +162,7 @@ class Reader:
     async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[Queue, ...]:
         alive = [worker.status for worker in workers if worker.is_alive]
         self.known |= {name for status in alive for name in status.queues}
-        queues = self._queues(self.known)
+        queues = self._places.queues(self.known)
         pipe = self._client.pipeline(transaction=False)
         for queue in queues:
             for key in (*queue.waiting, queue.dead):

@@ -17,12 +17,13 @@ from quart import (
 )
 from quart.typing import ResponseReturnValue
 
-from service.broker.scripts import DEAD_SUFFIX
+from service.broker.dead_letters import Box
 from service.jobs.celery_app import get_celery
-from service.monitor.reader import INTERVAL, QueueKeys, Reader
+from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader
 from service.monitor.recent import COLUMNS, Query
 from service.results.connection import get_redis
 from service.results.model import State
+from service.results.store import get_results
 from service.settings import get_settings
 from service.web import charts
 from service.web.admin import require_admin
@@ -145,11 +146,16 @@ def init_dashboard(app: Quart) -> None:
 
     app.extensions[_EXTENSION] = Reader(
         get_redis(app),
+        Places(queues=queues, record=get_results(app).key, held=_held_key(app)),
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
-        queues=queues,
-        held_key="unacked",
     )
+
+
+def _held_key(app: Quart) -> str:
+    """The hash in which Kombu keeps what workers hold."""
+    options = get_settings(app).celery.get("broker_transport_options", {})
+    return f"{options.get('global_keyprefix', '')}{options.get('unacked_key', 'unacked')}"
 
 
 def get_reader(app: Quart) -> Reader:
@@ -165,6 +171,7 @@ def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
     prefix = options.get("global_keyprefix", "")
     separator = options.get("sep", "\x06\x16")
     steps = options.get("priority_steps", (0, 3, 6, 9))
+    box = Box(prefix=prefix)
     names = sorted({*celery.amqp.queues, *known})
     return [
         QueueKeys(
@@ -172,7 +179,7 @@ def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
             waiting=tuple(
                 f"{prefix}{name}{separator}{step}" if step else f"{prefix}{name}" for step in steps
             ),
-            dead=f"{prefix}{name}{DEAD_SUFFIX}",
+            dead=box.key(name),
         )
         for name in names
     ]

@@ -35,6 +35,7 @@ class Step:
     at: datetime | None
     after: str = ""
     done: bool = True
+    bad: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +125,8 @@ def _steps(result: Result) -> list[Step]:
         steps.append(Step("Running", None, done=False))
     if result.ready:
         ran = duration(_seconds(started, finished))
-        steps.append(Step(_ENDS[result.state], finished, f"ran {ran}" if started else ""))
+        after = f"ran {ran}" if started else ""
+        steps.append(Step(_ENDS[result.state], finished, after, bad=not result.successful))
     return steps
 
 

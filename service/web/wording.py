@@ -5,6 +5,7 @@ import math
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from markupsafe import Markup, escape
 from quart import Quart
 
 UNKNOWN: Final = "\N{EN DASH}"
@@ -81,6 +82,17 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def with_code(text: str) -> Markup:
+    """Text of a docstring, escaped, in which `this` is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one without its other half
+        return escape(text)
+    html = [
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)
+    ]
+    return Markup("").join(html)
+
+
 def init_wording(app: Quart) -> None:
     """Let templates put things into words."""
     app.jinja_env.filters |= {
@@ -90,6 +102,7 @@ def init_wording(app: Quart) -> None:
         "iso": iso,
         "clock": clock,
         "tojson_plain": plain_json,
+        "with_code": with_code,
     }
     app.jinja_env.globals["unknown"] = UNKNOWN
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -9,6 +9,7 @@ from typing import Any, Final
 from celery import bootsteps
 from celery.worker import state
 
+from service.broker.registry import lease_age
 from service.monitor.recorder import INTERVAL, get_recorder
 from service.monitor.status import WorkerStatus, encode_status
 
@@ -59,13 +60,21 @@ class ReporterStep(bootsteps.StartStopStep):
     def _status(self) -> WorkerStatus:
         worker = self._worker
         return WorkerStatus(
-            pool=worker.pool_cls.__module__.rpartition(".")[2],
+            pool=_name_of(worker.pool_cls),
             capacity=worker.pool.num_processes if worker.pool else worker.concurrency,
             running=len(state.active_requests),
             held=_held(),
             queues=sorted(worker.app.amqp.queues.consume_from),
             started_at=self._started_at,
+            lease_age=lease_age(),
         )
+
+
+def _name_of(pool: type) -> str:
+    """`prefork` for Celery's `celery.concurrency.prefork.TaskPool`, `asyncio` for AsyncioPool."""
+    if pool.__name__ == "TaskPool":
+        return pool.__module__.rpartition(".")[2]
+    return pool.__name__.removesuffix("Pool").lower()
 
 
 def _held() -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 const HOUR = 3600;
 const HEIGHT = 190;
+const FAILED = 3; // its place in a row
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // The stylesheet's colours, as a canvas needs them.
@@ -40,11 +41,29 @@ function options(element, series, format) {
         width: 1.75,
         fill: fill ? colour(`${name}-fill`) : undefined,
         spanGaps: false,
-        points: { show: false },
+        points: { show: true, size: 5, width: 1, filter: lonely },
         value: (_, value) => format(value),
       })),
     ],
   };
+}
+
+// The samples that have no neighbour to draw a line to.
+function lonely(plot, index, show) {
+  if (!show) return null;
+  const values = plot.data[index];
+  const found = [];
+  values.forEach((value, at) => {
+    if (value != null && values[at - 1] == null && values[at + 1] == null) found.push(at);
+  });
+  return found;
+}
+
+// A line along the bottom for what never happens would only hide the others.
+function withoutNothing(values) {
+  return values.map((value, at) =>
+    value === 0 && !values[at - 1] && !values[at + 1] ? null : value,
+  );
 }
 
 const SERIES = {
@@ -81,7 +100,10 @@ export class Charts {
   data(place) {
     const rows = [...this.rows.values()].sort((one, other) => one[0] - other[0]);
     const columns = [0, ...SERIES[place.dataset.chart][2]];
-    return columns.map((column) => rows.map((row) => row[column]));
+    return columns.map((column) => {
+      const values = rows.map((row) => row[column]);
+      return column === FAILED ? withoutNothing(values) : values;
+    });
   }
 
   draw() {

@@ -3,7 +3,7 @@
 const STYLES = {
   time: { timeStyle: "medium" },
   full: { dateStyle: "medium", timeStyle: "medium" },
-  precise: { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3 },
+  precise: { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" },
 };
 const formats = Object.fromEntries(
   Object.entries(STYLES).map(([name, style]) => [name, new Intl.DateTimeFormat(undefined, style)]),
