@@ -72,6 +72,11 @@ class Leases:
         self._keeping = tend("leases", self._keep, linger=_LINGER)
         self._recovering = tend("recovery", self._recover, linger=0.0)
 
+    @property
+    def age(self) -> float:
+        """Seconds since the leases were renewed; infinite if they never were."""
+        return time.monotonic() - self._renewed_at
+
     def start(self) -> None:
         """Begin to renew and to recover."""
         self._keeping.start()
