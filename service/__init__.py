@@ -4,5 +4,16 @@ from service.app import create_app
 from service.jobs.blueprint import TaskBlueprint
 from service.jobs.celery_app import get_celery
 from service.jobs.current import current_job, report_progress
+from service.jobs.enqueuer import enqueue
+from service.jobs.job import Job, JobGroup
 
-__all__ = ["TaskBlueprint", "create_app", "current_job", "get_celery", "report_progress"]
+__all__ = [
+    "Job",
+    "JobGroup",
+    "TaskBlueprint",
+    "create_app",
+    "current_job",
+    "enqueue",
+    "get_celery",
+    "report_progress",
+]

@@ -6,10 +6,12 @@ from typing import Any, Final
 
 from quart import Quart
 
+from service.broker.startup import init_checks
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
 from service.results.connection import init_redis
-from service.results.store import ResultStore, init_results
+from service.results.store import ResultStore, init_results, key_prefix
+from service.results.watcher import Watcher, init_watcher
 from service.settings import init_settings, read_settings
 from service.web import init_web
 
@@ -30,8 +32,11 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     settings = read_settings(os.environ, config or {})
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
+    init_checks(app)
     client = init_redis(app)
-    init_results(app, ResultStore(client, timeout=settings.redis_timeout))
+    prefix = key_prefix(settings)
+    init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
+    init_watcher(app, Watcher(client, settings, key_prefix=prefix))
     init_jobs(app, client)
     init_web(app)
     return app

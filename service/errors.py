@@ -7,11 +7,18 @@ ServiceError
 ├── UnknownTaskError
 ├── UnknownJobError
 ├── InvalidJobIdError
+├── InvalidArgumentsError       a call does not fit its task's signature
+├── IdempotencyConflictError    one idempotency key, two different requests
+├── QueueFullError              the queue has as many jobs as it may
+├── JobFinishedError            a job that has ended cannot be cancelled
+├── TooManyWaitersError         this process follows as many jobs as it may
 ├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
 ├── JobFailedError              what `await job.result()` raises for a failed job
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
 ├── UnstorableResultError       what a task returned can't be a result
+├── UnknownDeadLetterError
+├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
 """
 
@@ -80,6 +87,52 @@ class InvalidJobIdError(ServiceError):
         super().__init__("A job id is 1 to 64 letters, digits, '-', '_' or '.'; this one is not.")
 
 
+class InvalidArgumentsError(ServiceError, TypeError):
+    """A call does not fit its task; `argument` is the one at fault, empty if it is none alone."""
+
+    def __init__(self, task: str, argument: str, reason: str) -> None:
+        self.task = task
+        self.argument = argument
+        self.reason = reason
+        what = f"argument {argument!r}" if argument else "the arguments"
+        super().__init__(f"Task {task!r} cannot be called so: {what}: {reason}")
+
+
+class IdempotencyConflictError(ServiceError):
+    """The idempotency key was used before, with another body or for another task."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This Idempotency-Key was used for a different request. Use a new key for a new job."
+        )
+
+
+class QueueFullError(ServiceError):
+    """So many jobs wait in the queue that no more are taken now."""
+
+    def __init__(self, task: str, limit: int) -> None:
+        self.task = task
+        self.limit = limit
+        super().__init__(f"{limit} jobs wait before {task!r} already. Try again later.")
+
+
+class JobFinishedError(ServiceError):
+    """The job has ended, so there is nothing left to cancel."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        self.job_id = job_id
+        self.state = state
+        super().__init__(f"Job {job_id} has ended already, as {state}.")
+
+
+class TooManyWaitersError(ServiceError):
+    """As many clients wait for jobs in this process as may."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        super().__init__(f"{limit} clients are waiting for jobs already. Try again later.")
+
+
 class BrokerUnavailableError(ServiceError):
     """Redis could not be asked, or did not answer in time.
 
@@ -126,6 +179,23 @@ class UnstorableResultError(ServiceError, EncodeError):
 
     An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
     alone, so that Celery can rebuild it from a stored result.
+    """
+
+
+class UnknownDeadLetterError(ServiceError):
+    """No dead letter has this id."""
+
+    def __init__(self, letter_id: str) -> None:
+        self.letter_id = letter_id
+        super().__init__(
+            f"There is no dead letter {letter_id}. `service dead-letters list` shows all."
+        )
+
+
+class DeadLetterError(ServiceError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
+
+    Takes the message alone, so that Celery can rebuild it from a stored result.
     """
 
 

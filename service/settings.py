@@ -100,6 +100,46 @@ class Settings:
         "How long a task may block the event loop before the log names it; 0 turns this off.",
         "seconds",
     )
+    lease: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker holds a job before it must renew; a killed worker's jobs run again"
+        " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
+        "seconds",
+    )
+    max_deliveries: int = _setting(
+        5,
+        _positive_int,
+        "How often a job may be delivered without an end before it becomes a dead letter.",
+        "deliveries",
+    )
+    enqueue_timeout: float = _setting(
+        2.0,
+        _positive_seconds,
+        "How long handing a job to the broker may take before it is given up.",
+        "seconds",
+    )
+    max_body: int = _setting(
+        262_144, _positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"
+    )
+    max_queue: int = _setting(
+        100_000,
+        _positive_int,
+        "How many jobs may wait in a queue before HTTP takes no more for it (429).",
+        "jobs",
+    )
+    max_waiters: int = _setting(
+        10_000,
+        _positive_int,
+        "How many clients of one process may wait for a change of a job at once (503 beyond).",
+        "waiters",
+    )
+    heartbeat: float = _setting(
+        15.0,
+        _positive_seconds,
+        "How long an event stream may be silent before it carries a comment.",
+        "seconds",
+    )
     celery: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -1,11 +1,14 @@
 """Records plain functions as tasks, and gives each a typed handle."""
 
 from collections.abc import Callable, Coroutine, Mapping
+from datetime import datetime
 from typing import Any, Concatenate, Final, Generic, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from quart import Quart, current_app, has_app_context
 
 from service.errors import ConfigurationError, DuplicateTaskError, NoAppContextError
+from service.jobs.arguments import Arguments
+from service.jobs.call import PLAIN, SendOptions
 from service.jobs.job import Job
 
 P = ParamSpec("P")
@@ -14,6 +17,7 @@ V = TypeVar("V")  # what the job's result is: R, or what awaiting R gives
 
 _TASKS: Final = "service.tasks"
 JOBS: Final = "service.jobs"
+CELERY: Final = "service.celery"
 
 
 class Jobs(Protocol):
@@ -23,7 +27,11 @@ class Jobs(Protocol):
         """The app's own Celery task object of this name."""
 
     async def enqueue(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: SendOptions = PLAIN,
     ) -> Job[Any]:
         """Hand a call of the task to the broker."""
 
@@ -41,33 +49,69 @@ class TaskHandle(Generic[P, R, V]):
     ) -> None:
         self.name = name
         self.function = function
-        self.options = dict(options)
+        self.celery_options = dict(options)
         self.public = public
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
+        self._arguments: Arguments | None = None
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name}>"
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the plain function, here and now."""
-        if self.options["bind"]:
+        if self.celery_options["bind"]:
             return self.function(self.celery_task, *args, **kwargs)
         return self.function(*args, **kwargs)
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
         """Hand a job to the broker without blocking the event loop.
 
-        Raises BrokerUnavailableError, and TypeError where the arguments do not fit the function.
+        Raises BrokerUnavailableError, and InvalidArgumentsError where the arguments do not fit
+        the function's signature and annotations.
         """
-        return await self._jobs.enqueue(self.name, args, kwargs)
+        return await self.jobs.enqueue(self.name, args, kwargs)
+
+    def options(  # noqa: PLR0913  each is one of Celery's options, by name only
+        self,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        expires: float | datetime | None = None,
+        job_id: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> "TaskCall[P, V]":
+        """The same task, to be sent otherwise: `await handle.options(countdown=5).enqueue(1)`.
+
+        Seconds, or moments for `eta` and `expires`; `priority` is from 0 to 9. Enqueueing the
+        same `job_id` again makes no second job. Raises ValueError and InvalidJobIdError.
+        """
+        options = SendOptions(
+            countdown=countdown,
+            eta=eta,
+            queue=queue,
+            priority=priority,
+            expires=expires,
+            job_id=job_id,
+            headers=headers,
+        )
+        return TaskCall(self, options)
+
+    @property
+    def arguments(self) -> Arguments:
+        """What the task takes and gives."""
+        if self._arguments is None:
+            self._arguments = Arguments(self.name, self.function, bound=self.celery_options["bind"])
+        return self._arguments
 
     @property
     def celery_task(self) -> Any:
         """The current app's own Celery task object."""
-        return self._jobs.celery_task(self.name)
+        return self.jobs.celery_task(self.name)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Celery's `delay`: synchronous."""
@@ -86,11 +130,25 @@ class TaskHandle(Generic[P, R, V]):
         return self.celery_task.si(*args, **kwargs)
 
     @property
-    def _jobs(self) -> Jobs:
+    def jobs(self) -> Jobs:
+        """What the current app sends jobs with. Raises NoAppContextError."""
         if not has_app_context():
             raise NoAppContextError(self.name)
         jobs: Jobs = current_app.extensions[JOBS]
         return jobs
+
+
+class TaskCall(Generic[P, V]):
+    """A task with options of its own, ready to be enqueued any number of times."""
+
+    def __init__(self, handle: TaskHandle[P, Any, V], options: SendOptions) -> None:
+        self._handle = handle
+        self._options = options
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
+        """Hand a job to the broker with these options, as `TaskHandle.enqueue` does."""
+        handle = self._handle
+        return await handle.jobs.enqueue(handle.name, args, kwargs, self._options)
 
 
 class _Decorator(Protocol):
@@ -170,8 +228,19 @@ class TaskBlueprint:
         return record if function is None else record(function)
 
     def register(self, app: Quart) -> None:
-        """Make the tasks known to an app. Raises DuplicateTaskError."""
+        """Make the tasks known to an app, before its Celery app is built.
+
+        Raises DuplicateTaskError, and ConfigurationError when it is too late.
+        """
         known = get_tasks(app)
+        if CELERY in app.extensions and any(h.name not in known for h in self.handles):
+            raise ConfigurationError(
+                [
+                    f"{self!r} is registered too late: the app's Celery app has been built from the"
+                    " tasks known then. Register it when the app is made, or name its module in"
+                    " SERVICE_TASK_MODULES."
+                ]
+            )
         for handle in self.handles:
             taken = known.setdefault(handle.name, handle)
             if taken is not handle:

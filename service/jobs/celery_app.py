@@ -12,10 +12,10 @@ from kombu.utils.uuid import uuid
 from quart import Quart
 
 from service.errors import ConfigurationError
-from service.jobs.blueprint import get_tasks
+from service.jobs.blueprint import CELERY, get_tasks
+from service.jobs.outbox import current_outbox
 from service.settings import Settings, get_settings
 
-_EXTENSION: Final = "service.celery"
 _BUILDING: Final = threading.Lock()
 
 # By dotted path: these rooms are above this one.
@@ -24,6 +24,11 @@ _BACKEND: Final = "service.worker.backend:Backend"
 _SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
 _POOL: Final = "service.worker.pool:AsyncioPool"
+_TRANSPORTS: Final = {
+    "redis": "service.broker.transport:Transport",
+    "rediss": "service.broker.transport:SecureTransport",
+    "sentinel": "service.broker.transport:SentinelTransport",
+}
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -59,6 +64,15 @@ class QuartCelery(Celery):
         self._off_loop: OffLoop | None = None
         self.steps["worker"].add(_LIFESPAN)
 
+    def task_named(self, name: str) -> Any:
+        """The task object of this name; made now if its blueprint was registered only lately."""
+        if name not in self.tasks:
+            handle = get_tasks(self.quart_app)[name]
+            # shared=False: a shared task is put into every other Celery app of the process too.
+            options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
+            self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+        return self.tasks[name]
+
     def use_off_loop(self, off_loop: OffLoop) -> None:
         """Have blocking calls made this way from now on, where that is needed."""
         self._off_loop = off_loop
@@ -70,10 +84,14 @@ class QuartCelery(Celery):
         return function()
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
-        """Celery's own; but nothing on the event loop may hold one of the few producers.
+        """Celery's own, or where the Enqueuer has Celery build messages, what collects them.
 
-        Celery's groups take one for all their tasks. There each task takes its own, in a thread.
+        Nothing on the event loop may hold one of the few producers. Celery's groups take one for
+        all their tasks; there each task takes its own, in a thread.
         """
+        outbox = current_outbox() if producer is None else None
+        if outbox is not None:
+            return nullcontext(outbox)
         if producer is None and self._off_loop is not None and self._off_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
@@ -90,14 +108,16 @@ class QuartCelery(Celery):
         def send() -> Any:
             return self._send(name, args, kwargs, *positional, **options)
 
-        return self.off_loop(send)
+        return send() if current_outbox() is not None else self.off_loop(send)
 
     def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if not options.get("ignore_result") and hasattr(self.backend, "store_queued"):
-            self.backend.store_queued(options["task_id"], name, queued_at)
+        if current_outbox() is None and not options.get("ignore_result"):
+            store_queued = getattr(self.backend, "store_queued", None)
+            if store_queued is not None:  # the backend may be another one, by setting
+                store_queued(options["task_id"], name, queued_at)
         return super().send_task(name, args, kwargs, *positional, **options)
 
 
@@ -107,19 +127,17 @@ def get_celery(app: Quart) -> QuartCelery:
     Raises ConfigurationError for Celery settings that cannot be used.
     """
     with _BUILDING:
-        if _EXTENSION not in app.extensions:
-            app.extensions[_EXTENSION] = _build(app)
-        celery: QuartCelery = app.extensions[_EXTENSION]
+        if CELERY not in app.extensions:
+            app.extensions[CELERY] = _build(app)
+        celery: QuartCelery = app.extensions[CELERY]
         return celery
 
 
 def _build(app: Quart) -> QuartCelery:
     celery = QuartCelery(app)
     celery.conf.update(celery_settings(get_settings(app)))
-    for handle in get_tasks(app).values():
-        # shared=False: a shared task is put into every other Celery app of the process too.
-        options: dict[str, Any] = {**handle.options, "shared": False, "lazy": False}
-        celery.task(name=handle.name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+    for name in get_tasks(app):
+        celery.task_named(name)
     return celery
 
 
@@ -143,6 +161,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(problems)
     return {
         "broker_url": settings.redis_url,
+        **_transport(settings),
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -158,10 +177,31 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         **_ONLY_JSON,
-        **given,
+        **{name: value for name, value in given.items() if name != "broker_transport_options"},
+    }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
+    given = settings.celery
+    options = given.get("broker_transport_options", {})
+    scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
+    if not settings.lease or scheme not in _TRANSPORTS or "broker_transport" in given:
+        return {
+            "broker_transport_options": options,
+            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            "worker_cancel_long_running_tasks_on_connection_loss": True,
+        }
+    return {
+        "broker_transport": _TRANSPORTS[scheme],
+        "broker_transport_options": {
+            "lease": settings.lease,
+            "max_deliveries": settings.max_deliveries,
+            **options,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
 
 

@@ -1,7 +1,52 @@
--- Accept a job: its record and its message in one step, and only if its id is new.
--- KEYS: the record, the queue's list.  ARGV: record, lifetime in seconds, message.
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'EX', ARGV[2]) then
-  redis.call('LPUSH', KEYS[2], ARGV[3])
-  return 1
+-- Accept jobs: for each its record and its message in one step, and only if its id is new.
+-- ARGV: lifetime in seconds; then for each job:
+--   record's key, record ('' for a message that is no job), message,
+--   count of destinations, for each: command (LPUSH or PUBLISH), key,
+--   '' for no terms, or: how many jobs may wait (0: any number), idempotency key or '',
+--     its value ('<id> <fingerprint>'), count of lists in which jobs wait, the lists.
+-- Answers for each job: 'new', 'known' (its id), 'full', or the idempotency key's first value.
+local at = 1
+local function take()
+  at = at + 1
+  return ARGV[at - 1]
 end
-return 0
+
+local lifetime = take()
+local answers = {}
+while at <= #ARGV do
+  local key, record, message = take(), take(), take()
+  local destinations = {}
+  for _ = 1, tonumber(take()) do
+    destinations[#destinations + 1] = {take(), take()}
+  end
+  local terms, once, value, limit, waiting = take(), '', '', 0, 0
+  if terms ~= '' then
+    limit, once, value = tonumber(terms), take(), take()
+    for _ = 1, tonumber(take()) do
+      waiting = waiting + redis.call('LLEN', take())
+    end
+  end
+  local earlier = once ~= '' and redis.call('GET', once)
+  if earlier then
+    local stem = string.sub(key, 1, #key - #string.match(value, '^%S+'))
+    if redis.call('EXISTS', stem .. string.match(earlier, '^%S+')) == 0 then
+      earlier = false -- that job is forgotten, so its key is free again
+    end
+  end
+  if earlier then
+    answers[#answers + 1] = earlier
+  elseif limit > 0 and waiting >= limit then
+    answers[#answers + 1] = 'full'
+  elseif record == '' or redis.call('SET', key, record, 'NX', 'EX', lifetime) then
+    for _, destination in ipairs(destinations) do
+      redis.call(destination[1], destination[2], message)
+    end
+    if once ~= '' then
+      redis.call('SET', once, value, 'EX', lifetime * 2)
+    end
+    answers[#answers + 1] = 'new'
+  else
+    answers[#answers + 1] = 'known'
+  end
+end
+return answers

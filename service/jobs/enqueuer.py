@@ -1,63 +1,210 @@
 """The only code that publishes from async code."""
 
-from collections.abc import Mapping
-from importlib.resources import files
+import asyncio
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from celery.canvas import maybe_signature
+from celery.result import GroupResult
 from quart import Quart, current_app
 from redis.asyncio import Redis
 
-from service.jobs.blueprint import JOBS
-from service.jobs.celery_app import get_celery
-from service.jobs.envelope import seal
-from service.jobs.job import Job
-from service.results.connection import bounded
-from service.results.store import ResultStore, get_results
+from service.errors import IdempotencyConflictError, UnknownTaskError
+from service.jobs.batch import BatchWriter, Terms
+from service.jobs.blueprint import JOBS, get_tasks
+from service.jobs.broker import Broker, RedisBroker
+from service.jobs.call import PLAIN, Call, SendOptions
+from service.jobs.celery_app import QuartCelery, get_celery
+from service.jobs.job import Job, JobGroup
+from service.jobs.kombu_broker import KombuBroker
+from service.jobs.outbox import Letter, collecting
+from service.jobs.threads import Threads
+from service.results.store import KEY_PREFIX, get_results
+from service.results.watcher import get_watcher
 from service.settings import get_settings
 
-_SCRIPT: Final = (files("service.jobs") / "enqueue.lua").read_text()
+_ONCE: Final = "service-once-"  # begins the key under which an idempotency key is kept
+
+
+@dataclass(frozen=True, slots=True)
+class _Sending:
+    """What can be had only once the Celery app is built."""
+
+    celery: QuartCelery
+    broker: Broker
 
 
 class Enqueuer:
-    """Hands jobs to the broker on the event loop, each in one bounded step."""
+    """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
-    def __init__(self, app: Quart, client: Redis, results: ResultStore, *, timeout: float) -> None:
+    def __init__(self, app: Quart, client: Redis) -> None:
+        settings, key_prefix = get_settings(app), get_results(app).key("")
         self._app = app
-        self._results = results
-        self._timeout = timeout
-        self._script = client.register_script(_SCRIPT)
+        self._client = client
+        self._watcher = get_watcher(app)
+        self._once_prefix = key_prefix.removesuffix(KEY_PREFIX) + _ONCE
+        self._threads = Threads(timeout=settings.enqueue_timeout)
+        self._writer = BatchWriter(
+            client,
+            timeout=settings.enqueue_timeout,
+            lifetime=settings.result_expires,
+            key_prefix=key_prefix,
+        )
+        self._sending: _Sending | None = None
 
     def celery_task(self, name: str) -> Any:
         """The app's own Celery task object of this name."""
-        return get_celery(self._app).tasks[name]
+        return get_celery(self._app).task_named(name)
+
+    async def prepare(self) -> None:
+        """Build the Celery app now, off the event loop, which it would stop for a while."""
+        await self._ready()
 
     async def enqueue(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: SendOptions = PLAIN,
     ) -> Job[Any]:
         """Hand a call of the task to the broker.
 
         When this returns, the job is stored and its id is known. Raises BrokerUnavailableError,
-        and TypeError where the arguments do not fit the task.
+        InvalidArgumentsError and UnknownTaskError.
         """
+        handle = get_tasks(self._app).get(name)
+        if handle is None:
+            raise UnknownTaskError(name)
+        handle.arguments.check(args, kwargs)
+        sending = self._sending or await self._ready()
+        call = Call(sending.celery.task_named(name), args, kwargs, options)
+        job_id = await sending.broker.send(call)
+        return Job(job_id, name, self._watcher)
+
+    async def enqueue_once(
+        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], terms: Terms
+    ) -> tuple[Job[Any], bool]:
+        """Hand over a call whose arguments were checked, unless `terms.once` has its job already.
+
+        Returns the job and whether it is a new one. Raises as `enqueue` does, and besides
+        QueueFullError, and IdempotencyConflictError when the key stands for another fingerprint.
+        """
+        sending = self._sending or await self._ready()
+        if terms.once:
+            digest = hashlib.sha256(f"{name}\n{terms.once}".encode()).hexdigest()
+            terms = replace(terms, once=self._once_prefix + digest)
+        call = Call(sending.celery.task_named(name), args, kwargs)
+        job_id, _, earlier = (await sending.broker.send(call, terms)).partition(" ")
+        if earlier and earlier != terms.fingerprint:
+            raise IdempotencyConflictError
+        return Job(job_id, name, self._watcher), not earlier
+
+    async def send(self, signature: Any) -> Job[Any] | JobGroup:
+        """Hand over a signature, chain, group or chord, as Celery's own code reads it.
+
+        That code runs here for a signature and a chain of such; for whatever holds a group or a
+        chord, which may be long and may ask Redis, in a thread. Either way it only builds
+        messages, which then are sent like any other. Raises BrokerUnavailableError.
+        """
+        sending = self._sending or await self._ready()
+        canvas = maybe_signature(signature, app=sending.celery, clone=True)
+        if _is_simple(canvas):
+            result, letters = _walk(canvas)
+        else:
+            result, letters = await self._threads.run(lambda: _walk(canvas))
+        sent = {letter.job_id for letter in letters}
+        names = dict(_names_in([letter.body for letter in letters]))
+        names |= {letter.job_id: letter.task for letter in letters}
+        followers = {id_: names.get(id_) for id_ in _ids_of(result) if id_ not in sent}
+        await sending.broker.send_letters(letters, followers)
+        return self._as_job(result, names)
+
+    async def revoke(self, job_id: str) -> None:
+        """Tell every worker to end the job, or not to begin it. Raises BrokerUnavailableError."""
+        sending = self._sending or await self._ready()
+        await sending.broker.revoke(job_id)
+
+    async def aclose(self) -> None:
+        """Let go of the connection and the threads."""
+        await self._threads.aclose()
+        if self._sending is not None:
+            await self._sending.broker.aclose()
+        await self._writer.aclose()
+
+    async def _ready(self) -> _Sending:
+        built = await asyncio.to_thread(self._build)
+        # Two first jobs at once build two; both must use one, which holds the templates.
+        self._sending = sending = self._sending or built
+        return sending
+
+    def _build(self) -> _Sending:
         celery = get_celery(self._app)
-        envelope = seal(celery, celery.tasks[name], args, kwargs)
-        async with bounded(self._timeout, maybe_accepted=True):
-            await self._script(
-                keys=[self._results.key(envelope.job_id), envelope.queue],
-                args=[
-                    envelope.record,
-                    get_settings(self._app).result_expires,
-                    envelope.message,
-                ],
+        celery.finalize(auto=True)
+        broker: Broker
+        if celery.conf.broker_url == get_settings(self._app).redis_url:
+            broker = RedisBroker(celery, self._writer)
+        else:
+            broker = KombuBroker(celery, self._writer, self._client, self._threads)
+        return _Sending(celery, broker)
+
+    def _as_job(self, result: Any, names: Mapping[str, str]) -> Job[Any] | JobGroup:
+        if isinstance(result, GroupResult):
+            return JobGroup(
+                str(result.id), [self._as_job(one, names) for one in result.results or ()]
             )
-        return Job(envelope.job_id, name, self._results)
+        return Job(result.id, names.get(result.id, ""), self._watcher)
+
+
+def _is_simple(canvas: Any) -> bool:
+    if canvas.subtask_type == "chain":
+        return all(_is_simple(task) for task in canvas.tasks)
+    return canvas.subtask_type is None and "chord" not in canvas.options
+
+
+def _walk(canvas: Any) -> tuple[Any, list[Letter]]:
+    with collecting() as letters:
+        return canvas.apply_async(), letters
+
+
+def _ids_of(result: Any) -> Iterator[str]:
+    """The id of each job that a canvas will make, its first ones included."""
+    while result is not None:
+        if isinstance(result, GroupResult):
+            for one in result.results or ():
+                yield from _ids_of(one)
+        else:
+            yield result.id
+        result = result.parent
+
+
+def _names_in(part: Any) -> Iterator[tuple[str, str]]:
+    """The ids, with their tasks, of the signatures that messages carry along."""
+    if isinstance(part, Mapping):
+        job_id = (part.get("options") or {}).get("task_id") if "task" in part else None
+        if job_id:
+            yield job_id, part["task"]
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from _names_in(inner)
+
+
+async def enqueue(signature: Any) -> Job[Any] | JobGroup:
+    """Hand a signature, chain, group or chord to the current app's broker, without blocking.
+
+    A group gives a JobGroup; the rest gives the job that ends it. Raises BrokerUnavailableError.
+    """
+    return await get_enqueuer().send(signature)
 
 
 def init_jobs(app: Quart, client: Redis) -> None:
     """Make the app able to enqueue."""
-    app.extensions[JOBS] = Enqueuer(
-        app, client, get_results(app), timeout=get_settings(app).redis_timeout
-    )
+    enqueuer = Enqueuer(app, client)
+    app.extensions[JOBS] = enqueuer
+    app.before_serving(enqueuer.prepare)
+    app.after_serving(enqueuer.aclose)
 
 
 def get_enqueuer() -> Enqueuer:

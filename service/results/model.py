@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Any, Final
 
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -61,6 +62,7 @@ class Result:
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    owner: str | None = None
 
     @property
     def ready(self) -> bool:
@@ -71,6 +73,11 @@ class Result:
     def successful(self) -> bool:
         """Whether the job has ended well."""
         return self.state is State.SUCCESS
+
+
+def version(stored: bytes) -> str:
+    """A name for exactly this record, to tell whether another one is the same."""
+    return blake2b(stored, digest_size=9).hexdigest()
 
 
 def is_job_id(text: str) -> bool:
@@ -98,6 +105,7 @@ def decode(job_id: str, stored: bytes | str) -> Result:
         queued_at=_time(meta.get("queued_at")),
         started_at=_time(meta.get("started_at")),
         finished_at=_time(meta.get("date_done")),
+        owner=_text(meta.get("owner")),
     )
 
 

@@ -1,19 +1,34 @@
 """Reads stored results without ever blocking the event loop."""
 
-import asyncio
-import time
-from typing import Final
+from typing import Final, cast
 
 from quart import Quart
 from redis.asyncio import Redis
 
-from service.errors import InvalidJobIdError, ResultTimeoutError, UnknownJobError
+from service.errors import InvalidJobIdError, UnknownJobError
 from service.results.connection import bounded
 from service.results.model import Result, decode, is_job_id
+from service.settings import Settings
 
 _EXTENSION: Final = "service.results"
 # Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
 KEY_PREFIX: Final = "celery-task-meta-"
+
+_REPLACE: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+redis.call('PUBLISH', KEYS[1], ARGV[2])
+return 1
+"""
+
+
+def key_prefix(settings: Settings) -> str:
+    """What begins the key of each record, as Celery's backend makes it from its settings."""
+    options = settings.celery.get("result_backend_transport_options") or {}
+    prefix = str(options.get("global_keyprefix") or "")
+    if prefix and prefix[-1] not in ":_-.":
+        prefix += "_"
+    return prefix + KEY_PREFIX
 
 
 class ResultStore:
@@ -33,29 +48,30 @@ class ResultStore:
         return self._key_prefix + job_id
 
     async def get(self, job_id: str) -> Result:
-        """What is known of a job now.
+        """What is known of a job now. Raises what `read` raises."""
+        return decode(job_id, await self.read(job_id))
+
+    async def read(self, job_id: str) -> bytes:
+        """A job's record as it is stored now.
 
         Raises InvalidJobIdError, UnknownJobError, BrokerUnavailableError.
         """
         if not is_job_id(job_id):
             raise InvalidJobIdError(job_id)
         async with bounded(self._timeout):
-            stored = await self._client.get(self.key(job_id))
+            stored = cast("bytes | None", await self._client.get(self.key(job_id)))
         if stored is None:
             raise UnknownJobError(job_id)
-        return decode(job_id, stored)
+        return stored
 
-    async def wait(self, job_id: str, timeout: float) -> Result:
-        """The job's result once it has ended. Raises ResultTimeoutError, and what `get` raises."""
-        deadline = time.monotonic() + timeout
-        pause = 0.02
-        while not (result := await self.get(job_id)).ready:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ResultTimeoutError(job_id, timeout)
-            await asyncio.sleep(min(pause, left))
-            pause = min(pause * 1.5, 1.0)
-        return result
+    async def replace(self, job_id: str, stored: bytes, record: bytes) -> bool:
+        """Store and publish another record in the place of this one, if it is still there.
+
+        Raises BrokerUnavailableError.
+        """
+        async with bounded(self._timeout, maybe_accepted=True):
+            done = await self._client.eval(_REPLACE, 1, self.key(job_id), stored, record)
+        return bool(done)
 
 
 def init_results(app: Quart, store: ResultStore) -> None:

@@ -2,16 +2,23 @@
 
 import json
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from quart import Quart, Response, make_response, render_template
 from werkzeug.exceptions import HTTPException
 
 from service.errors import (
     BrokerUnavailableError,
+    IdempotencyConflictError,
+    InvalidArgumentsError,
     InvalidJobIdError,
+    JobFinishedError,
+    QueueFullError,
     ServiceError,
+    TooManyWaitersError,
     UnknownJobError,
     UnknownTaskError,
 )
@@ -24,10 +31,17 @@ _RETRY_AFTER: Final = "2"  # seconds
 # One row for each error that has a status of its own; any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidArgumentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidJobIdError: HTTPStatus.NOT_FOUND,
+    JobFinishedError: HTTPStatus.CONFLICT,
+    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyWaitersError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnknownJobError: HTTPStatus.NOT_FOUND,
     UnknownTaskError: HTTPStatus.NOT_FOUND,
 }
+
+_PASSING: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 def init_errors(app: Quart) -> None:
@@ -44,9 +58,9 @@ async def _on_service_error(error: ServiceError) -> Response:
     )
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _on_any_error(error)
-    response = await _problem(status, str(error))
-    if status is HTTPStatus.SERVICE_UNAVAILABLE:
-        logger.warning("Answered with 503: %s", error)
+    response = await _problem(status, str(error), _members(error))
+    if status in _PASSING:
+        logger.warning("Answered with %s: %s", status.value, error)
         response.headers["Retry-After"] = _RETRY_AFTER
     return response
 
@@ -66,7 +80,18 @@ async def _on_any_error(error: Exception) -> Response:
     )
 
 
-async def _problem(status: HTTPStatus, detail: str) -> Response:
+def _members(error: ServiceError) -> dict[str, Any]:
+    """What a program needs of an error besides its status."""
+    if isinstance(error, InvalidArgumentsError):
+        return {"argument": error.argument, "reason": error.reason}
+    if isinstance(error, BrokerUnavailableError):
+        return {"maybe_accepted": error.maybe_accepted}
+    return {}
+
+
+async def _problem(
+    status: HTTPStatus, detail: str, members: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
     if wants_page():
         body = await render_template("problem.html", status=status, detail=detail)
         content_type = "text/html; charset=utf-8"
@@ -77,6 +102,7 @@ async def _problem(status: HTTPStatus, detail: str) -> Response:
                 "title": status.phrase,
                 "status": status.value,
                 "detail": detail,
+                **members,
             }
         )
         content_type = "application/problem+json"

@@ -6,7 +6,8 @@ from quart import Blueprint, render_template, url_for
 from quart.typing import ResponseReturnValue
 
 from service.jobs.enqueuer import get_enqueuer
-from service.web.negotiation import wants_page
+from service.web.negotiation import HTML, JSON, wants_page
+from service.web.openapi import Operation, documented
 
 _GREETING: Final = "Hello, world!"
 
@@ -14,6 +15,7 @@ pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
+@documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(503,)))
 async def index() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be."""
     job = await get_enqueuer().enqueue("demo.my_add", (1, 2), {})

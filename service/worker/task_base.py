@@ -11,6 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTermi
 
 from service.errors import TaskAbortedError
 from service.worker import choice  # noqa: F401  it connects to Celery's start-up signals
+from service.worker.cancelled import refuse_cancelled
 from service.worker.context import call_in_context
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import key_by_job
@@ -42,6 +43,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
+        refuse_cancelled(self)
         return _survivable(self.run, *args, **kwargs)
 
 

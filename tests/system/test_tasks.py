@@ -14,6 +14,7 @@ from service.jobs.blueprint import TaskHandle
 from service.jobs.job import Job
 from service.results.model import Result, State
 from service.results.store import get_results
+from service.results.watcher import get_watcher
 from service.tasks import demo
 from tests.support import sample_tasks as sample
 from tests.support.wait import wait_until_async
@@ -60,7 +61,7 @@ async def ended(app: Quart, job_id: str) -> Result:
         return False
 
     await wait_until_async(known, description=f"a record of {job_id}")
-    return await get_results(app).wait(job_id, TIMEOUT)
+    return await get_watcher(app).wait(job_id, TIMEOUT)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""The Redis transport that loses nothing; Celery finds it by `broker_transport`."""

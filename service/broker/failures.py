@@ -1,0 +1,54 @@
+"""Writes FAILURE for a job whose message was given up on, so that nobody waits for it for ever."""
+
+import logging
+
+from celery import Celery, states
+from celery.app.task import Context
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from service.broker import messages
+from service.errors import DeadLetterError
+
+logger = logging.getLogger(__name__)
+
+# What means "not now": the failure is written when Redis is back.
+TRANSIENT = (RedisError, OperationalError, OSError)
+
+
+class FailureWriter:
+    """Tells an app's result backend; the only place where the transport knows of results."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+
+    def __call__(self, item: bytes, reason: str) -> None:
+        """Store FAILURE for the message's job unless it has ended; raises one of TRANSIENT."""
+        job_id = messages.job_id(item)
+        if job_id is None:
+            return
+        backend = self._app.backend
+        try:
+            if backend.get_state(job_id) in states.READY_STATES:
+                return
+            # With the request, so that a chord or an errback that counts on this job hears of it.
+            backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request(item))
+        except TRANSIENT:
+            raise
+        except Exception:
+            # Whatever a backend may raise on a strange message must not keep it in the queue.
+            logger.exception("Could not store FAILURE for job %s (%s).", job_id, reason)
+
+
+def _request(item: bytes) -> Context:
+    try:
+        payload = messages.read(item)
+        headers = dict(payload["headers"])
+    except (ValueError, TypeError, LookupError):
+        return Context()
+    try:
+        _, _, embedded = messages.body(payload)
+        known = {name: embedded.get(name) for name in ("chord", "errbacks")}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        known = {}
+    return Context(headers, **known)

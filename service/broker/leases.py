@@ -1,0 +1,234 @@
+"""Keeps what this process holds: renews the leases, and tells Redis how each message ended.
+
+Threads with connections of their own do it, so that neither a busy event loop, nor a long job,
+nor a shutdown, nor the loss of the consumer's connection can let a lease run out. One renews and
+acknowledges. The other moves messages, for which it has to write results, and a result backend
+may block for as long as it likes.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Final, Protocol
+from weakref import WeakSet
+
+from redis import Redis
+
+from service.broker import messages, worker_state
+from service.broker.failures import TRANSIENT
+from service.broker.held import Held, LeaseOptions
+from service.broker.ledger import Ledger
+from service.broker.recovery import Recovery
+from service.broker.scripts import Keys, Scripts
+from service.broker.tending import Tending
+
+logger = logging.getLogger(__name__)
+
+# How long an ack waits for the next take to carry it. A round trip saved is worth this much of
+# the danger that a worker killed in between runs a finished job again.
+_LINGER: Final = 0.005
+# An ack that went with a take and was not confirmed for so long is sent again.
+_CONFIRMED_WITHIN: Final = 1.0
+_CHUNK: Final = 1000
+
+
+class Holder(Protocol):
+    """A consumer channel's account of what it was given and has not ended."""
+
+    def holds(self) -> set[str]:
+        """The tags."""
+        ...
+
+
+class Leases:
+    """Everything that this process holds on one broker. All methods are safe in any thread."""
+
+    def __init__(
+        self,
+        client: Redis,
+        keys: Keys,
+        options: LeaseOptions,
+        *,
+        fail: Callable[[bytes, str], None],
+    ) -> None:
+        self.options = options
+        self.keys = keys
+        self.scripts = Scripts(client, keys)
+        self._client = client
+        self._fail = fail
+        self._ledger = Ledger()
+        self._failures: deque[tuple[bytes, str]] = deque()
+        self._telling = threading.Lock()
+        self._moving = threading.Lock()
+        self._holders: WeakSet[Holder] = WeakSet()
+        self._suspects: set[str] = set()
+        self._recovery = Recovery(self.scripts, options, fail=fail)
+        self._renew_now = True
+        self._renewed_at = 0.0
+        tend = partial(Tending, pause=options.lease / 6, on_outage=self._on_outage)
+        self._keeping = tend("leases", self._keep, linger=_LINGER)
+        self._recovering = tend("recovery", self._recover, linger=0.0)
+
+    def start(self) -> None:
+        """Begin to renew and to recover."""
+        self._keeping.start()
+        self._recovering.start()
+
+    def attach(self, holder: Holder) -> None:
+        """Know a channel that delivers what is held here."""
+        self._holders.add(holder)
+
+    def hold(self, held: Held) -> bool:
+        """Take charge of a message that Redis says we hold; whether its job is to be run.
+
+        It is not, if it was done here and only the ack was lost, or if it is being done here
+        since before its lease was lost: the end of that run then ends this delivery too.
+        """
+        if self._ledger.add(held, self._will_end_here):
+            return True
+        logger.warning("Job %s came back; it is not run again here.", messages.job_id(held.item))
+        self._keeping.wake()
+        return False
+
+    def acknowledge(self, tag: str) -> None:
+        """The job has ended; Redis is told with the next take, or within milliseconds."""
+        self._settle("ack", tag)
+
+    def requeue(self, tag: str) -> None:
+        """Put the message back, counting the delivery; too many make it a dead letter."""
+        self._settle("requeue", tag)
+
+    def give_back(self, tags: Iterable[str]) -> None:
+        """Put messages back to the head of their queues as if they had not been delivered."""
+        for tag in tags:
+            self._settle("return", tag)
+
+    def bury(self, tag: str, reason: str) -> None:
+        """Make the message a dead letter and its job a FAILURE."""
+        self._settle("bury", tag, reason)
+
+    def is_open(self, tag: str) -> bool:
+        """Whether this is held here and has not ended."""
+        return self._ledger.is_open(tag)
+
+    def explain(self, tag: str, reason: str) -> None:
+        """Give a better reason for a burial that has not been made yet."""
+        self._ledger.explain(tag, reason)
+
+    def fail(self, item: bytes, reason: str) -> None:
+        """Store FAILURE for a message that is a dead letter already."""
+        self._failures.append((item, reason))
+        self._recovering.wake()
+
+    def park(self, tags: Iterable[str], requests: dict[str, Any]) -> None:
+        """Keep what a lost channel was waiting with, for the next channel to deliver.
+
+        `requests` are those that the pool was given and may still run.
+        """
+        self._ledger.park(tags, requests)
+
+    def adopt(self, queues: Iterable[str]) -> list[Held]:
+        """The parked messages of these queues: the caller delivers them now."""
+        return self._ledger.unpark(set(queues))
+
+    def pending_acks(self) -> tuple[str, ...]:
+        """Acks for a take to carry; `confirm` those that Redis has then."""
+        return self._ledger.acks_to_carry(_CHUNK)
+
+    def confirm(self, tags: Iterable[str], late: Iterable[str]) -> None:
+        """Redis has been told of these ends; `late` are those that it no longer held."""
+        self._ledger.forget(tags)
+        for tag in late:
+            logger.warning("The lease on %s was lost before its job ended.", tag)
+
+    def close(self, timeout: float) -> None:
+        """Tell Redis what is still to be told, for about `timeout` seconds at most."""
+        deadline = time.monotonic() + timeout
+        while self._failures or self._ledger.endings():
+            try:
+                self._tell_acks(float("inf"))
+                self._move()
+            except TRANSIENT as error:
+                logger.warning("Redis is away while the worker ends: %r", error)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+
+    def _settle(self, kind: str, tag: str, reason: str = "") -> None:
+        self._ledger.settle(kind, tag, reason)
+        (self._keeping if kind == "ack" else self._recovering).wake()
+
+    def _will_end_here(self, tag: str) -> bool:
+        return tag in worker_state.running() or any(tag in h.holds() for h in list(self._holders))
+
+    def _on_outage(self) -> None:
+        self._renew_now = True
+        self._recovery.interrupted()
+        # The address behind a sentinel may have changed: connect anew.
+        self._client.connection_pool.disconnect()
+
+    def _keep(self) -> None:
+        if self._renew_now or time.monotonic() - self._renewed_at >= self.options.lease / 3:
+            self._renew()
+        self._tell_acks(time.monotonic() - _CONFIRMED_WITHIN)
+
+    def _recover(self) -> None:
+        self._move()
+        if self._recovery.is_due():
+            self._recovery.sweep(self._ledger.held())
+
+    def _renew(self) -> None:
+        self._return_strays()
+        tags = self._ledger.held()
+        lost: list[str] = []
+        server_time = 0.0
+        for start in range(0, max(len(tags), 1), _CHUNK):
+            server_time, gone = self.scripts.renew(tags[start : start + _CHUNK])
+            lost += gone
+        self._renewed_at, self._renew_now = time.monotonic(), False
+        self._recovery.renewed(server_time)
+        for tag in lost:
+            if (held := self._ledger.lose(tag)) is not None:
+                self._on_lost(held)
+
+    def _on_lost(self, held: Held) -> None:
+        job = messages.job_id(held.item)
+        logger.error("The lease on job %s (%s) is LOST: it may run elsewhere too.", job, held.tag)
+        if self.options.on_lost is not None:
+            self.options.on_lost(held.tag, job)
+
+    def _return_strays(self) -> None:
+        """Give back what is held here although nothing here will ever end it."""
+        known = worker_state.running()
+        for holder in list(self._holders):
+            known |= holder.holds()
+        strays = self._ledger.strays(known, worker_state.may_still_run)
+        for tag in strays & self._suspects:  # seen twice: not merely between two hands
+            logger.warning("Nobody here works on %s any more; it goes back to its queue.", tag)
+            self._settle("return", tag)
+        self._suspects = strays
+
+    def _tell_acks(self, sent_before: float) -> None:
+        """Tell Redis what is done; what it could not be told stays to be told."""
+        with self._telling:  # the thread, and a process that ends, must not do it twice
+            acks = [e for e in self._ledger.endings(sent_before) if e.kind == "ack"]
+            for start in range(0, len(acks), _CHUNK):
+                chunk = acks[start : start + _CHUNK]
+                late = set(self.scripts.acknowledge([ending.held.tag for ending in chunk]))
+                # One that was sent before may have arrived: then it is no wonder that it is gone.
+                late -= {ending.held.tag for ending in chunk if ending.sent_at is not None}
+                self.confirm([ending.held.tag for ending in chunk], late)
+
+    def _move(self) -> None:
+        """Put messages where they belong that have not ended well."""
+        with self._moving:
+            for ending in self._ledger.endings():
+                if ending.kind != "ack":
+                    self._recovery.settle(ending.kind, ending.held, ending.reason)
+                    self._ledger.forget([ending.held.tag])
+            while self._failures:
+                self._fail(*self._failures[0])
+                self._failures.popleft()

@@ -1,0 +1,161 @@
+"""Accounts for the messages that a process holds: in memory, for many threads, without I/O."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.broker.held import Held
+
+_REMEMBERED: Final = 20_000
+
+
+@dataclass(slots=True)
+class Ending:
+    """What Redis is still to be told about a message: 'ack', 'requeue', 'return' or 'bury'."""
+
+    kind: str
+    held: Held
+    reason: str = ""
+    sent_at: float | None = None
+
+
+class Ledger:
+    """Who is held, who has ended, who waits for a channel, and who was lost."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[str, Held] = {}
+        self._tags: dict[tuple[str, str], str] = {}
+        self._endings: OrderedDict[str, Ending] = OrderedDict()
+        self._parked: dict[str, Held] = {}
+        self._handed: dict[str, Any] = {}
+        self._lost: dict[str, Held] = {}
+        self._twins: dict[str, str] = {}  # tag whose job still runs → tag it came back under
+        self._finished: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def add(self, held: Held, will_end_here: Callable[[str], bool]) -> bool:
+        """Enter a delivery; whether its job is to be run."""
+        with self._lock:
+            self._held[held.tag] = held
+            if held.key in self._finished:
+                self._end("ack", held, "")
+                return False
+            before = self._tags.get(held.key)
+        if before is not None and will_end_here(before):
+            with self._lock:
+                self._twins[before] = held.tag
+            return False
+        with self._lock:
+            self._tags[held.key] = held.tag
+        return True
+
+    def settle(self, kind: str, tag: str, reason: str) -> None:
+        """Enter how a delivery ended; the first word counts."""
+        with self._lock:
+            held = self._held.get(tag) or self._lost.pop(tag, None)
+            if held is None or tag in self._endings:
+                return
+            self._end(kind, held, reason)
+            twin = self._held.get(self._twins.pop(tag, ""))
+            if twin is not None:
+                self._end(kind, twin, reason)
+
+    def is_open(self, tag: str) -> bool:
+        """Whether the delivery is held and has not ended."""
+        with self._lock:
+            return tag in self._held and tag not in self._endings
+
+    def explain(self, tag: str, reason: str) -> None:
+        """Change the reason of an end that Redis has not been told of."""
+        with self._lock:
+            if (ending := self._endings.get(tag)) is not None:
+                ending.reason = reason
+
+    def endings(self, sent_before: float = float("inf")) -> list[Ending]:
+        """What is to be told: never sent, or sent before that moment and not confirmed."""
+        with self._lock:
+            return [
+                ending
+                for ending in self._endings.values()
+                if ending.sent_at is None or ending.sent_at < sent_before
+            ]
+
+    def acks_to_carry(self, limit: int) -> tuple[str, ...]:
+        """Tags of acks that have not been sent; they count as sent from now on."""
+        chosen: list[str] = []
+        with self._lock:
+            for tag, ending in self._endings.items():
+                if ending.kind == "ack" and ending.sent_at is None:
+                    ending.sent_at = time.monotonic()
+                    chosen.append(tag)
+                    if len(chosen) == limit:
+                        break
+        return tuple(chosen)
+
+    def forget(self, tags: Iterable[str]) -> None:
+        """Redis knows how these ended."""
+        with self._lock:
+            for tag in tags:
+                ending = self._endings.pop(tag, None)
+                self._held.pop(tag, None)
+                if ending is not None and self._tags.get(ending.held.key) == tag:
+                    del self._tags[ending.held.key]
+
+    def held(self) -> list[str]:
+        """The tags to renew: also of what has ended, until Redis knows."""
+        with self._lock:
+            return list(self._held)
+
+    def lose(self, tag: str) -> Held | None:
+        """Redis no longer holds this for us; the delivery if its job has not ended here."""
+        with self._lock:
+            if tag in self._endings:
+                return None
+            held = self._held.pop(tag, None)
+            if held is not None:
+                self._parked.pop(tag, None)
+                self._lost[tag] = held
+            return held
+
+    def park(self, tags: Iterable[str], handed: dict[str, Any]) -> None:
+        """Keep deliveries for the next channel; `handed` to the pool are not to be delivered."""
+        with self._lock:
+            self._handed.update(handed)
+            for tag in tags:
+                if tag in self._held and tag not in self._endings:
+                    self._parked[tag] = self._held[tag]
+
+    def unpark(self, queues: set[str]) -> list[Held]:
+        """Take out what is parked for these queues."""
+        if not self._parked:
+            return []
+        with self._lock:
+            found = [held for held in self._parked.values() if held.queue in queues]
+            for held in found:
+                del self._parked[held.tag]
+            return found
+
+    def strays(self, known: set[str], may_still_run: Callable[[Any], bool]) -> set[str]:
+        """What is held although neither `known`, nor parked, nor ended, nor in the pool's hands."""
+        with self._lock:
+            self._handed = {
+                tag: request
+                for tag, request in self._handed.items()
+                if tag in self._held and may_still_run(request)
+            }
+            known = known | {*self._parked, *self._handed, *self._endings}
+            self._lost = {tag: held for tag, held in self._lost.items() if tag in known}
+            self._twins = {tag: twin for tag, twin in self._twins.items() if tag in known}
+            return set(self._held) - known - set(self._twins.values())
+
+    def _end(self, kind: str, held: Held, reason: str) -> None:
+        self._parked.pop(held.tag, None)
+        self._handed.pop(held.tag, None)
+        self._endings[held.tag] = Ending(kind, held, reason)
+        if kind == "ack":
+            self._finished[held.key] = None
+            if len(self._finished) > _REMEMBERED:
+                self._finished.popitem(last=False)

@@ -1,0 +1,110 @@
+"""Reads Celery's messages as they lie in Redis: pure functions on their JSON."""
+
+import json
+import re
+from base64 import b64decode
+from bisect import bisect
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from kombu.utils.json import loads as kombu_loads
+
+# Kombu's own name for a message's properties is free-form; a stock worker leaves this one alone.
+DELIVERIES: Final = "x-deliveries"
+# Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
+_DEEPEST: Final = 400
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_ID: Final = re.compile(rb'"id":\s*"([\w.-]{1,64})"')
+
+Payload = dict[str, Any]
+
+
+class UnreadableMessageError(ValueError):
+    """The message cannot be a job; the text says why."""
+
+
+def read(item: bytes) -> Payload:
+    """Decode a message that was taken; raises UnreadableMessageError."""
+    check_depth(item)
+    try:
+        # Kombu's decoder calls a hook for every object, to rebuild what `__type__` names;
+        # without that word the plain decoder gives the same answer in a third of the time.
+        payload = kombu_loads(item) if b"__type__" in item else json.loads(item)
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
+        raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
+    if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
+        raise UnreadableMessageError("The message is not one of Kombu's.")
+    return payload
+
+
+def check_depth(document: bytes) -> None:
+    """Refuse JSON that nests so deep that a worker would fail on it."""
+    # Counting is a hundred times cheaper than measuring, and nearly always enough.
+    if document.count(b"[") + document.count(b"{") <= _DEEPEST:
+        return
+    depth = deepest = 0
+    for mark in _BRACKETS.findall(_STRINGS.sub(b"", document)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
+    if deepest > _DEEPEST:
+        raise UnreadableMessageError(
+            f"The message nests {deepest} levels deep; the limit is {_DEEPEST}."
+        )
+
+
+def job_id(item: bytes) -> str | None:
+    """The id of the job that a message asks for, as far as it can be made out."""
+    try:
+        payload = json.loads(item)
+    except RecursionError:
+        # Too deep to be decoded, but somebody waits for it.
+        match = _ID.search(item)
+        return match[1].decode() if match else None
+    except ValueError:
+        return None
+    try:
+        found = payload["headers"]["id"]
+    except (TypeError, LookupError):
+        found = _id_in_body(payload)
+    return found if isinstance(found, str) and found else None
+
+
+def body(payload: Mapping[str, Any]) -> Any:
+    """The decoded body of a JSON message; raises ValueError or RecursionError."""
+    encoded = payload["properties"].get("body_encoding") == "base64"
+    return json.loads(b64decode(payload["body"]) if encoded else payload["body"])
+
+
+def _id_in_body(payload: Any) -> Any:
+    """Celery's first protocol has everything in the body."""
+    try:
+        return body(payload)["id"]
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return None
+
+
+def deliveries(payload: Mapping[str, Any]) -> int:
+    """How often the message was delivered before, without an end."""
+    count = payload["properties"].get(DELIVERIES, 0)
+    return count if isinstance(count, int) and count > 0 else 0
+
+
+def redelivered(payload: Payload, count: int) -> str:
+    """The message as it goes back to its queue, delivered `count` times so far."""
+    properties = {**payload["properties"], DELIVERIES: count}
+    if isinstance(properties.get("delivery_info"), dict):
+        properties["delivery_info"] = {**properties["delivery_info"], "redelivered": True}
+    headers = payload.get("headers")
+    headers = {**headers, "redelivered": True} if isinstance(headers, dict) else headers
+    return json.dumps({**payload, "headers": headers, "properties": properties})
+
+
+def list_of(queue: str, payload: Mapping[str, Any], steps: Sequence[int], separator: str) -> str:
+    """The list of a queue that a message's priority belongs to, as Kombu chooses it."""
+    try:
+        wanted = max(0, min(9, int(payload["properties"]["priority"])))
+    except (KeyError, TypeError, ValueError):
+        wanted = 0
+    step = steps[bisect(list(steps), wanted) - 1]
+    return f"{queue}{separator}{step}" if step else queue

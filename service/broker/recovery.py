@@ -1,0 +1,130 @@
+"""Moves held messages: back to their queues, or to the dead letters when it was too often."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Collection
+from typing import Final
+
+from service.broker import messages
+from service.broker.held import Held, LeaseOptions
+from service.broker.scripts import Expired, Scripts
+
+logger = logging.getLogger(__name__)
+
+Fail = Callable[[bytes, str], None]
+_ANY: Final = "+inf"
+_BATCH: Final = 100
+
+
+class Recovery:
+    """Decides where a message goes that has not been acknowledged. Used by one thread at a time."""
+
+    def __init__(self, scripts: Scripts, options: LeaseOptions, *, fail: Fail) -> None:
+        self._scripts = scripts
+        self._options = options
+        self._fail = fail
+        self._healthy_since: float | None = None
+        self._swept_at = 0.0
+        self._renewed_at: float | None = None
+        self._server_ahead = 0.0
+
+    def renewed(self, server_time: float) -> None:
+        """All of this process's leases were renewed just now."""
+        now = time.monotonic()
+        ahead = server_time - now
+        if self._renewed_at is not None:
+            # Frozen, or a leap of the server's clock: others may have had no chance to renew.
+            late = now - self._renewed_at > self._options.lease * 0.8
+            leapt = ahead - self._server_ahead > self._options.lease / 4
+            if late or leapt:
+                self._healthy_since = None
+        self._renewed_at, self._server_ahead = now, ahead
+        if self._healthy_since is None:
+            self._healthy_since = now
+
+    def interrupted(self) -> None:
+        """Redis was away: every lease may look expired although its owner lives."""
+        self._healthy_since = None
+
+    def is_due(self) -> bool:
+        """Whether to sweep now: never before all owners have had a full lease to renew."""
+        now = time.monotonic()
+        if self._healthy_since is None or now - self._healthy_since < self._options.lease:
+            return False
+        return now - self._swept_at >= self._options.lease / 6
+
+    def sweep(self, mine: Collection[str]) -> None:
+        """Move what nobody holds any more."""
+        found = self._scripts.expired(self._options.lease, self._options.stock, limit=_BATCH)
+        for expired in found:
+            if expired.tag not in mine:
+                self._recover(expired)
+        # A full batch means that there is more: go on with the next round.
+        self._swept_at = time.monotonic() if len(found) < _BATCH else 0.0
+
+    def settle(self, kind: str, held: Held, reason: str) -> None:
+        """Carry out how a message of our own ended: 'return', 'requeue' or 'bury'."""
+        if kind == "bury":
+            self._bury(held, _ANY, reason, counted=1)
+        else:
+            self._put_back(
+                held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return"
+            )
+
+    def _recover(self, expired: Expired) -> None:
+        held = self._read(expired)
+        if held is None:
+            return
+        if self._put_back(held, expired.score, counted=1, first=True):
+            logger.warning(
+                "The lease on job %s expired: its worker is gone. It is back in %s.",
+                messages.job_id(held.item),
+                held.queue,
+            )
+
+    def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> bool:
+        try:
+            payload = messages.read(held.item)
+        except messages.UnreadableMessageError as error:
+            return self._bury(held, highest, str(error), counted=counted)
+        count = messages.deliveries(payload) + counted
+        if counted and count >= self._options.max_deliveries:
+            reason = (
+                f"The job was delivered {count} times and never came to an end:"
+                " its workers died, or gave it back."
+            )
+            return self._bury(held, highest, reason, counted=counted)
+        steps, separator = self._options.priority_steps, self._options.separator
+        target = messages.list_of(held.queue, payload, steps, separator)
+        again = messages.redelivered(payload, count)
+        return self._scripts.restore(held.tag, highest, target, again, first=first)
+
+    def _bury(self, held: Held, highest: str, reason: str, *, counted: int) -> bool:
+        try:
+            count = messages.deliveries(messages.read(held.item)) + counted
+        except messages.UnreadableMessageError:
+            count = counted
+        # The failure first: if we die in between, the message is buried again by somebody else;
+        # the other way round its job would be waited for for ever.
+        self._fail(held.item, reason)
+        done = self._scripts.bury(held, highest, reason, count)
+        if done:
+            job = messages.job_id(held.item)
+            logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)
+        return done
+
+    def _read(self, expired: Expired) -> Held | None:
+        if "@" in expired.tag:  # ours: [message,"",queue], with the message's own bytes inside
+            head, _, tail = expired.held.rpartition(b',"",')
+            queue = str(json.loads(tail[:-1]))
+            return Held(expired.tag, queue, head[1:], expired.tag.rpartition("@")[0])
+        try:
+            payload, exchange, routing_key = json.loads(expired.held)
+        except (ValueError, TypeError, RecursionError):
+            logger.exception("What a stock worker holds as %s cannot be read.", expired.tag)
+            return None
+        bound = self._scripts.bound_queue(exchange, routing_key) if exchange else routing_key
+        if not bound:
+            return None  # a topic: left to a stock worker, which knows the patterns
+        return Held(expired.tag, bound, json.dumps(payload).encode(), expired.tag)

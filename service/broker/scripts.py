@@ -1,0 +1,189 @@
+"""Asks Redis to change who holds a message: one Lua script for each step that must be atomic."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Final
+
+from redis import Redis
+from redis.commands.core import Script
+
+from service.broker.held import Held
+
+_PREFACES: Final = {"take": ("dead_letter",), "bury": ("dead_letter",)}
+DEAD_SUFFIX: Final = ".dead"
+
+
+@cache
+def script(name: str) -> str:
+    """The text of `<name>.lua`, with what it leans on in front."""
+    folder = resources.files(__package__)
+    parts = (*_PREFACES.get(name, ()), name)
+    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names that one broker's bookkeeping has in Redis; `prefix` is on all of them."""
+
+    unacked: str
+    index: str
+    prefix: str = ""
+
+    @property
+    def held(self) -> list[str]:
+        """Kombu's own two keys: what is held, and since when."""
+        return [self.prefix + self.unacked, self.prefix + self.index]
+
+    def list_of(self, queue: str) -> str:
+        """The list that a queue (or one priority of it) is."""
+        return self.prefix + queue
+
+    def dead_letters_of(self, queue: str) -> str:
+        """The list of a queue's dead letters."""
+        return self.prefix + queue + DEAD_SUFFIX
+
+    def doors_of(self, group: str) -> list[str]:
+        """Who waits at the lists of a group of like workers, and how the others are called."""
+        stem = f"{self.prefix}{self.unacked}_waiting:{group}"
+        return [f"{stem}:doors", f"{stem}:wake"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A message whose holder has not renewed its lease; `held` is Kombu's record of it."""
+
+    tag: str
+    score: str
+    held: bytes
+
+
+class Scripts:
+    """The scripts on one client. Every method is one round trip and raises RedisError."""
+
+    def __init__(self, client: Redis, keys: Keys) -> None:
+        self._client = client
+        self._keys = keys
+        self._scripts: dict[str, Script] = {}
+
+    def acknowledge(self, tags: Sequence[str]) -> list[str]:
+        """Forget held messages; the tags among them that were no longer held."""
+        return [text(tag) for tag in self._run("ack", self._keys.held, tags)]
+
+    def renew(self, tags: Sequence[str]) -> tuple[float, list[str]]:
+        """Renew leases: the server's time, and the tags that are no longer held."""
+        now, lost = self._run("renew", self._keys.held, tags)
+        return float(now), [text(tag) for tag in lost]
+
+    def expired(self, lease: float, stock: float, *, limit: int) -> list[Expired]:
+        """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers)."""
+        flat = self._run("expired", self._keys.held, [lease, stock, limit])
+        triples = zip(*[iter(flat)] * 3, strict=True)
+        return [Expired(text(tag), text(score), held) for tag, score, held in triples]
+
+    def held(self, tag: str) -> bytes | None:
+        """Kombu's record of a held message: the JSON array [message, exchange, routing key]."""
+        found: Any = self._client.hget(self._keys.held[0], tag)
+        return None if found is None else bytes(found)
+
+    def bound_queue(self, exchange: str, routing_key: str) -> str | None:
+        """The queue that Kombu's table binds to an exchange under exactly this key."""
+        members: Any = self._client.smembers(f"{self._keys.prefix}_kombu.binding.{exchange}")
+        for member in sorted(text(part) for part in members):
+            key, _, queue = member.split("\x06\x16", 2)
+            if key == routing_key:
+                return queue
+        return None
+
+    def restore(self, tag: str, highest: str, list_: str, message: str, *, first: bool) -> bool:
+        """Move a held message back to a list, to its head if `first`; false if it was not ours."""
+        keys = [*self._keys.held, self._keys.list_of(list_)]
+        push = "RPUSH" if first else "LPUSH"
+        return bool(self._run("restore", keys, [tag, highest, message, push]))
+
+    def bury(self, held: Held, highest: str, reason: str, deliveries: int) -> bool:
+        """Move a held message to its queue's dead letters; false if it was not ours."""
+        keys = [*self._keys.held, self._keys.dead_letters_of(held.queue)]
+        arguments = [held.tag, highest, held.item, held.queue, reason, deliveries]
+        return bool(self._run("bury", keys, arguments))
+
+    def put(self, mark: str, list_: str, message: str, *, remember: int) -> bool:
+        """Publish a message unless a publish with this mark was seen; whether it was new."""
+        keys = [self._keys.prefix + mark, self._keys.list_of(list_)]
+        return bool(self._run("put", keys, [message, remember]))
+
+    def take(self, request: "Take") -> "Taken":
+        """Take messages without waiting."""
+        arguments = request.arguments()
+        keys, rest = arguments[1 : 1 + arguments[0]], arguments[1 + arguments[0] :]
+        return Taken.read(self._run("take", keys, rest), request)
+
+    def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        if name not in self._scripts:
+            self._scripts[name] = self._client.register_script(script(name))
+        return self._scripts[name](keys=list(keys), args=list(arguments))
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """A wish for messages: from `lists` ((list, queue), best first), at most `free` of them.
+
+    `acks` go along. `places` is how many waiters of a kind may stand at the door when there is
+    nothing to take; 0 asks not to wait.
+    """
+
+    keys: Keys
+    group: str
+    lists: tuple[tuple[str, str], ...]
+    free: int
+    longest: int
+    acks: tuple[str, ...] = ()
+    me: str = ""
+    places: int = 0
+    stay: float = 1.0
+
+    def arguments(self) -> list[Any]:
+        """What EVAL takes after the script: the number of keys, the keys, the arguments."""
+        keys = [*self.keys.held, *self.keys.doors_of(self.group)]
+        keys += [self.keys.list_of(list_) for list_, _ in self.lists]
+        keys += [self.keys.dead_letters_of(queue) for _, queue in self.lists]
+        numbers = [self.free, self.longest, self.me, self.places, self.stay, len(self.acks)]
+        return [len(keys), *keys, *numbers, *self.acks, *(queue for _, queue in self.lists)]
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a take brought: held messages (queue, tag, bytes), dead ones (queue, bytes, reason).
+
+    `carried` are the acks that it delivered, `late` those among them that were not held any more.
+    """
+
+    verdict: str
+    carried: tuple[str, ...]
+    late: tuple[str, ...]
+    messages: tuple[tuple[str, str, bytes], ...]
+    dead: tuple[tuple[str, bytes, str], ...]
+
+    @classmethod
+    def read(cls, reply: Any, request: Take) -> "Taken":
+        """Decode the script's answer."""
+        verdict, late, taken, dead = reply
+        queues = [queue for _, queue in request.lists]
+        return cls(
+            verdict=text(verdict),
+            carried=request.acks,
+            late=tuple(text(tag) for tag in late),
+            messages=tuple((queues[i - 1], text(tag), item) for i, tag, item in _triples(taken)),
+            dead=tuple((queues[i - 1], item, text(reason)) for i, item, reason in _triples(dead)),
+        )
+
+
+def _triples(flat: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
+    parts = iter(flat)
+    return zip(parts, parts, parts, strict=True)
+
+
+def text(value: bytes | str) -> str:
+    """Redis's answer as text; bytes that are not UTF-8 survive the way back."""
+    return value if isinstance(value, str) else value.decode("utf-8", "surrogateescape")

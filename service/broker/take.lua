@@ -1,0 +1,82 @@
+-- Acknowledge what is finished, then take messages and record them as held, in one step.
+--
+-- KEYS: unacked, unacked_index, doors, wake, then n lists to take from (best first),
+--       then for each of them its list of dead letters
+-- ARGV: free places, longest message in bytes, this waiter's id, doors, seconds at a door,
+--       number of acks, the tags to acknowledge, then for each list the name of its queue
+-- Answers: {verdict, late acks, taken = {list, tag, message, ...}, dead = {list, message, reason, ...}}
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local stamp = string.format('@%s%06d-', time[1], time[2])
+local unacked, index, doors, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local lists = (#KEYS - 4) / 2
+local free, longest, me = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
+local places, stay, acks = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+
+local late = {}
+for i = 7, 6 + acks do
+  redis.call('ZREM', index, ARGV[i])
+  if redis.call('HDEL', unacked, ARGV[i]) == 0 then late[#late + 1] = ARGV[i] end
+end
+
+local function problem(item)
+  if longest > 0 and #item > longest then
+    return 'The message has ' .. #item .. ' bytes; the limit is ' .. longest .. '.'
+  end
+  local ok, message = pcall(cjson.decode, item)
+  if not ok or type(message) ~= 'table' then return 'The message is not a JSON object.' end
+  local properties = message['properties']
+  if type(properties) ~= 'table' then return 'The message has no properties.' end
+  if type(properties['delivery_tag']) ~= 'string' then return 'The message has no delivery tag.' end
+  return nil, properties['delivery_tag']
+end
+
+local taken, dead, count, bytes = {}, {}, 0, 0
+for i = 1, lists do
+  local list, queue = KEYS[4 + i], ARGV[6 + acks + i]
+  -- A reply of many megabytes would hold up everybody else.
+  while count < free and bytes < 4194304 do
+    local item = redis.call('RPOP', list)
+    if not item then break end
+    count, bytes = count + 1, bytes + #item
+    local reason, tag = problem(item)
+    if reason then
+      redis.call('LPUSH', KEYS[4 + lists + i], dead_letter(item, queue, reason, 0, now))
+      dead[#dead + 1] = i; dead[#dead + 1] = item; dead[#dead + 1] = reason
+    else
+      -- Each delivery is held under a tag of its own: a worker that lost its lease then
+      -- acknowledges a tag that is gone, and never what another worker holds.
+      tag = tag .. stamp .. count
+      -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
+      -- stock, puts it back exactly where it was. The message's own bytes are kept.
+      redis.call('HSET', unacked, tag, '[' .. item .. ',"",' .. cjson.encode(queue) .. ']')
+      redis.call('ZADD', index, now, tag)
+      taken[#taken + 1] = i; taken[#taken + 1] = tag; taken[#taken + 1] = item
+    end
+  end
+end
+
+local verdict = 'taken'
+if count > 0 then
+  -- Somebody from the line takes the place at the door; more of them where there is more work.
+  local wanted = redis.call('ZREM', doors, me)
+  local left = 0
+  for i = 1, lists do left = left + redis.call('LLEN', KEYS[4 + i]) end
+  wanted = math.max(wanted, math.min(left, 8)) - redis.call('LLEN', wake)
+  if places > 0 and wanted > 0 then
+    for _ = 1, wanted do redis.call('LPUSH', wake, '1') end
+    redis.call('EXPIRE', wake, 5)
+  end
+elseif places > 0 then
+  redis.call('ZREMRANGEBYSCORE', doors, '-inf', now - stay)
+  if redis.call('ZSCORE', doors, me) or redis.call('ZCARD', doors) < places then
+    redis.call('ZADD', doors, now, me)
+    redis.call('EXPIRE', doors, math.ceil(stay))
+    -- Reading makes the server tell this client (CLIENT TRACKING) when a list changes.
+    for i = 1, lists do redis.call('LLEN', KEYS[4 + i]) end
+    verdict = 'door'
+  else
+    verdict = 'line'
+  end
+end
+return {verdict, late, taken, dead}

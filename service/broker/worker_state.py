@@ -1,0 +1,74 @@
+"""Tells what Celery's worker in this process is doing with the messages that it was given."""
+
+from typing import Any
+
+from celery.signals import task_rejected, task_unknown, worker_ready
+from celery.worker import state
+
+_ready: list[Any] = []
+
+
+@worker_ready.connect(dispatch_uid="service.broker.worker_ready")
+def _remember(sender: Any, **_: Any) -> None:
+    _ready.append(sender)
+
+
+def is_serving() -> bool:
+    """Whether a worker runs here and will go on running after a lost connection."""
+    return bool(_ready) and not is_stopping()
+
+
+def is_stopping() -> bool:
+    """Whether this process was told to end: warmly or at once."""
+    # The flags are exit codes: 0 means stop, False does not.
+    flags = (state.should_stop, state.should_terminate)
+    return any(flag is not None and flag is not False for flag in flags)
+
+
+def running() -> set[str]:
+    """The tags of the messages whose jobs run at this moment."""
+    return {_tag(request) for request in tuple(state.active_requests)}
+
+
+def reserved() -> dict[str, Any]:
+    """Requests that were handed to the pool, by tag; it may not have started them yet."""
+    return {_tag(request): request for request in tuple(state.reserved_requests)}
+
+
+def may_still_run(request: Any) -> bool:
+    """Whether a request that was handed to the pool before a connection was lost will run.
+
+    After a loss Celery flushes the prefork pool: what no child has accepted is dropped from its
+    cache and never runs. Other pools have no flush and run all that they were given.
+    """
+    if request in state.active_requests:
+        return True
+    result = getattr(request, "_apply_result", None)
+    result = result() if result is not None else None
+    if result is None:
+        return False
+    cache = getattr(result, "_cache", None)
+    if cache is not None:
+        return result._job in cache  # noqa: SLF001 - billiard has no public name for it
+    future = getattr(result, "f", None)
+    return future is None or not future.done()
+
+
+def _tag(request: Any) -> str:
+    return str(request.message.delivery_tag)
+
+
+def _explain(message: Any, reason: str) -> None:
+    qos: Any = getattr(message.channel, "qos", None)
+    if hasattr(qos, "explain"):  # not if it came by another transport
+        qos.explain(message.delivery_tag, reason)
+
+
+@task_unknown.connect(dispatch_uid="service.broker.task_unknown")
+def _on_unknown(message: Any, name: str, **_: Any) -> None:
+    _explain(message, f"No task of this worker is named {name!r}.")
+
+
+@task_rejected.connect(dispatch_uid="service.broker.task_rejected")
+def _on_rejected(message: Any, exc: BaseException | None, **_: Any) -> None:
+    _explain(message, f"The message is no job that this worker can run: {exc or 'unknown form'}.")

@@ -1,0 +1,166 @@
+"""Checks a call's arguments against the signature and the annotations of its task."""
+
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any, Final, NoReturn
+from uuid import UUID
+
+import msgspec
+
+from service.errors import InvalidArgumentsError
+
+_DEEPEST: Final = 100  # nested lists and objects; a few hundred end a stock worker's process
+# What Kombu's JSON carries as itself. Anything else is sent as the plain JSON that it came as.
+_CARRIED: Final = (datetime, date, time, Decimal, UUID)
+# Kombu takes an object of just these keys for an encoded value of its own.
+_RESERVED: Final = {"__type__", "__value__"}
+_POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_ANY: Final = inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True)
+class _Parameter:
+    name: str
+    type: Any  # `Any` where there is no annotation, or one that msgspec does not know
+    required: bool
+    default: Any
+    by_position: bool  # cannot be given by name
+
+
+class Arguments:
+    """The arguments that a task takes."""
+
+    def __init__(self, task: str, function: Callable[..., Any], *, bound: bool = False) -> None:
+        self.task = task
+        signature = inspect.signature(function)
+        hints = _hints(function)
+        given = list(signature.parameters.values())[1 if bound else 0 :]
+        self._positional = [_parameter(p, hints) for p in given if p.kind in _POSITIONAL]
+        named = [_parameter(p, hints) for p in given if p.kind is p.KEYWORD_ONLY]
+        self.parameters = [*self._positional, *named]
+        self._by_name = {p.name: p for p in self.parameters if not p.by_position}
+        self._rest = next((_type_of(p, hints) for p in given if p.kind is p.VAR_POSITIONAL), None)
+        self._more = next((_type_of(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
+        self.takes_more = self._more is not None
+        self.returns = _known(hints.get("return", Any))
+
+    def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Raise InvalidArgumentsError where the function would not take these."""
+        positional = self._positional
+        if len(args) > len(positional) and self._rest is None:
+            reason = f"{len(positional)} can be given by position, not {len(args)}"
+            self._refuse("", reason)
+        for number, value in enumerate(args):
+            if number < len(positional):
+                self._convert(positional[number].name, positional[number].type, value)
+            else:
+                self._convert(f"*[{number}]", self._rest, value)
+        taken = {parameter.name for parameter in positional[: len(args)]}
+        for name, value in kwargs.items():
+            if name in taken and name in self._by_name:
+                self._refuse(name, "it is given twice, by position and by name")
+            self._convert(name, self._type_named(name), value)
+        for parameter in self.parameters:
+            if not parameter.required or parameter.name in taken:
+                continue
+            if parameter.by_position or parameter.name not in kwargs:
+                self._refuse(parameter.name, "it is required")
+
+    def from_json(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The call that a decoded JSON object of arguments by name stands for.
+
+        Raises InvalidArgumentsError.
+        """
+        for name, value in values.items():
+            self._refuse_unsafe(name, value)
+        known = {parameter.name: parameter for parameter in self.parameters}
+        converted: dict[str, Any] = {}
+        for name, value in values.items():
+            wanted = known[name].type if name in known else self._type_named(name)
+            meant = self._convert(name, wanted, value)
+            converted[name] = meant if isinstance(meant, _CARRIED) else value
+        args: list[Any] = []
+        for parameter in self.parameters:
+            if parameter.name not in converted and parameter.required:
+                self._refuse(parameter.name, "it is required")
+            if parameter.by_position:
+                args.append(converted.pop(parameter.name, parameter.default))
+        return tuple(args), converted
+
+    def _type_named(self, name: str) -> Any:
+        if name in self._by_name:
+            return self._by_name[name].type
+        if self._more is None:
+            self._refuse(name, "the task has no such argument")
+        return self._more
+
+    def _convert(self, name: str, wanted: Any, value: Any) -> Any:
+        if wanted is Any:
+            return value
+        try:
+            return msgspec.convert(value, wanted, dec_hook=_as_is)
+        except (msgspec.ValidationError, OverflowError) as error:
+            self._refuse(name, str(error), error)
+        except RecursionError as error:
+            self._refuse(name, "it is nested too deeply", error)
+
+    def _refuse_unsafe(self, name: str, value: Any) -> None:
+        level = [value]
+        for _ in range(_DEEPEST):
+            if any(isinstance(each, dict) and each.keys() == _RESERVED for each in level):
+                self._refuse(name, "an object of just `__type__` and `__value__` is reserved")
+            level = [inner for each in level for inner in _inside(each)]
+            if not level:
+                return
+        self._refuse(name, f"it is nested more than {_DEEPEST} deep")
+
+    def _refuse(self, name: str, reason: str, cause: Exception | None = None) -> NoReturn:
+        raise InvalidArgumentsError(self.task, name, reason) from cause
+
+
+def _inside(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        return iter(value.values())
+    return iter(value if isinstance(value, list) else ())
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return {}  # names that exist for type checkers only; then there is nothing to check
+
+
+def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> _Parameter:
+    return _Parameter(
+        name=parameter.name,
+        type=_type_of(parameter, hints),
+        required=parameter.default is _ANY,
+        default=None if parameter.default is _ANY else parameter.default,
+        by_position=parameter.kind is parameter.POSITIONAL_ONLY,
+    )
+
+
+def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    return _known(hints.get(parameter.name, Any))
+
+
+def _known(annotation: Any) -> Any:
+    """The annotation if msgspec can check values against it, else `Any`."""
+    try:
+        msgspec.json.Decoder(annotation)
+        msgspec.json.schema(annotation, schema_hook=lambda _: {})
+    except Exception:  # noqa: BLE001  whatever a strange annotation makes of this
+        return Any
+    return annotation
+
+
+def _as_is(wanted: type, value: Any) -> Any:
+    """Take an instance of a class that msgspec knows nothing of."""
+    if not isinstance(value, wanted):
+        raise msgspec.ValidationError(f"Expected `{wanted.__name__}`")
+    return value

@@ -1,0 +1,73 @@
+"""One connection to Redis that runs enqueue.lua, one call at a time."""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+from hiredis import pack_command  # redis-py's own is Python, and would be most of a batch's cost
+from redis.asyncio import Redis
+from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+
+from service.errors import BrokerUnavailableError
+
+_SCRIPT: Final = (files("service.jobs") / "enqueue.lua").read_text()
+_SHA: Final = hashlib.sha1(_SCRIPT.encode()).hexdigest()  # noqa: S324  Redis names scripts by it
+
+
+class Lane:
+    """Connects when there is something to write, and again after a loss."""
+
+    def __init__(self, client: Redis, *, timeout: float, lifetime: int) -> None:
+        self._pool = client.connection_pool
+        self._connection: Any = None
+        self._timeout = timeout
+        self._lifetime = lifetime
+
+    async def call(self, arguments: Sequence[Any], on_send: Callable[[], None]) -> list[bytes]:
+        """Run the script on jobs, and give its answers; `on_send` is called before it is sent.
+
+        Raises BrokerUnavailableError, which knows whether the jobs may have been accepted.
+        """
+        sent = False
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connect()
+                on_send()
+                sent = True
+                return await self._run(arguments)
+        except (BusyLoadingError, ResponseError) as error:
+            raise BrokerUnavailableError(str(error)) from error  # Redis said no before it wrote
+        except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+            await self.disconnect()
+            reason = str(error) or f"no answer within {self._timeout:g} s"
+            raise BrokerUnavailableError(reason, maybe_accepted=sent) from error
+        except BaseException:
+            await self.disconnect()  # an answer on its way would be taken for the next one's
+            raise
+
+    async def disconnect(self) -> None:
+        """Drop the connection."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):  # it is lost either way
+                await self._connection.disconnect(nowait=True)
+
+    async def _run(self, arguments: Sequence[Any]) -> list[bytes]:
+        try:
+            return await self._command("EVALSHA", _SHA, 0, self._lifetime, *arguments)
+        except NoScriptError:  # a Redis that was started anew
+            return await self._command("EVAL", _SCRIPT, 0, self._lifetime, *arguments)
+
+    async def _command(self, *command: Any) -> list[bytes]:
+        await self._connection.send_packed_command(pack_command(command), check_health=False)
+        answer: list[bytes] = await self._connection.read_response()
+        return answer
+
+    async def _connect(self) -> None:
+        if self._connection is None:
+            self._connection = self._pool.connection_class(**self._pool.connection_kwargs)
+        if self._connection.is_connected and await self._connection.can_read():
+            await self._connection.disconnect()  # the server has closed it since the last call
+        await self._connection.connect()

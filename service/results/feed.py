@@ -1,0 +1,117 @@
+"""One connection to Redis on which records are read, and their changes heard, in one order."""
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+_CHUNK: Final = 500  # keys in one command, so that a reconnect does not stall Redis
+
+
+@dataclass(frozen=True, slots=True)
+class _Push:
+    """What Redis sent unasked: `["message", channel, payload]` and the like."""
+
+    parts: list[Any]
+
+
+async def _mark_push(parts: Any) -> _Push:
+    return _Push(list(parts))
+
+
+class Feed:
+    """Subscribes to keys and reads them on the same connection, which takes RESP3.
+
+    So whatever is heard of a key after it was read is newer than what was read, and nothing
+    that was published in between is missed. A feed lives as long as its connection.
+    """
+
+    def __init__(
+        self, client: Redis, *, timeout: float, changed: Callable[[str, bytes | None], None]
+    ) -> None:
+        pool = client.connection_pool
+        self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+        self._timeout = timeout
+        self._changed = changed
+        self._added: dict[str, None] = {}
+        self._dropped: dict[str, None] = {}
+        self._asked: deque[list[str]] = deque()
+        self._wake = asyncio.Event()
+
+    def add(self, keys: Iterable[str]) -> None:
+        """Tell what is stored under the keys now, and from then on whatever is published."""
+        for key in keys:
+            # Dropped and not yet told to Redis: it is taken back there, and read again here.
+            self._dropped.pop(key, None)
+            self._added[key] = None
+        self._wake.set()
+
+    def drop(self, key: str) -> None:
+        """Tell no more of a key."""
+        self._added.pop(key, None)
+        self._dropped[key] = None
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until the connection is lost. Raises RedisError, OSError or TimeoutError."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connection.connect()
+            parser = self._connection._parser  # noqa: SLF001  as redis-py's own PubSub does
+            parser.set_pubsub_push_handler(_mark_push)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._write())
+                tasks.create_task(self._read())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+        finally:
+            with contextlib.suppress(Exception):  # it is lost either way
+                await self._connection.disconnect(nowait=True)
+
+    async def _write(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            added, dropped = [*self._added], [*self._dropped]
+            self._added.clear()
+            self._dropped.clear()
+            commands: list[tuple[Any, ...]] = [("UNSUBSCRIBE", *keys) for keys in _chunks(dropped)]
+            for keys in _chunks(added):
+                commands += [("SUBSCRIBE", *keys), ("MGET", *keys)]
+                self._asked.append(keys)
+            if not commands:  # woken by `_read`, to see whether the server still answers
+                commands.append(("PING",))
+                self._asked.append([])
+            await self._connection.send_packed_command(
+                self._connection.pack_commands(commands), check_health=False
+            )
+
+    async def _read(self) -> None:
+        while True:
+            answer = await self._connection.read_response(
+                timeout=self._timeout, push_request=True, disconnect_on_error=False
+            )
+            if answer is None:  # nothing came within the timeout
+                self._ask_for_a_sign()
+            else:
+                self._take(answer)
+
+    def _ask_for_a_sign(self) -> None:
+        if self._asked:
+            raise TimeoutError(f"no answer within {self._timeout:g} s")
+        self._wake.set()
+
+    def _take(self, answer: Any) -> None:
+        if not isinstance(answer, _Push):
+            for key, stored in zip(self._asked.popleft(), answer, strict=False):
+                self._changed(key, stored)
+        elif answer.parts[0] == b"message":
+            self._changed(answer.parts[1].decode(), answer.parts[2])
+
+
+def _chunks(keys: list[str]) -> Iterable[list[str]]:
+    return (keys[start : start + _CHUNK] for start in range(0, len(keys), _CHUNK))

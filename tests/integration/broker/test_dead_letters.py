@@ -1,0 +1,44 @@
+"""A person can see what was given up on, and have it run again."""
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from service.broker.dead_letters import AsyncDeadLetters, DeadLetters, Record
+from tests.support.broker import APP, Bench, ready
+from tests.support.wait import wait_until
+
+
+def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
+    """A deployment that forgot a task: its jobs wait among the dead letters."""
+    with bench.worker(concurrency=1) as worker, Redis.from_url(bench.url) as client:
+        ready(worker)
+        letters = DeadLetters(client)
+        job = str(bench.client().send_task(f"{APP}.later", args=("x",)).id)
+        bench.wait_for(job, "FAILURE")
+        wait_until(lambda: letters.page("celery").total == 1, description="it is dead")
+        letter = letters.get(job)
+        assert letter is not None
+        assert (letter.job_id, letter.task, letter.queue) == (job, f"{APP}.later", "celery")
+        assert "later" in letter.reason
+        worker.stop()
+        assert letters.replay(letter, record=Record(f"celery-task-meta-{job}", "{}", 60))
+        assert not letters.replay(letter)
+        assert letters.page("celery").total == 0
+        assert bench.redis.llen("celery") == 1
+        assert bench.result(job) == {}
+
+
+async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
+    """The same questions on an asyncio client."""
+    bench.redis.lpush("celery", "not json", "nor this")
+    with bench.worker(concurrency=1) as worker:
+        ready(worker)
+        wait_until(lambda: bench.redis.llen("celery.dead") == 2, description="both are dead")
+    async with AsyncRedis.from_url(bench.url) as client:
+        letters = AsyncDeadLetters(client)
+        page = await letters.page("celery", offset=1, limit=1)
+        assert page.total == 2
+        assert [letter.message for letter in page.letters] == [b"not json"]
+        assert await letters.drop(page.letters[0])
+        assert not await letters.drop(page.letters[0])
+        assert (await letters.page("celery")).total == 1

@@ -1,0 +1,106 @@
+"""A worker that dies loses nothing, and its jobs soon run elsewhere."""
+
+import os
+import random
+import signal
+
+import pytest
+
+from tests.support.broker import POOLS, Bench, ready
+from tests.support.process import Process
+from tests.support.wait import wait_until
+
+pytestmark = pytest.mark.parametrize("pool", POOLS)
+
+
+def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
+    bench: Bench, pool: str
+) -> None:
+    """This is what a user waits for after a crash."""
+    with bench.worker("doomed", pool=pool, concurrency=1) as doomed:
+        ready(doomed)
+        job = bench.send("work", "crash", 1.0)
+        bench.wait_for_note("start", "crash")
+        with bench.worker("heir", pool=pool, concurrency=1) as heir:
+            ready(heir)
+            wait_until(lambda: bench.count("end", "crash"), description="the first run ends")
+            second = bench.send("work", "crash2", 600)
+            bench.wait_for_note("start", "crash2")
+            # Whoever runs it dies; the other one, which has swept for a lease already, inherits.
+            victim = doomed if "crash2" in _running(doomed, bench) else heir
+            victim.kill()
+            started = bench.times("start", "crash2")[0]
+            bench.wait_for_note("start", "crash2", times=2, timeout=4 * bench.lease)
+            assert bench.times("start", "crash2")[1] - started <= 1.5 * bench.lease + 0.3
+    assert bench.state(job) == "SUCCESS"
+    assert second
+
+
+def _running(worker: Process, bench: Bench) -> str:
+    """The labels of the jobs whose last start was noted by a child of this worker."""
+    children = {
+        note[2]: note[1]
+        for note in bench.notes()
+        if note[0] == "start" and _is_child(note[2], worker)
+    }
+    return " ".join(children.values())
+
+
+def _is_child(pid: str, worker: Process) -> bool:
+    try:
+        return os.getpgid(int(pid)) == worker.pid
+    except ProcessLookupError:
+        return False
+
+
+def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    jobs: list[str] = []
+    for number in range(kills):
+        with bench.worker(f"doomed{number}", pool=pool) as worker:
+            ready(worker)
+            first = len(jobs)
+            jobs += [bench.send("work", f"{number}.{i}", 0.02) for i in range(8)]
+            at = chance.randrange(1, 8)
+            bench.wait_for_note("start", f"{number}.{at}")
+            if chance.random() < 0.5:
+                worker.send_signal(signal.SIGSTOP)
+                jobs += [bench.send("work", f"{number}.frozen", 0.02)]
+            worker.kill()
+        assert len(jobs) > first
+    with bench.worker("survivor", pool=pool) as survivor:
+        ready(survivor)
+        wait_until(
+            lambda: all(bench.state(job) == "SUCCESS" for job in jobs),
+            timeout=10 * bench.lease + kills,
+            description="every job has ended",
+        )
+        bench.wait_until_empty()
+
+
+def test_killing_workers_under_load_loses_nothing(bench: Bench, pool: str) -> None:
+    """Stock Celery lost two jobs in six kills."""
+    _kill_under_load(bench, pool, kills=10)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_killing_workers_a_hundred_times_loses_nothing(bench: Bench, pool: str) -> None:
+    """The long form."""
+    _kill_under_load(bench, pool, kills=100)
+
+
+def test_a_job_that_kills_its_process_becomes_a_dead_letter(bench: Bench, pool: str) -> None:
+    """It would otherwise end one process after the other, for ever."""
+    bench.options["max_deliveries"] = 3
+    with bench.worker(pool=pool) as worker:
+        ready(worker)
+        poison = bench.send("die", "poison")
+        bench.wait_for(poison, "FAILURE")
+        assert bench.count("start", "poison") == 3
+        assert "3 times" in str(bench.result(poison)["result"])
+        wait_until(lambda: bench.redis.llen("celery.dead") == 1, description="it is a dead letter")
+        bench.wait_for(bench.send("work", "after"))
+        assert worker.returncode is None

@@ -1,0 +1,112 @@
+"""The master dies, a replica takes over, and work goes on by itself."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from tests.support.broker import POOLS, Bench, ready
+from tests.support.ports import free_port
+from tests.support.process import Process
+from tests.support.valkey import Valkey, valkey_binary
+from tests.support.wait import wait_until
+
+
+class Sentinels:
+    """A master, a replica and three sentinels."""
+
+    def __init__(self, stack: ExitStack, folder: Path) -> None:
+        folders = [folder / name for name in ("master", "replica")]
+        for path in folders:
+            path.mkdir()
+        config = {"appendonly": "yes", "repl-diskless-sync-delay": "0"}
+        self.master = stack.enter_context(Valkey(folders[0], config))
+        follow = {"replicaof": f"127.0.0.1 {self.master.port}"}
+        self.replica = stack.enter_context(Valkey(folders[1], {**config, **follow}))
+        self.ports = [self._start(stack, folder / f"sentinel{i}") for i in range(3)]
+
+    def _start(self, stack: ExitStack, folder: Path) -> int:
+        folder.mkdir()
+        port = free_port()
+        (folder / "sentinel.conf").write_text(
+            f"bind 127.0.0.1\nport {port}\ndir {folder}\n"
+            f"sentinel monitor main 127.0.0.1 {self.master.port} 2\n"
+            "sentinel down-after-milliseconds main 500\n"
+            "sentinel failover-timeout main 3000\n"
+        )
+        command = [str(valkey_binary()), str(folder / "sentinel.conf"), "--sentinel"]
+        stack.enter_context(Process(command, name=f"sentinel {port}"))
+        return port
+
+    @property
+    def url(self) -> str:
+        return ";".join(f"sentinel://127.0.0.1:{port}/0" for port in self.ports)
+
+    def name(self, port: int) -> bool:
+        """Whether all sentinels say that this is the master's port."""
+        told = []
+        for sentinel_port in self.ports:
+            with Redis(port=sentinel_port, socket_timeout=1) as sentinel:
+                told.append(sentinel.sentinel_get_master_addr_by_name("main")[1])
+        return set(told) == {port}
+
+    def wait_until_watched(self) -> None:
+        def known() -> bool:
+            answers = []
+            for port in self.ports:
+                with Redis(port=port, socket_timeout=1) as sentinel:
+                    try:
+                        answers.append(sentinel.sentinel_master("main"))
+                    except (RedisError, OSError):
+                        return False  # not up yet
+            return all(
+                int(a["num-other-sentinels"]) == 2 and int(a["num-slaves"]) == 1 for a in answers
+            )
+
+        wait_until(known, timeout=20, description="the sentinels know each other and the replica")
+
+
+@pytest.fixture
+def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
+    """Five real servers."""
+    with ExitStack() as stack:
+        found = Sentinels(stack, tmp_path)
+        found.wait_until_watched()
+        yield found
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_work_goes_on_when_the_master_dies(
+    sentinels: Sentinels, tmp_path: Path, pool: str, valkey: Valkey
+) -> None:
+    """Nobody restarts anything; results are kept elsewhere, to be seen all along."""
+    with Bench(sentinels.url, tmp_path, results=valkey.url) as bench:
+        bench.transport = "service.broker.transport:SentinelTransport"
+        bench.options["master_name"] = "main"
+        with bench.worker(pool=pool, concurrency=1) as worker:
+            ready(worker)
+            before = bench.send("work", "before")
+            bench.wait_for(before)
+            running = bench.send("work", "running", 3.0)
+            bench.wait_for_note("start", "running")
+            with Redis(port=sentinels.replica.port) as replica:
+                wait_until(lambda: replica.hlen("unacked") == 1, description="it is replicated")
+                sentinels.master.kill()
+                wait_until(
+                    lambda: (
+                        replica.info("replication")["role"] == "master"
+                        and sentinels.name(sentinels.replica.port)
+                    ),
+                    timeout=30,
+                    description="the replica is the master, and all know it",
+                )
+                after = bench.send("work", "after")
+                bench.wait_for(running, timeout=20)
+                bench.wait_for(after, timeout=20)
+                wait_until(lambda: not replica.exists("unacked"), description="nothing is held")
+            assert bench.count("start", "running") == 1
+            assert worker.returncode is None
+            assert "sentinel:SentinelTransport" not in worker.output

@@ -1,0 +1,113 @@
+"""Waiting for work: at once, in the right order, from everybody, and cheap."""
+
+import signal
+import time
+from contextlib import ExitStack
+
+import pytest
+from redis import Redis
+
+from tests.support.broker import POOLS, Bench, ready
+from tests.support.wait import wait_until
+
+
+def _calls(redis: Redis, *commands: str) -> int:
+    stats = redis.info("commandstats")
+    return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in commands)
+
+
+def _scripts(bench: Bench) -> int:
+    return _calls(bench.redis, "eval", "evalsha")
+
+
+@pytest.mark.parametrize("pool", [*POOLS, "threads", "solo"])
+@pytest.mark.parametrize("stock", [False, True], ids=["our-client", "stock-client"])
+def test_an_idle_worker_starts_a_job_within_milliseconds(
+    bench: Bench, pool: str, stock: bool
+) -> None:
+    """Whoever published it, and with whatever priority: nothing is polled for."""
+    delays = []
+    with bench.worker(pool=pool, concurrency=1) as worker:
+        ready(worker)
+        bench.wait_for(bench.send("work", "warm", stock=stock))
+        for number in range(20):
+            bench.wait_until_empty()
+            sent = time.time()
+            bench.send("work", f"j{number}", stock=stock, priority=(number % 4) * 3)
+            bench.wait_for_note("end", f"j{number}")
+            delays.append(bench.times("start", f"j{number}")[0] - sent)
+    assert sorted(delays)[len(delays) // 2] < 0.03, delays
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_an_idle_worker_does_not_poll(bench: Bench, pool: str) -> None:
+    """An idle worker asks about once a second; leases and sweeps go by the lease."""
+    bench.options["lease"] = 30
+    with bench.worker(pool=pool) as worker:
+        ready(worker)
+        bench.wait_for(bench.send("noop"))
+        before, start = _scripts(bench), time.monotonic()
+        wait_until(lambda: time.monotonic() > start + 3, description="three idle seconds")
+        assert _scripts(bench) - before <= 6
+
+
+def test_one_message_wakes_few_of_many_idle_workers(bench: Bench) -> None:
+    """All waiters on one list would each be woken, and each would ask Redis for nothing."""
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(bench.worker(f"w{i}", pool="solo", concurrency=1)) for i in range(8)
+        ]
+        ready(*workers)
+        bench.wait_for(bench.send("work", "warm"))
+        before = _scripts(bench)
+        start = time.monotonic()
+        jobs = [bench.send("work", f"j{i}") for i in range(40)]
+        for job in jobs:
+            bench.wait_for(job)
+        seconds = time.monotonic() - start
+        spent = _scripts(bench) - before - len(jobs)  # a publish is a script too
+        asking_again = 8 * (seconds + 1)
+        assert spent <= 8 * len(jobs) + asking_again, (spent, seconds)
+
+
+def test_messages_come_by_priority_and_from_every_queue(bench: Bench) -> None:
+    """Kombu's order: the lowest step first, the queues in turn."""
+    labels = [("low", 9), ("middle", 6), ("high", 0)]
+    for label, priority in labels:
+        for queue in ("one", "two"):
+            bench.send("work", f"{label}-{queue}", queue=queue, priority=priority)
+    with bench.worker(pool="solo", concurrency=1, queues="one,two") as worker:
+        ready(worker)
+        wait_until(lambda: len(bench.notes()) == 12, description="all six have run")
+    order = [note[1].split("-")[0] for note in bench.notes() if note[0] == "start"]
+    assert order == ["high", "high", "middle", "middle", "low", "low"]
+    assert bench.is_empty("one")
+    assert bench.is_empty("two")
+
+
+def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
+    """It may be frozen just where the next message arrives."""
+    with ExitStack() as stack:
+        workers = [
+            stack.enter_context(bench.worker(f"w{i}", pool="solo", concurrency=1)) for i in range(3)
+        ]
+        ready(*workers)
+        bench.wait_for(bench.send("work", "warm"))
+        workers[0].send_signal(signal.SIGSTOP)
+        sent = time.time()
+        job = bench.send("work", "now")
+        bench.wait_for(job, timeout=5)
+        assert bench.times("start", "now")[0] - sent < 1.0
+        workers[0].send_signal(signal.SIGCONT)
+
+
+def test_a_key_prefix_is_on_every_key(bench: Bench) -> None:
+    """Two services may share one Redis; its rights may be given by prefix."""
+    bench.options |= {"global_keyprefix": "mine:", "max_deliveries": 1}
+    with bench.worker(concurrency=1) as worker:
+        ready(worker)
+        bench.wait_for(bench.send("work", "prefixed"))
+        bench.send("die", "poison")
+        wait_until(lambda: bench.redis.exists("mine:celery.dead"), description="it is dead")
+    names = {str(name) for name in bench.redis.keys("*")}
+    assert {name for name in names if not name.startswith(("mine:", "celery-task-meta-"))} == set()
