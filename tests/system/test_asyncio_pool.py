@@ -45,7 +45,7 @@ async def app(worker: Worker) -> AsyncIterator[Quart]:
 
 
 async def ended(app: Quart, job: Job[Any]) -> Any:
-    return await get_results(app).wait(job.id, TIMEOUT)
+    return await get_watcher(app).wait(job.id, TIMEOUT)
 
 
 def lines_about(worker: Worker, job: Job[Any]) -> list[str]:
