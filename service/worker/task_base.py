@@ -1,6 +1,7 @@
 """ContextTask, the Task base that runs every body inside a fresh Quart app context."""
 
 import inspect
+import signal
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final
@@ -16,6 +17,7 @@ from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+_TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
 
 
@@ -62,6 +64,10 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
     except Exception:
         raise
+    except SystemExit as error:
+        if error.code == _TERMINATED:
+            raise  # the job was cancelled, and the pool ends the process that runs it
+        raise TaskAbortedError(f"The task raised {error!r}.") from error
     except BaseException as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
 

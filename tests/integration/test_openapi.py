@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from tests.support.process import Process
-from tests.support.valkey import Valkey
 from tests.support.web import Web
 
 
