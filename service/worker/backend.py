@@ -63,7 +63,7 @@ class Backend(RedisBackend):
         """
         if current_outbox() is not None:
             return result
-        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[misc, call-arg]  # not in celery-types
+        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[call-arg]  # not in celery-types
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
