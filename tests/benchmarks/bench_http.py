@@ -84,7 +84,9 @@ def main() -> None:
         print(f"{name:18} {rate:7.0f} requests/s")
     print(f"ours / no-op  {best['ours'] / best['no-op']:.2f}  (goal: 0.6)")
     if "FastAPI + Celery" in best:
-        print(f"ours / FastAPI + Celery  {best['ours'] / best['FastAPI + Celery']:.1f}  (goal: 2.2)")
+        print(
+            f"ours / FastAPI + Celery  {best['ours'] / best['FastAPI + Celery']:.1f}  (goal: 2.2)"
+        )
 
 
 if __name__ == "__main__":
