@@ -1,6 +1,7 @@
 """Takes, delivers and publishes messages the way Kombu's Redis channels do, but loses none."""
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable
@@ -57,6 +58,7 @@ class Channel(DeliveringChannel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.backlog: deque[tuple[str, str, bytes]] = deque()
+        self._pid = os.getpid()
         self._polling: Any = None
         self._waiter: Waiter | None = None
         self._lease_timeout: float | None = None
@@ -223,8 +225,8 @@ class Channel(DeliveringChannel):
 
     def close(self) -> None:
         """Close, however broken the connection is."""
-        if self.closed:
-            return  # Kombu would ask a connection that it has let go of
+        if self.closed or os.getpid() != self._pid:
+            return  # Kombu would ask a connection that it has let go of, or its parent's
         self._collect_reply()
         try:
             super().close()

@@ -36,6 +36,9 @@ class Broker(Protocol):
     async def revoke(self, job_id: str) -> None:
         """Tell every worker to end the job, or not to begin it."""
 
+    async def aclose(self) -> None:
+        """Let go of what it holds."""
+
 
 class RedisBroker:
     """Writes Celery's own messages to Redis, in batches."""
@@ -78,6 +81,9 @@ class RedisBroker:
     async def revoke(self, job_id: str) -> None:
         """Publish what Celery's `control.revoke` would."""
         await self._writer.write([self._sealer.seal_revoke(self._celery, job_id)])
+
+    async def aclose(self) -> None:
+        """Nothing: the writer is the Enqueuer's."""
 
     def _envelope(self, call: Call, job_id: str) -> Envelope:
         options = call.options

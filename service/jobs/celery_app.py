@@ -12,13 +12,12 @@ from kombu.utils.uuid import uuid
 from quart import Quart
 
 from service.errors import ConfigurationError
-from service.jobs.blueprint import get_tasks
+from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.outbox import current_outbox
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
 from service.settings import Settings, get_settings
 
-_EXTENSION: Final = "service.celery"
 _BUILDING: Final = threading.Lock()
 
 # By dotted path: these rooms are above this one.
@@ -67,6 +66,15 @@ class QuartCelery(Celery):
         self.quart_app = quart_app
         self._off_loop: OffLoop | None = None
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
+
+    def task_named(self, name: str) -> Any:
+        """The task object of this name; made now if its blueprint was registered only lately."""
+        if name not in self.tasks:
+            handle = get_tasks(self.quart_app)[name]
+            # shared=False: a shared task is put into every other Celery app of the process too.
+            options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
+            self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+        return self.tasks[name]
 
     def use_off_loop(self, off_loop: OffLoop) -> None:
         """Have blocking calls made this way from now on, where that is needed."""
@@ -126,19 +134,17 @@ def get_celery(app: Quart) -> QuartCelery:
     Raises ConfigurationError for Celery settings that cannot be used.
     """
     with _BUILDING:
-        if _EXTENSION not in app.extensions:
-            app.extensions[_EXTENSION] = _build(app)
-        celery: QuartCelery = app.extensions[_EXTENSION]
+        if CELERY not in app.extensions:
+            app.extensions[CELERY] = _build(app)
+        celery: QuartCelery = app.extensions[CELERY]
         return celery
 
 
 def _build(app: Quart) -> QuartCelery:
     celery = QuartCelery(app)
     celery.conf.update(celery_settings(get_settings(app)))
-    for handle in get_tasks(app).values():
-        # shared=False: a shared task is put into every other Celery app of the process too.
-        options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
-        celery.task(name=handle.name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
+    for name in get_tasks(app):
+        celery.task_named(name)
     return celery
 
 

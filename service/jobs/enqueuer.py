@@ -59,7 +59,7 @@ class Enqueuer:
 
     def celery_task(self, name: str) -> Any:
         """The app's own Celery task object of this name."""
-        return get_celery(self._app).tasks[name]
+        return get_celery(self._app).task_named(name)
 
     async def prepare(self) -> None:
         """Build the Celery app now, off the event loop, which it would stop for a while."""
@@ -82,7 +82,7 @@ class Enqueuer:
             raise UnknownTaskError(name)
         handle.arguments.check(args, kwargs)
         sending = self._sending or await self._ready()
-        call = Call(sending.celery.tasks[name], args, kwargs, options)
+        call = Call(sending.celery.task_named(name), args, kwargs, options)
         job_id = await sending.broker.send(call)
         note_queued(self._recorder, job_id, name)
         return Job(job_id, name, self._watcher)
@@ -99,7 +99,7 @@ class Enqueuer:
         if terms.once:
             digest = hashlib.sha256(f"{name}\n{terms.once}".encode()).hexdigest()
             terms = replace(terms, once=self._once_prefix + digest)
-        call = Call(sending.celery.tasks[name], args, kwargs)
+        call = Call(sending.celery.task_named(name), args, kwargs)
         job_id, _, earlier = (await sending.broker.send(call, terms)).partition(" ")
         if earlier and earlier != terms.fingerprint:
             raise IdempotencyConflictError
@@ -121,12 +121,14 @@ class Enqueuer:
         else:
             result, letters = await self._threads.run(lambda: _walk(canvas))
         sent = {letter.job_id for letter in letters}
-        followers = {id_: task for id_, task in _jobs_of(result) if id_ not in sent}
+        names = dict(_names_in([letter.body for letter in letters]))
+        names |= {letter.job_id: letter.task for letter in letters}
+        followers = {id_: names.get(id_) for id_ in _ids_of(result) if id_ not in sent}
         await sending.broker.send_letters(letters, followers)
         for letter in letters:
             if letter.job_id:
                 note_queued(self._recorder, letter.job_id, letter.task)
-        return self._as_job(result)
+        return self._as_job(result, names)
 
     async def revoke(self, job_id: str) -> None:
         """Tell every worker to end the job, or not to begin it. Raises BrokerUnavailableError."""
@@ -135,8 +137,10 @@ class Enqueuer:
 
     async def aclose(self) -> None:
         """Let go of the connection and the threads."""
-        await self._writer.aclose()
         await self._threads.aclose()
+        if self._sending is not None:
+            await self._sending.broker.aclose()
+        await self._writer.aclose()
 
     async def _ready(self) -> _Sending:
         built = await asyncio.to_thread(self._build)
@@ -154,10 +158,12 @@ class Enqueuer:
             broker = KombuBroker(celery, self._writer, self._client, self._threads)
         return _Sending(celery, broker)
 
-    def _as_job(self, result: Any) -> Job[Any] | JobGroup:
+    def _as_job(self, result: Any, names: Mapping[str, str]) -> Job[Any] | JobGroup:
         if isinstance(result, GroupResult):
-            return JobGroup(str(result.id), [self._as_job(one) for one in result.results or ()])
-        return Job(result.id, result.task_name or "", self._watcher)
+            return JobGroup(
+                str(result.id), [self._as_job(one, names) for one in result.results or ()]
+            )
+        return Job(result.id, names.get(result.id, ""), self._watcher)
 
 
 def _is_simple(canvas: Any) -> bool:
@@ -171,15 +177,27 @@ def _walk(canvas: Any) -> tuple[Any, list[Letter]]:
         return canvas.apply_async(), letters
 
 
-def _jobs_of(result: Any) -> Iterator[tuple[str, str | None]]:
-    """The id and, where Celery tells it, the task of each job that a canvas will make."""
+def _ids_of(result: Any) -> Iterator[str]:
+    """The id of each job that a canvas will make, its first ones included."""
     while result is not None:
         if isinstance(result, GroupResult):
             for one in result.results or ():
-                yield from _jobs_of(one)
+                yield from _ids_of(one)
         else:
-            yield result.id, result.task_name
+            yield result.id
         result = result.parent
+
+
+def _names_in(part: Any) -> Iterator[tuple[str, str]]:
+    """The ids, with their tasks, of the signatures that messages carry along."""
+    if isinstance(part, Mapping):
+        job_id = (part.get("options") or {}).get("task_id") if "task" in part else None
+        if job_id:
+            yield job_id, part["task"]
+        part = list(part.values())
+    if isinstance(part, (list, tuple)):
+        for inner in part:
+            yield from _names_in(inner)
 
 
 async def enqueue(signature: Any) -> Job[Any] | JobGroup:

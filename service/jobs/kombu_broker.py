@@ -45,6 +45,7 @@ class KombuBroker:
         self._threads = threads
         self._timeout = threads.timeout
         self._own = threading.local()
+        self._connections: list[Any] = []
 
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
         """Send one call. The length of the queue is not looked at: this broker bounds its own."""
@@ -83,6 +84,12 @@ class KombuBroker:
         """Celery's own `control.revoke`."""
         await self._threads.run(lambda: self._celery.control.revoke(job_id, terminate=True))
 
+    async def aclose(self) -> None:
+        """Drop the connections of all threads, without a word to the broker."""
+        for connection in self._connections:
+            connection.collect()
+        self._connections.clear()
+
     async def _publish(self, letter: Letter, unsent: Envelope) -> None:
         try:
             await self._threads.run(lambda: self._publish_now(letter))
@@ -120,6 +127,7 @@ class KombuBroker:
             producer.publish(letter.body, **{**letter.options, **options})
         except Exception as error:
             self._own.producer = None
+            self._connections.remove(producer.connection)
             producer.connection.collect()
             raise BrokerUnavailableError(
                 str(error) or type(error).__name__, maybe_accepted=True
@@ -134,6 +142,7 @@ class KombuBroker:
             connection.ensure_connection(max_retries=1, timeout=self._timeout)
         except (OperationalError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
+        self._connections.append(connection)
         return self._celery.amqp.Producer(connection, auto_declare=False)
 
 

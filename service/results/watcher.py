@@ -121,7 +121,7 @@ class Watcher:
         self._limit = settings.max_waiters
         self._key_prefix = key_prefix
         self._topics: dict[str, _Topic] = {}
-        self._waiters = 0
+        self.waiters = 0
         self._feed: Feed | None = None
         self._following: asyncio.Task[None] | None = None
         self.stopping = False
@@ -133,12 +133,12 @@ class Watcher:
         """
         if not is_job_id(job_id):
             raise InvalidJobIdError(job_id)
-        if self._waiters >= self._limit:
+        if self.waiters >= self._limit:
             raise TooManyWaitersError(self._limit)
         topic = self._follow(self._key_prefix + job_id)
         watch = Watch(self, topic, job_id)
         topic.watches.add(watch)
-        self._waiters += 1
+        self.waiters += 1
         try:
             watch.begin(await self._answer(topic))
         except BaseException:
@@ -167,7 +167,7 @@ class Watcher:
         if watch not in topic.watches:
             return
         topic.watches.remove(watch)
-        self._waiters -= 1
+        self.waiters -= 1
         if not topic.watches:
             del self._topics[topic.key]
             if self._feed is not None:

@@ -122,7 +122,8 @@ class ResultsWriter:
     async def _ask(self, keys: list[bytes], args: list[Any]) -> list[Any]:
         """Run the script once."""
         if self._connection is None:
-            self._connection = await self._client.connection_pool.get_connection()
+            connections: Any = self._client.connection_pool
+            self._connection = await connections.get_connection()
         try:
             return await self._run("EVALSHA", self._script_hash, len(keys), *keys, *args)
         except NoScriptError:

@@ -162,7 +162,7 @@ async def mixed_retried(self: Any, number: int) -> int:
 
 
 @tasks.task(bind=True)
-async def replaced(self: Any, number: int) -> None:
+async def replaced(self: Any, number: int) -> int:
     raise self.replace(mixed.s("replacing", number))
 
 

@@ -130,7 +130,7 @@ async def test_ignore_reject_and_replace_work(app: Quart, worker: Worker, tmp_pa
     ignored = await pool.ignored.enqueue()
     worker.wait_for_note(f"ignored {ignored.id}")
     again = await pool.rejected_once.enqueue(str(tmp_path / "marker"))
-    replaced = await pool.replaced.enqueue(5)
+    replaced: Job[Any] = await pool.replaced.enqueue(5)
     assert await again.result(timeout=TIMEOUT) == "the second time"
     assert await replaced.result(timeout=TIMEOUT) == 5
     assert not (await get_results(app).get(ignored.id)).ready

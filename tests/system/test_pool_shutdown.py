@@ -35,7 +35,7 @@ def worker_on(valkey: Valkey, folder: Path, *options: str, **env: str) -> Iterat
 
 def queued(valkey: Valkey) -> int:
     with valkey.client() as client:
-        return int(client.llen("celery"))  # type: ignore[arg-type]  # redis-py: maybe awaitable
+        return int(client.llen("celery"))
 
 
 async def test_what_runs_may_finish_and_nothing_more_starts(
@@ -151,4 +151,4 @@ async def test_a_worker_that_stops_while_redis_is_away_loses_nothing(
             worker.process.wait(timeout=30)
     own_valkey.start()
     with own_valkey.client() as client:
-        assert client.llen("celery") + client.hlen("unacked") == 1  # type: ignore[operator]
+        assert client.llen("celery") + client.hlen("unacked") == 1

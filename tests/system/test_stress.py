@@ -10,6 +10,7 @@ from celery import chain
 
 from service import get_celery
 from service.jobs.blueprint import TaskHandle
+from service.jobs.job import Job
 from service.results.model import Result, State
 from service.results.store import get_results
 from tests.support import pool_tasks as pool
@@ -28,7 +29,7 @@ async def test_every_one_of_5000_mixed_jobs_ends_as_it_should(tmp_path: Path) ->
         "asyncio", tmp_path, "--concurrency", "500", SERVICE_TASK_MODULES=MODULES
     ) as worker:
         async with serving_app(worker, MODULES) as app:
-            sent = {}
+            sent: dict[int, str] = {}
             for start in range(0, JOBS, 50):
                 numbers = range(start, start + 50)
                 ids = await asyncio.gather(*(send(number) for number in numbers))
@@ -63,7 +64,8 @@ async def send(number: int) -> str:
         "cancelled": (pool.sleep_long, ()),
     }
     handle, args = handles.get(kind, (pool.mixed, (kind, number)))
-    return (await handle.enqueue(*args)).id
+    job: Job[Any] = await handle.enqueue(*args)
+    return job.id
 
 
 def is_right(number: int, result: Result) -> bool:
@@ -72,7 +74,7 @@ def is_right(number: int, result: Result) -> bool:
         return result.error is not None and result.error.message == str(number)
     if kind == "cancelled":
         return result.state is State.REVOKED
-    return result.result == number
+    return bool(result.result == number)
 
 
 def without_expected_failures(output: str) -> str:

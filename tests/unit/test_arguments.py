@@ -1,0 +1,176 @@
+"""What a task takes is told before anything is sent, by the name of the argument."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.errors import InvalidArgumentsError
+from service.jobs.arguments import Arguments
+from service.jobs.schema import task_schemas
+
+
+@dataclass
+class Point:
+    """A place."""
+
+    x: int
+    y: int = 0
+
+
+def typed(a: int, b: str = "b", *, flag: bool = False, at: datetime | None = None) -> list[int]:
+    """Never called."""
+    raise NotImplementedError(a, b, flag, at)
+
+
+def untyped(a, b=2, *rest, **more):  # type: ignore[no-untyped-def]
+    """Never called."""
+
+
+def structured(point: Point, numbers: Annotated[list[int], msgspec.Meta(max_length=3)]) -> Point:
+    """Never called."""
+    raise NotImplementedError(point, numbers)
+
+
+def by_position(a: int, /, b: int = 1) -> None: ...
+
+
+def all_more(*numbers: int, **named: str) -> None: ...
+
+
+def bound(self: Any, a: int) -> None: ...
+
+
+def unknown_annotation(a: "NoSuchName") -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs"),
+    [
+        (typed, (1,), {}),
+        (typed, (1, "x"), {"flag": True}),
+        (typed, (), {"a": 1, "at": datetime(2026, 1, 1)}),
+        (untyped, (1, 2, 3), {"c": 4}),
+        (structured, ({"x": 1}, [1, 2]), {}),
+        (structured, (Point(1), (1, 2)), {}),
+        (by_position, (1,), {"b": 2}),
+        (all_more, (1, 2), {"x": "y"}),
+        (unknown_annotation, ("anything",), {}),
+    ],
+)
+def test_a_call_that_fits_is_taken(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """As Python would, and as the annotations say."""
+    Arguments("t", function).check(args, kwargs)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "kwargs", "argument"),
+    [
+        (typed, (), {}, "a"),
+        (typed, ("x",), {}, "a"),
+        (typed, (True,), {}, "a"),
+        (typed, (1,), {"a": 1}, "a"),
+        (typed, (1,), {"c": 1}, "c"),
+        (typed, (1, "b", True), {}, ""),
+        (typed, (1,), {"flag": "yes"}, "flag"),
+        (structured, ({"x": "1"}, []), {}, "point"),
+        (structured, ({"x": 1}, [1, 2, 3, 4]), {}, "numbers"),
+        (by_position, (), {"a": 1}, "a"),
+        (all_more, (1, "2"), {}, "*[1]"),
+        (all_more, (), {"x": 1}, "x"),
+    ],
+)
+def test_a_call_that_does_not_fit_names_the_argument(
+    function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], argument: str
+) -> None:
+    """So that a client can tell its user which field is wrong."""
+    with pytest.raises(InvalidArgumentsError) as caught:
+        Arguments("t", function).check(args, kwargs)
+    assert caught.value.argument == argument
+    assert caught.value.reason
+
+
+def test_a_bound_task_s_first_argument_is_not_the_caller_s() -> None:
+    """Celery gives it."""
+    arguments = Arguments("t", bound, bound=True)
+    arguments.check((1,), {})
+    assert [parameter.name for parameter in arguments.parameters] == ["a"]
+
+
+def test_json_becomes_what_kombu_carries() -> None:
+    """A moment comes as text in JSON, and arrives in the task as a moment."""
+    args, kwargs = Arguments("t", typed).from_json({"a": 1, "at": "2026-01-01T00:00:00Z"})
+    assert args == ()
+    assert kwargs["at"].year == 2026
+    assert Arguments("t", by_position).from_json({"a": 1}) == ((1,), {})
+
+
+@pytest.mark.parametrize(
+    "value", [{"__type__": "x", "__value__": 1}, [{"k": {"__type__": 1, "__value__": 2}}]]
+)
+def test_what_kombu_would_read_otherwise_is_refused(value: object) -> None:
+    """A worker would drop the whole job without a word."""
+    with pytest.raises(InvalidArgumentsError, match="reserved"):
+        Arguments("t", untyped).from_json({"a": value})
+
+
+def test_deep_nesting_is_refused() -> None:
+    """Some hundred levels end a stock worker, and the next one after it."""
+    value: list[Any] = []
+    for _ in range(300):
+        value = [value]
+    with pytest.raises(InvalidArgumentsError, match="nested"):
+        Arguments("t", untyped).from_json({"a": value})
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "flag", "at", "zz"]), JSON))
+def test_any_json_is_taken_or_refused_by_name(values: dict[str, Any]) -> None:
+    """Nothing a client sends makes another error than the one that web/errors.py knows."""
+    arguments = Arguments("t", typed)
+    try:
+        args, kwargs = arguments.from_json(values)
+    except InvalidArgumentsError as error:
+        refused = error.argument
+    else:
+        arguments.check(args, kwargs)
+        assert set(kwargs) == set(values)
+        return
+    assert refused in {*values, "a"}
+
+
+@given(JSON)
+def test_untyped_arguments_are_sent_as_they_came(value: Any) -> None:
+    """There is nothing to convert them to."""
+    _, kwargs = Arguments("t", untyped).from_json({"a": value})
+    assert kwargs == {"a": value}
+
+
+def test_schemas_are_those_of_the_signature() -> None:
+    """With what they refer to beside them."""
+    taken, given, components = task_schemas(Arguments("t", structured), "#/x/{name}")
+    assert taken["required"] == ["point", "numbers"]
+    assert taken["properties"]["point"] == {"$ref": "#/x/Point"}
+    assert taken["properties"]["numbers"]["maxItems"] == 3
+    assert taken["additionalProperties"] is False
+    assert given == {"$ref": "#/x/Point"}
+    assert set(components) == {"Point"}
+    taken, given, _ = task_schemas(Arguments("t", typed), "")
+    assert taken["properties"]["b"] == {"type": "string", "default": "b"}
+    assert given == {"type": "array", "items": {"type": "integer"}}
+    assert task_schemas(Arguments("t", untyped), "")[0]["additionalProperties"] is True
+    json.dumps(taken)
