@@ -30,9 +30,10 @@ async def test_the_page_says_that_the_server_is_away_and_comes_back(
     await expect(page.locator("#connection")).to_have_text("Connected again.")
     await expect(page.locator("#connection")).to_have_text("")
     await expect(followed.locator(".state")).to_have_text("SUCCESS")
-    await page.get_by_label("a").first.fill("2")
-    await page.get_by_label("b").first.fill("3")
-    await page.get_by_role("button", name="Start").first.click()
+    form = page.get_by_role("form", name="demo.my_add")
+    await form.get_by_label("a").fill("2")
+    await form.get_by_label("b").fill("3")
+    await form.get_by_role("button", name="Start").click()
     await expect(page.locator(".card .value").first).to_have_text("5")
 
 
