@@ -89,9 +89,9 @@ export function useForms(onStart) {
     const button = form.querySelector("[type=submit]");
     form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      if (button.disabled) return;
+      if (button.ariaDisabled) return;
       clear(form);
-      button.disabled = true;
+      button.ariaDisabled = "true"; // `disabled` would take the focus away
       try {
         const values = read(form);
         const job = await startJob(form.dataset.url, values);
@@ -100,7 +100,7 @@ export function useForms(onStart) {
         if (!(error instanceof FieldError || error instanceof Problem)) throw error;
         show(form, error);
       } finally {
-        button.disabled = false;
+        button.ariaDisabled = null;
       }
     });
   }

@@ -68,7 +68,8 @@ function tellProblem(card, message) {
 
 async function act(button) {
   const card = button.closest("[data-id]");
-  button.disabled = true;
+  if (button.ariaDisabled) return;
+  button.ariaDisabled = "true"; // `disabled` would take the focus away
   try {
     if (button.dataset.action === "cancel") {
       await cancelJob(card.dataset.resultUrl);
@@ -83,7 +84,7 @@ async function act(button) {
     if (!(error instanceof Problem)) throw error;
     tellProblem(card, error.message);
   } finally {
-    button.disabled = false;
+    button.ariaDisabled = null;
   }
 }
 
