@@ -6,8 +6,10 @@ from typing import Any, Final
 
 from quart import Quart
 
+from service.broker.startup import init_checks
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
+from service.monitor.recorder import init_recorder
 from service.results.connection import init_redis
 from service.results.store import ResultStore, init_results, key_prefix
 from service.results.watcher import Watcher, init_watcher
@@ -31,10 +33,12 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     settings = read_settings(os.environ, config or {})
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
+    init_checks(app)
     client = init_redis(app)
     prefix = key_prefix(settings)
     init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
     init_watcher(app, Watcher(client, settings, key_prefix=prefix))
+    init_recorder(app)
     init_jobs(app, client)
     init_web(app)
     return app

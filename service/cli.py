@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.cli_dead_letters import add_dead_letters
 from service.dev import Address, parse_address, run_dev
 from service.errors import ServiceError
 
@@ -36,6 +37,16 @@ def _parser() -> argparse.ArgumentParser:
             description=(
                 "Run a private Valkey (unless SERVICE_REDIS_URL is set), one worker and one web"
                 " process until Ctrl-C."
+            ),
+        )
+    )
+    add_dead_letters(
+        commands.add_parser(
+            "dead-letters",
+            help="see, replay or drop the jobs that were given up on",
+            description=(
+                "What the broker has given up on: jobs that ended their workers too often, and"
+                " messages that cannot be read."
             ),
         )
     )

@@ -17,6 +17,7 @@ ServiceError
 ├── ResultTimeoutError
 ├── TaskAbortedError            a body raised what would have ended its worker
 ├── UnstorableResultError       what a task returned can't be a result
+├── UnknownDeadLetterError
 ├── DeadLetterError             stored as the failure of a job that was given up on
 └── DevServerError              `service dev` cannot start or had to stop
 """
@@ -179,6 +180,16 @@ class UnstorableResultError(ServiceError, EncodeError):
     An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
     alone, so that Celery can rebuild it from a stored result.
     """
+
+
+class UnknownDeadLetterError(ServiceError):
+    """No dead letter has this id."""
+
+    def __init__(self, letter_id: str) -> None:
+        self.letter_id = letter_id
+        super().__init__(
+            f"There is no dead letter {letter_id}. `service dead-letters list` shows all."
+        )
 
 
 class DeadLetterError(ServiceError):

@@ -13,6 +13,7 @@ from service.errors import ConfigurationError
 PREFIX: Final = "SERVICE_"
 CELERY_PREFIX: Final = "SERVICE_CELERY__"
 _EXTENSION: Final = "service.settings"
+_SHORTEST_SECRET: Final = 16
 
 
 def _text(value: Any) -> str:
@@ -52,8 +53,26 @@ def _positive_int(value: Any) -> int:
     return number
 
 
-def _setting(default: Any, parse: Callable[[Any], Any], meaning: str, unit: str = "") -> Any:
-    return field(default=default, metadata={"parse": parse, "meaning": meaning, "unit": unit})
+def _secret(value: Any) -> str:
+    text = str(value)
+    if len(text) < _SHORTEST_SECRET:
+        raise ValueError(f"must have {_SHORTEST_SECRET} letters or more, or others will guess it")
+    return text
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[Any], Any],
+    meaning: str,
+    unit: str = "",
+    *,
+    secret: bool = False,
+) -> Any:
+    return field(
+        default=default,
+        repr=not secret,
+        metadata={"parse": parse, "meaning": meaning, "unit": unit},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +119,19 @@ class Settings:
         "How long a task may block the event loop before the log names it; 0 turns this off.",
         "seconds",
     )
+    lease: float = _setting(
+        30.0,
+        _seconds,
+        "How long a worker holds a job before it must renew; a killed worker's jobs run again"
+        " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
+        "seconds",
+    )
+    max_deliveries: int = _setting(
+        5,
+        _positive_int,
+        "How often a job may be delivered without an end before it becomes a dead letter.",
+        "deliveries",
+    )
     enqueue_timeout: float = _setting(
         2.0,
         _positive_seconds,
@@ -126,6 +158,16 @@ class Settings:
         _positive_seconds,
         "How long an event stream may be silent before it carries a comment.",
         "seconds",
+    )
+    recent_jobs: int = _setting(
+        10_000, _positive_int, "How many of the most recent jobs the dashboard lists.", "jobs"
+    )
+    admin_token: str = _setting(
+        "",
+        _secret,
+        "What opens `/dashboard`, 16 letters or more. Where it is not set there is no dashboard;"
+        " `service dev` sets one and prints it.",
+        secret=True,
     )
     celery: Mapping[str, Any] = field(default_factory=dict)
 

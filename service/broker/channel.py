@@ -1,43 +1,37 @@
 """Takes, delivers and publishes messages the way Kombu's Redis channels do, but loses none."""
 
 import logging
+import os
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import Empty
 from typing import Any
 
-from kombu.exceptions import OperationalError
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
-from kombu.utils.json import dumps, loads
-from redis import Redis
+from kombu.utils.json import loads
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from service.broker import messages, worker_state
+from service.broker import worker_state
+from service.broker.delivering import DeliveringChannel
 from service.broker.held import Held
+from service.broker.kombu_parts import RedisChannel, RedisSentinelChannel, VirtualChannel
 from service.broker.leases import Leases
-from service.broker.publishing import Publishes
 from service.broker.qos import LeasedQoS
 from service.broker.registry import leases_of
-from service.broker.scripts import Keys, Scripts, Take, Taken
+from service.broker.scripts import Take, Taken
 from service.broker.waiting import Waiter, drop_pushes
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
-_REMEMBER_PUBLISH = 120
 # How long a process that ends may take to tell Redis what it has not begun and what it has done.
 _FAREWELL = 5.0
-_publishes = Publishes()  # a retry may come on another channel, after the first was lost
-
-# What says nothing about the message that was being delivered.
-_NOT_ITS_FAULT = (RedisError, OperationalError, OSError, MemoryError)
 
 
-class Channel(kombu_redis.Channel):
+class Channel(DeliveringChannel):
     """A Kombu Redis channel whose messages are always either queued or held under a lease."""
 
     QoS = LeasedQoS
@@ -55,7 +49,7 @@ class Channel(kombu_redis.Channel):
     on_lease_lost: str | Callable[[str, str | None], object] | None = None
 
     from_transport_options = (
-        *(o for o in kombu_redis.Channel.from_transport_options if o != "ack_emulation"),
+        *(o for o in RedisChannel.from_transport_options if o != "ack_emulation"),
         "lease",
         "max_deliveries",
         "max_message_bytes",
@@ -64,10 +58,10 @@ class Channel(kombu_redis.Channel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.backlog: deque[tuple[str, str, bytes]] = deque()
+        self._pid = os.getpid()
         self._polling: Any = None
         self._waiter: Waiter | None = None
         self._lease_timeout: float | None = None
-        self._publisher: tuple[Any, Scripts] | None = None
         self._no_ack_queues: set[str] = set()
         super().__init__(*args, **kwargs)
 
@@ -92,7 +86,7 @@ class Channel(kombu_redis.Channel):
             self._lease_timeout = None
             self._sentinel_manager = manager  # closing the channel must not close this pool's
 
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:  # noqa: FBT001, FBT002
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
         params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
         if self._lease_timeout is not None:
             params.update(
@@ -134,7 +128,7 @@ class Channel(kombu_redis.Channel):
         if self._waiter is None:
             self._waiter = Waiter(leases.keys, int(self.max_message_bytes))
         connection = self.client.connection
-        self._brpop_sent_at = kombu_redis.monotonic()
+        self._brpop_sent_at = time.monotonic()
         self._waiter.begin(
             connection,
             lists=self._lists(queues),
@@ -206,70 +200,7 @@ class Channel(kombu_redis.Channel):
         if taken.carried or taken.late:
             self.leases.confirm(taken.carried, taken.late)
 
-    # Delivering.
-
-    def _deliver_backlog(self) -> None:
-        while self.backlog:
-            self._deliver(*self.backlog.popleft())
-
-    def _deliver(self, queue: str, tag: str, item: bytes) -> None:
-        if queue not in self.connection._callbacks:  # noqa: SLF001 - where Kombu's transports look
-            self.leases.give_back([tag])  # cancelled since we asked
-            return
-        try:
-            payload = messages.read(item)
-            payload["properties"]["delivery_tag"] = tag
-            self.connection._deliver(payload, queue)  # noqa: SLF001
-        except _NOT_ITS_FAULT:
-            if self.leases.is_open(tag) and tag not in self.qos.holds():
-                self.backlog.appendleft((queue, tag, item))
-            raise
-        except Exception as error:
-            # Whatever a message can do to Kombu or Celery: the next worker must not go through
-            # the same. (Kombu would take a KeyError for a lost connection, and try for ever.)
-            logger.exception("A message of %s cannot be delivered.", queue)
-            if self.leases.is_open(tag):
-                self.leases.bury(tag, f"The message cannot be delivered: {error!r}"[:1000])
-                virtual.QoS.ack(self.qos, tag)
-        if queue in self._no_ack_queues:
-            self.leases.acknowledge(tag)
-
-    def basic_consume(
-        self,
-        queue: str,
-        no_ack: bool,
-        callback: Callable[[Any], Any],
-        *args: Any,
-        **kwargs: Any,  # noqa: FBT001
-    ) -> Any:
-        """Start a consumer whose callback sees only messages that can be decoded."""
-        if queue in self._fanout_queues:
-            return super().basic_consume(queue, no_ack, callback, *args, **kwargs)
-        if no_ack:
-            self._no_ack_queues.add(queue)
-        else:
-            self._no_ack_queues.discard(queue)
-
-        def decoded(message: Any) -> Any:
-            # Celery acknowledges what it cannot decode and tells nobody. Celery decodes it
-            # anyway, and the message keeps the outcome. Other formats it may not be allowed to.
-            if message.errors:
-                raise messages.UnreadableMessageError(repr(message.errors[0][1]))
-            if message.content_type == "application/json":
-                messages.check_depth(message.body or b"")
-                message.decode()
-            return callback(message)
-
-        return super().basic_consume(queue, no_ack, decoded, *args, **kwargs)
-
-    def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
-        try:
-            return super()._deliver_fanout_message(message, exchange)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            logger.exception("A broadcast on %s cannot be delivered; it is dropped.", exchange)
-            return False
-
-    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:  # noqa: FBT001, FBT002
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message now, if there is one."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if no_ack and message is not None:
@@ -290,40 +221,12 @@ class Channel(kombu_redis.Channel):
         payload["properties"]["delivery_tag"] = tag
         return payload
 
-    # Publishing.
-
-    def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> Any:
-        """Publish; a retry after an unclear failure does not make a second copy."""
-        result = super().basic_publish(message, exchange, routing_key, **kwargs)
-        _publishes.forget(message["properties"])
-        return result
-
-    def _inplace_augment_message(self, message: Any, exchange: str, routing_key: str) -> None:
-        properties = message["properties"]
-        first = _publishes.tag_of(properties)
-        super()._inplace_augment_message(message, exchange, routing_key)
-        if first is not None:
-            properties["delivery_tag"] = first
-        _publishes.remember(properties)
-
-    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
-        if kwargs.get("_publish_batch") is not None or queue in self._expires:
-            super()._put(queue, message, **kwargs)
-            return
-        pool = self.pool
-        if self._publisher is None or self._publisher[0] is not pool:
-            keys = Keys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
-            self._publisher = pool, Scripts(Redis(connection_pool=pool), keys)
-        list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-        mark = f"put:{message['properties']['delivery_tag']}:{queue}"
-        self._publisher[1].put(mark, list_, dumps(message), remember=_REMEMBER_PUBLISH)
-
     # Ending.
 
     def close(self) -> None:
         """Close, however broken the connection is."""
-        if self.closed:
-            return  # Kombu would ask a connection that it has let go of
+        if self.closed or os.getpid() != self._pid:
+            return  # Kombu would ask a connection that it has let go of, or its parent's
         self._collect_reply()
         try:
             super().close()
@@ -331,7 +234,7 @@ class Channel(kombu_redis.Channel):
             logger.debug("A channel was closed the hard way: %r", error)
             self._disconnect_pools()
             self._close_clients()
-            virtual.Channel.close(self)
+            VirtualChannel.close(self)
         leases = self._qos.leases if self._qos is not None else None
         if leases is not None and not worker_state.is_serving():
             leases.close(_FAREWELL)  # acks too: a process that ends may not have another moment
@@ -351,13 +254,13 @@ class Channel(kombu_redis.Channel):
         self._polling = None
 
 
-class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_parts
     """The same behind Redis Sentinel."""
 
     from_transport_options = tuple(
         dict.fromkeys(
-            (*Channel.from_transport_options, *kombu_redis.SentinelChannel.from_transport_options)
+            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
         )
     )
-    connection_class = kombu_redis.SentinelChannel.connection_class
-    connection_class_ssl = kombu_redis.SentinelChannel.connection_class_ssl
+    connection_class = RedisSentinelChannel.connection_class
+    connection_class_ssl = RedisSentinelChannel.connection_class_ssl

@@ -51,7 +51,7 @@ class Answers:
 
     info: Mapping[str, Any] | None
     config: Mapping[str, str] | None
-    denied: tuple[str, ...] | None
+    denied: tuple[str, ...] = ()
 
 
 def check(answers: Answers) -> tuple[Finding, ...]:
@@ -111,8 +111,8 @@ def check_persistence(
         return (
             Finding(
                 refuse=False,
-                text="Redis does not tell whether it persists. Make sure that `appendonly` is `yes`:"
-                " else a restart of Redis forgets jobs.",
+                text="Redis does not tell whether it persists. Make sure that `appendonly` is"
+                " `yes`: else a restart of Redis forgets jobs.",
             ),
         )
     if not appends:
@@ -143,8 +143,8 @@ def check_version(info: Mapping[str, Any] | None) -> tuple[Finding, ...]:
         return (
             Finding(
                 refuse=True,
-                text=f"Redis is {version}; the transport needs {wanted} or newer, or Valkey."
-                " Update it, or set SERVICE_LEASE=0 to go back to Celery's own transport.",
+                text=f"This is Redis {version}; the transport needs {wanted} or newer, or Valkey."
+                " Upgrade, or set SERVICE_LEASE=0 to go back to Celery's own transport.",
             ),
         )
     return ()
@@ -179,7 +179,7 @@ def check_rights(denied: tuple[str, ...]) -> tuple[Finding, ...]:
 
 def ask(client: Redis) -> Answers:
     """Ask Redis; raises RedisError when it is away, not when it refuses to tell."""
-    info = _asked(lambda: dict(client.info()))  # type: ignore[arg-type]  # sync client
+    info = _asked(lambda: dict(client.info()))
     config = _asked(lambda: {**_config(client, "maxmemory*"), **_config(client, "append*")})
     return Answers(info=info, config=config, denied=_denied(client))
 
@@ -201,7 +201,7 @@ def _denied(client: Redis) -> tuple[str, ...]:
     denied = []
     for command, arguments in COMMANDS.items():
         try:
-            client.execute_command(*command.split(), *arguments)
+            client.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
         except NoPermissionError:
             denied.append(command)
             if command == "set":

@@ -191,7 +191,7 @@ class DeadLetters:
         answer: Any = None
         while True:
             try:
-                answer = self._client.execute_command(*asking.send(answer))
+                answer = self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)
 
@@ -223,6 +223,6 @@ class AsyncDeadLetters:
         answer: Any = None
         while True:
             try:
-                answer = await self._client.execute_command(*asking.send(answer))
+                answer = await self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)

@@ -1,7 +1,9 @@
 """Keeps what this process holds: renews the leases, and tells Redis how each message ended.
 
-One thread with a connection of its own does it, so that neither a busy event loop, nor a long
-job, nor a shutdown, nor the loss of the consumer's connection can let a lease run out.
+Threads with connections of their own do it, so that neither a busy event loop, nor a long job,
+nor a shutdown, nor the loss of the consumer's connection can let a lease run out. One renews and
+acknowledges. The other moves messages, for which it has to write results, and a result backend
+may block for as long as it likes.
 """
 
 import logging
@@ -17,9 +19,10 @@ from redis import Redis
 from service.broker import messages, worker_state
 from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
-from service.broker.ledger import Ending, Ledger
+from service.broker.ledger import Ledger
 from service.broker.recovery import Recovery
 from service.broker.scripts import Keys, Scripts
+from service.broker.tending import Tending
 
 logger = logging.getLogger(__name__)
 
@@ -58,18 +61,27 @@ class Leases:
         self._ledger = Ledger()
         self._failures: deque[tuple[bytes, str]] = deque()
         self._telling = threading.Lock()
+        self._moving = threading.Lock()
         self._holders: WeakSet[Holder] = WeakSet()
-        self._wake = threading.Event()
-        self._closed = threading.Event()
         self._suspects: set[str] = set()
         self._recovery = Recovery(self.scripts, options, fail=fail)
-        self._renewed_at = float("-inf")
-        self._away = False
-        self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
+        self._renew_now = True
+        self._renewed_at = 0.0
+        pause = options.lease / 6
+        self._keeping = Tending(
+            "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
+        )
+        self._recovering = Tending("recovery", self._recover, pause=pause)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the leases were renewed; infinite if they never were."""
+        return time.monotonic() - self._renewed_at
 
     def start(self) -> None:
         """Begin to renew and to recover."""
-        self._thread.start()
+        self._keeping.start()
+        self._recovering.start()
 
     def attach(self, holder: Holder) -> None:
         """Know a channel that delivers what is held here."""
@@ -84,7 +96,7 @@ class Leases:
         if self._ledger.add(held, self._will_end_here):
             return True
         logger.warning("Job %s came back; it is not run again here.", messages.job_id(held.item))
-        self._wake.set()
+        self._keeping.wake()
         return False
 
     def acknowledge(self, tag: str) -> None:
@@ -108,14 +120,10 @@ class Leases:
         """Whether this is held here and has not ended."""
         return self._ledger.is_open(tag)
 
-    def explain(self, tag: str, reason: str) -> None:
-        """Give a better reason for a burial that has not been made yet."""
-        self._ledger.explain(tag, reason)
-
     def fail(self, item: bytes, reason: str) -> None:
         """Store FAILURE for a message that is a dead letter already."""
         self._failures.append((item, reason))
-        self._wake.set()
+        self._recovering.wake()
 
     def park(self, tags: Iterable[str], requests: dict[str, Any]) -> None:
         """Keep what a lost channel was waiting with, for the next channel to deliver.
@@ -139,61 +147,42 @@ class Leases:
             logger.warning("The lease on %s was lost before its job ended.", tag)
 
     def close(self, timeout: float) -> None:
-        """Tell Redis what is still to be told, for at most `timeout` seconds."""
+        """Tell Redis what is still to be told, for about `timeout` seconds at most."""
         deadline = time.monotonic() + timeout
         while self._failures or self._ledger.endings():
             try:
-                self._tell(everything=True)
+                self._tell_acks(float("inf"))
+                self._move()
             except TRANSIENT as error:
                 logger.warning("Redis is away while the worker ends: %r", error)
-                self._closed.wait(min(0.2, timeout / 4))
             if time.monotonic() > deadline:
                 break
+            time.sleep(0.05)
 
     def _settle(self, kind: str, tag: str, reason: str = "") -> None:
         self._ledger.settle(kind, tag, reason)
-        self._wake.set()
+        (self._keeping if kind == "ack" else self._recovering).wake()
 
     def _will_end_here(self, tag: str) -> bool:
         return tag in worker_state.running() or any(tag in h.holds() for h in list(self._holders))
 
-    def _run(self) -> None:
-        pause = 0.0
-        while not self._closed.is_set():
-            if self._wake.wait(pause):
-                self._wake.clear()
-                self._closed.wait(_LINGER)
-            try:
-                self._round()
-            except TRANSIENT as error:
-                self._on_outage(error)
-                pause = min(0.5, self.options.lease / 10)
-                self._closed.wait(pause)
-            except Exception:
-                # The thread that keeps the leases must outlive any mistake in it.
-                logger.exception("A round of the leases' thread failed; it goes on.")
-                pause = min(0.5, self.options.lease / 10)
-                self._closed.wait(pause)
-            else:
-                if self._away:
-                    logger.warning("Redis is back; what is held here is still leased.")
-                self._away = False
-                pause = self.options.lease / 6
-
-    def _on_outage(self, error: BaseException) -> None:
-        if not self._away:
-            logger.warning("Redis is away; leases and acks are kept and tried again: %r", error)
-        self._away = True
+    def _on_outage(self) -> None:
+        self._renew_now = True
         self._recovery.interrupted()
         # The address behind a sentinel may have changed: connect anew.
         self._client.connection_pool.disconnect()
 
-    def _round(self) -> None:
-        if self._away or time.monotonic() - self._renewed_at >= self.options.lease / 3:
+    def _keep(self) -> None:
+        if self._renew_now or time.monotonic() - self._renewed_at >= self.options.lease / 3:
             self._renew()
-        self._tell()
-        if self._recovery.is_due():
-            self._recovery.sweep(self._ledger.held())
+        self._tell_acks(time.monotonic() - _CONFIRMED_WITHIN)
+
+    def _recover(self) -> None:
+        try:
+            self._move()
+        finally:  # a result backend that is away must not keep other workers' jobs from running
+            if self._recovery.is_due():
+                self._recovery.sweep(self._ledger.held())
 
     def _renew(self) -> None:
         self._return_strays()
@@ -203,7 +192,7 @@ class Leases:
         for start in range(0, max(len(tags), 1), _CHUNK):
             server_time, gone = self.scripts.renew(tags[start : start + _CHUNK])
             lost += gone
-        self._renewed_at = time.monotonic()
+        self._renewed_at, self._renew_now = time.monotonic(), False
         self._recovery.renewed(server_time)
         for tag in lost:
             if (held := self._ledger.lose(tag)) is not None:
@@ -226,27 +215,24 @@ class Leases:
             self._settle("return", tag)
         self._suspects = strays
 
-    def _tell(self, *, everything: bool = False) -> None:
-        """Tell Redis what has ended; what it could not be told stays to be told."""
+    def _tell_acks(self, sent_before: float) -> None:
+        """Tell Redis what is done; what it could not be told stays to be told."""
         with self._telling:  # the thread, and a process that ends, must not do it twice
-            before = float("inf") if everything else time.monotonic() - _CONFIRMED_WITHIN
-            endings = self._ledger.endings(before)
-            acks = [ending for ending in endings if ending.kind == "ack"]
+            acks = [e for e in self._ledger.endings(sent_before) if e.kind == "ack"]
             for start in range(0, len(acks), _CHUNK):
-                self._tell_acks(acks[start : start + _CHUNK])
-            for ending in endings:
+                chunk = acks[start : start + _CHUNK]
+                late = set(self.scripts.acknowledge([ending.held.tag for ending in chunk]))
+                # One that was sent before may have arrived: then it is no wonder that it is gone.
+                late -= {ending.held.tag for ending in chunk if ending.sent_at is not None}
+                self.confirm([ending.held.tag for ending in chunk], late)
+
+    def _move(self) -> None:
+        """Put messages where they belong that have not ended well."""
+        with self._moving:
+            for ending in self._ledger.endings():
                 if ending.kind != "ack":
                     self._recovery.settle(ending.kind, ending.held, ending.reason)
                     self._ledger.forget([ending.held.tag])
             while self._failures:
                 self._fail(*self._failures[0])
                 self._failures.popleft()
-
-    def _tell_acks(self, acks: list[Ending]) -> None:
-        tags = [ending.held.tag for ending in acks]
-        late = set(self.scripts.acknowledge(tags))
-        # One that was sent before may have arrived: then it is no wonder that it is gone.
-        late -= {ending.held.tag for ending in acks if ending.sent_at is not None}
-        for ending in acks:
-            ending.sent_at = ending.sent_at or time.monotonic()
-        self.confirm(tags, late)

@@ -13,6 +13,8 @@ from kombu.utils.json import loads as kombu_loads
 DELIVERIES: Final = "x-deliveries"
 # Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _DEEPEST: Final = 400
+_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _ID: Final = re.compile(rb'"id":\s*"([\w.-]{1,64})"')
 
 Payload = dict[str, Any]
@@ -42,22 +44,9 @@ def check_depth(document: bytes) -> None:
     if document.count(b"[") + document.count(b"{") <= _DEEPEST:
         return
     depth = deepest = 0
-    in_string = escaped = False
-    for byte in document:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == ord("\\"):
-                escaped = True
-            elif byte == ord('"'):
-                in_string = False
-        elif byte == ord('"'):
-            in_string = True
-        elif byte in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif byte in b"]}":
-            depth -= 1
+    for mark in _BRACKETS.findall(_STRINGS.sub(b"", document)):
+        depth += 1 if mark in b"[{" else -1
+        deepest = max(deepest, depth)
     if deepest > _DEEPEST:
         raise UnreadableMessageError(
             f"The message nests {deepest} levels deep; the limit is {_DEEPEST}."

@@ -1,10 +1,18 @@
-"""Recognises the second try of one publish, so that it keeps the first one's delivery tag."""
+"""Publishes so that a publish which has to be tried again never makes a second message."""
 
 import threading
 from collections import OrderedDict
 from typing import Any, Final
 
+from kombu.utils.json import dumps
+from redis import Redis
+
+from service.broker.kombu_parts import RedisChannel
+from service.broker.scripts import Keys, Scripts
+
 _REMEMBERED: Final = 1000
+# Seconds: longer than anybody goes on trying.
+_REMEMBER_PUBLISH: Final = 120
 
 
 class Publishes:
@@ -35,3 +43,38 @@ class Publishes:
         """The publish has arrived: there will be no other try."""
         with self._lock:
             self._seen.pop(properties.get("delivery_tag", ""), None)
+
+
+_publishes = Publishes()  # a retry may come on another channel, after the first was lost
+
+
+class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_parts
+    """The publishing half of a channel."""
+
+    _publisher: tuple[Any, Scripts] | None = None
+
+    def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> Any:
+        """Publish; a retry after an unclear failure does not make a second copy."""
+        result = super().basic_publish(message, exchange, routing_key, **kwargs)
+        _publishes.forget(message["properties"])
+        return result
+
+    def _inplace_augment_message(self, message: Any, exchange: str, routing_key: str) -> None:
+        properties = message["properties"]
+        first = _publishes.tag_of(properties)
+        super()._inplace_augment_message(message, exchange, routing_key)
+        if first is not None:
+            properties["delivery_tag"] = first
+        _publishes.remember(properties)
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        if kwargs.get("_publish_batch") is not None or queue in self._expires:
+            super()._put(queue, message, **kwargs)
+            return
+        pool = self.pool
+        if self._publisher is None or self._publisher[0] is not pool:
+            keys = Keys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
+            self._publisher = pool, Scripts(Redis(connection_pool=pool), keys)
+        list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        mark = f"put:{message['properties']['delivery_tag']}:{queue}"
+        self._publisher[1].put(mark, list_, dumps(message), remember=_REMEMBER_PUBLISH)

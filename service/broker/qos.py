@@ -3,19 +3,19 @@
 import os
 from typing import Any
 
-from kombu.transport import redis as kombu_redis
-from kombu.transport import virtual
-
 from service.broker import worker_state
+from service.broker.kombu_parts import RedisQoS, VirtualQoS
 from service.broker.leases import Leases
 
 
-class LeasedQoS(kombu_redis.QoS):
+class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
     """Never asks Redis itself: neither a lost connection nor a closed channel can make it fail."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._pid = os.getpid()
+        self._rejected: dict[str, str] = {}
+        self.delivering = False
         self.leases: Leases | None = None
 
     def holds(self) -> set[str]:
@@ -40,27 +40,35 @@ class LeasedQoS(kombu_redis.QoS):
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Enter a delivery. The take has recorded it in Redis already."""
-        virtual.QoS.append(self, message, delivery_tag)
+        VirtualQoS.append(self, message, delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
         if self.leases is not None:
             self.leases.acknowledge(delivery_tag)
-        virtual.QoS.ack(self, delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)
 
-    def reject(self, delivery_tag: str, requeue: bool = False) -> None:  # noqa: FBT001, FBT002
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Requeue the message, or give it up: as in AMQP, that makes it a dead letter."""
         if self.leases is not None:
             if requeue:
                 self.leases.requeue(delivery_tag)
             else:
-                self.leases.bury(delivery_tag, "The worker rejected the message.")
-        virtual.QoS.ack(self, delivery_tag)
+                # Why is said only after the rejection: `bury_rejected` is called when it has been.
+                self._rejected[delivery_tag] = "The worker rejected the message."
+                if not self.delivering:
+                    self.bury_rejected()
+        VirtualQoS.ack(self, delivery_tag)
 
     def explain(self, delivery_tag: str, reason: str) -> None:
         """Say why a message was rejected."""
-        if self.leases is not None:
-            self.leases.explain(delivery_tag, reason)
+        if delivery_tag in self._rejected:
+            self._rejected[delivery_tag] = reason
+
+    def bury_rejected(self) -> None:
+        """Make dead letters of what was rejected."""
+        while self._rejected and self.leases is not None:
+            self.leases.bury(*self._rejected.popitem())
 
     def restore_unacked(self, client: Any = None) -> None:
         """The channel closes: keep what runs here, and everything while the worker goes on."""
@@ -72,6 +80,7 @@ class LeasedQoS(kombu_redis.QoS):
             # The connection was lost. What runs goes on under its lease; what waits (for an ETA,
             # a rate limit) is delivered again from memory, for Celery has just forgotten it.
             handed = worker_state.reserved()
+            worker_state.keep_from_flush(handed.values())
             waiting -= worker_state.running() | set(handed)
             self.leases.park(waiting, handed)
         else:

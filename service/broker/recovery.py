@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from service.broker import messages
+from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
 from service.broker.scripts import Expired, Scripts
 
@@ -57,11 +58,18 @@ class Recovery:
     def sweep(self, mine: Collection[str]) -> None:
         """Move what nobody holds any more."""
         found = self._scripts.expired(self._options.lease, self._options.stock, limit=_BATCH)
+        trouble: Exception | None = None
         for expired in found:
             if expired.tag not in mine:
-                self._recover(expired)
+                try:
+                    self._recover(expired)
+                except TRANSIENT as error:
+                    # Its failure cannot be stored now; the others need not wait for that.
+                    trouble = error
         # A full batch means that there is more: go on with the next round.
-        self._swept_at = time.monotonic() if len(found) < _BATCH else 0.0
+        self._swept_at = time.monotonic() if len(found) < _BATCH or trouble else 0.0
+        if trouble is not None:
+            raise trouble
 
     def settle(self, kind: str, held: Held, reason: str) -> None:
         """Carry out how a message of our own ended: 'return', 'requeue' or 'bury'."""
@@ -108,7 +116,7 @@ class Recovery:
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
         self._fail(held.item, reason)
-        done = self._scripts.bury(held.tag, highest, held.queue, held.item, reason, count)
+        done = self._scripts.bury(held, highest, reason, count)
         if done:
             job = messages.job_id(held.item)
             logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)
@@ -124,7 +132,7 @@ class Recovery:
         except (ValueError, TypeError, RecursionError):
             logger.exception("What a stock worker holds as %s cannot be read.", expired.tag)
             return None
-        queue = routing_key if not exchange else self._scripts.bound_queue(exchange, routing_key)
-        if not queue:
+        bound = self._scripts.bound_queue(exchange, routing_key) if exchange else routing_key
+        if not bound:
             return None  # a topic: left to a stock worker, which knows the patterns
-        return Held(expired.tag, queue, json.dumps(payload).encode(), expired.tag)
+        return Held(expired.tag, bound, json.dumps(payload).encode(), expired.tag)

@@ -42,6 +42,13 @@ def leases_of(channel: Any) -> Leases:
     return found
 
 
+def lease_age() -> float | None:
+    """Seconds since this process renewed its leases, the oldest ones; None if it has none."""
+    with _lock:
+        found = list(_leases.values())
+    return max((leases.age for leases in found), default=None)
+
+
 def _open(channel: Any, keys: Keys) -> Leases:
     lost = channel.on_lease_lost
     options = LeaseOptions(
@@ -56,5 +63,5 @@ def _open(channel: Any, keys: Keys) -> Leases:
     timeout = min(5.0, max(0.5, options.lease / 6))
     client = Redis(connection_pool=channel.lease_pool(timeout))
     # In the thread of the channel: Celery's current app is not the same in every thread.
-    app = current_app._get_current_object()  # noqa: SLF001 - how Celery's proxies are opened
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - opens the proxy
     return Leases(client, keys, options, fail=FailureWriter(app))

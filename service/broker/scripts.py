@@ -9,6 +9,8 @@ from typing import Any, Final
 from redis import Redis
 from redis.commands.core import Script
 
+from service.broker.held import Held
+
 _PREFACES: Final = {"take": ("dead_letter",), "bury": ("dead_letter",)}
 DEAD_SUFFIX: Final = ".dead"
 
@@ -100,12 +102,11 @@ class Scripts:
         push = "RPUSH" if first else "LPUSH"
         return bool(self._run("restore", keys, [tag, highest, message, push]))
 
-    def bury(
-        self, tag: str, highest: str, queue: str, message: bytes, reason: str, deliveries: int
-    ) -> bool:
+    def bury(self, held: Held, highest: str, reason: str, deliveries: int) -> bool:
         """Move a held message to its queue's dead letters; false if it was not ours."""
-        keys = [*self._keys.held, self._keys.dead_letters_of(queue)]
-        return bool(self._run("bury", keys, [tag, highest, message, queue, reason, deliveries]))
+        keys = [*self._keys.held, self._keys.dead_letters_of(held.queue)]
+        arguments = [held.tag, highest, held.item, held.queue, reason, deliveries]
+        return bool(self._run("bury", keys, arguments))
 
     def put(self, mark: str, list_: str, message: str, *, remember: int) -> bool:
         """Publish a message unless a publish with this mark was seen; whether it was new."""

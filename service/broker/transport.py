@@ -4,15 +4,14 @@ import logging
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from kombu.transport import redis as kombu_redis
-
 from service.broker.channel import Channel, SentinelChannel
+from service.broker.kombu_parts import RedisPoller, RedisTransport
 from service.broker.waiting import ASK_AGAIN
 
 logger = logging.getLogger(__name__)
 
 
-class Poller(kombu_redis.MultiChannelPoller):
+class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
     """Kombu's poller, for connections on which the server also speaks unasked."""
 
     def on_readable(self, fileno: int) -> Any:
@@ -33,7 +32,7 @@ class Poller(kombu_redis.MultiChannelPoller):
         return super().get(callback, bounded)
 
 
-class Transport(kombu_redis.Transport):
+class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_parts
     """`redis://`: what `broker_transport` names for a plain server."""
 
     Channel = Channel
@@ -51,7 +50,7 @@ class Transport(kombu_redis.Transport):
 
 
 class SecureTransport(Transport):
-    """`rediss://`: TLS, with the server's certificate verified unless the address says otherwise."""
+    """`rediss://`: TLS; the server's certificate is verified unless the address says otherwise."""
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         # Kombu turns TLS on by the name of its own transport, and then without verification.

@@ -46,7 +46,7 @@ class Waiter:
         self._next = "take"
         self._since = 0.0
         self.state = "idle"
-        self.request: Take | None = None
+        self._request: Take
 
     def begin(
         self,
@@ -67,7 +67,7 @@ class Waiter:
             return
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
-        self.request = Take(
+        self._request = Take(
             keys=self._keys,
             group=group,
             lists=lists,
@@ -80,7 +80,7 @@ class Waiter:
         )
         how = ("EVALSHA", script_sha("take")) if self._loaded else ("EVAL", script("take"))
         self.state = "taking"
-        connection.send_command(*how, *self.request.arguments())
+        connection.send_command(*how, *self._request.arguments())
 
     def finish(self, connection: Any, timeout: float | None = None) -> Taken | None:
         """Read what the readable connection has for us; None if there is nothing to deliver."""
@@ -113,7 +113,6 @@ class Waiter:
         self.state, self._next, self._socket = "idle", "take", None
 
     def _read_take(self, connection: Any, timeout: float | None) -> Taken | None:
-        assert self.request is not None
         options = {} if timeout is None else {"timeout": timeout}
         try:
             reply = connection.read_response(**options)
@@ -121,7 +120,7 @@ class Waiter:
             self._loaded = False
             return None
         self._loaded = True
-        taken = Taken.read(reply, self.request)
+        taken = Taken.read(reply, self._request)
         if taken.verdict == "line":
             self._next = "line"
         elif taken.verdict == "door" and not connection.can_read(timeout=0):

@@ -1,10 +1,10 @@
 """Tells what Celery's worker in this process is doing with the messages that it was given."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from celery.signals import task_rejected, task_unknown, worker_ready
 from celery.worker import state
-from kombu.message import Message
 
 _ready: list[Any] = []
 
@@ -36,40 +36,58 @@ def reserved() -> dict[str, Any]:
     return {_tag(request): request for request in tuple(state.reserved_requests)}
 
 
+def keep_from_flush(requests: Iterable[Any]) -> None:
+    """Have the prefork pool keep what it has handed to a child.
+
+    After a loss Celery flushes that pool: it drops the jobs that no child has accepted. But a
+    child may have begun one whose acceptance is still on its way; dropped, it would run here and,
+    put back, elsewhere too. So what was written to a living child counts as accepted.
+    """
+    for request in requests:
+        result = _result(request)
+        child = getattr(result, "_write_to", None)
+        if result is not None and child is not None and child._is_alive():  # noqa: SLF001 - billiard
+            result._accepted = True  # noqa: SLF001
+
+
 def may_still_run(request: Any) -> bool:
     """Whether a request that was handed to the pool before a connection was lost will run.
 
-    After a loss Celery flushes the prefork pool: what no child has accepted is dropped from its
-    cache and never runs. Other pools have no flush and run all that they were given.
+    What the flush has dropped will not. Pools without a flush run all that they were given.
     """
     if request in state.active_requests:
         return True
-    result = getattr(request, "_apply_result", None)
-    result = result() if result is not None else None
+    result = _result(request)
     if result is None:
         return False
     cache = getattr(result, "_cache", None)
     if cache is not None:
-        return result._job in cache  # noqa: SLF001 - billiard has no public name for it
+        child = result._write_to  # noqa: SLF001 - billiard has no public names for these
+        return result._job in cache and child is not None and bool(child._is_alive())  # noqa: SLF001
     future = getattr(result, "f", None)
     return future is None or not future.done()
+
+
+def _result(request: Any) -> Any:
+    reference = getattr(request, "_apply_result", None)
+    return reference() if reference is not None else None
 
 
 def _tag(request: Any) -> str:
     return str(request.message.delivery_tag)
 
 
-def _explain(message: Message, reason: str) -> None:
-    qos = getattr(getattr(message, "channel", None), "qos", None)
-    if hasattr(qos, "explain"):
+def _explain(message: Any, reason: str) -> None:
+    qos: Any = getattr(message.channel, "qos", None)
+    if hasattr(qos, "explain"):  # not if it came by another transport
         qos.explain(message.delivery_tag, reason)
 
 
 @task_unknown.connect(dispatch_uid="service.broker.task_unknown")
-def _on_unknown(message: Message, name: str, **_: Any) -> None:
+def _on_unknown(message: Any, name: str, **_: Any) -> None:
     _explain(message, f"No task of this worker is named {name!r}.")
 
 
 @task_rejected.connect(dispatch_uid="service.broker.task_rejected")
-def _on_rejected(message: Message, exc: BaseException | None, **_: Any) -> None:
+def _on_rejected(message: Any, exc: BaseException | None, **_: Any) -> None:
     _explain(message, f"The message is no job that this worker can run: {exc or 'unknown form'}.")

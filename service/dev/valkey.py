@@ -93,7 +93,7 @@ def _prepare(binary: Path, folder: Path, *, keep: bool, lock: int | None) -> Pri
         "port": str(port),
         "dir": str(folder),
         "save": "",
-        "appendonly": "yes" if keep else "no",
+        "appendonly": "yes",
         "appendfsync": "everysec",
         "maxmemory-policy": "noeviction",
         "loglevel": "warning",

@@ -17,6 +17,7 @@ V = TypeVar("V")  # what the job's result is: R, or what awaiting R gives
 
 _TASKS: Final = "service.tasks"
 JOBS: Final = "service.jobs"
+CELERY: Final = "service.celery"
 
 
 class Jobs(Protocol):
@@ -227,8 +228,19 @@ class TaskBlueprint:
         return record if function is None else record(function)
 
     def register(self, app: Quart) -> None:
-        """Make the tasks known to an app. Raises DuplicateTaskError."""
+        """Make the tasks known to an app, before its Celery app is built.
+
+        Raises DuplicateTaskError, and ConfigurationError when it is too late.
+        """
         known = get_tasks(app)
+        if CELERY in app.extensions and any(h.name not in known for h in self.handles):
+            raise ConfigurationError(
+                [
+                    f"{self!r} is registered too late: the app's Celery app has been built from the"
+                    " tasks known then. Register it when the app is made, or name its module in"
+                    " SERVICE_TASK_MODULES."
+                ]
+            )
         for handle in self.handles:
             taken = known.setdefault(handle.name, handle)
             if taken is not handle:

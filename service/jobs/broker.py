@@ -1,6 +1,7 @@
 """What the Enqueuer needs of a broker, and how Redis gives it: natively, on the event loop."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol
@@ -12,6 +13,7 @@ from service.jobs.batch import FREELY, BatchWriter, Terms
 from service.jobs.call import Call
 from service.jobs.envelope import Envelope, Sealer, queued_envelope
 from service.jobs.outbox import Letter, collecting
+from service.jobs.shown import shown_arguments
 from service.jobs.template import Template, can_have_template, cut, is_observed
 
 _TOGETHER: Final = 100  # jobs of one canvas written in one step
@@ -50,7 +52,7 @@ class RedisBroker:
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
         """Send one call, from a template where its task has one."""
         job_id = call.options.job_id or uuid()
-        envelope = self._envelope(call, job_id)
+        envelope = _with_arguments(self._envelope(call, job_id), call)
         if terms.limit:
             lists = self._lists(envelope)
             terms = Terms(terms.once, terms.fingerprint, terms.limit, lists)
@@ -117,6 +119,15 @@ def letter_of(call: Call, job_id: str) -> Letter:
         options = call.options.as_celery()
         call.task.apply_async(call.args, dict(call.kwargs), task_id=job_id, **options)
     return next(letter for letter in letters if letter.job_id == job_id)
+
+
+def _with_arguments(envelope: Envelope, call: Call) -> Envelope:
+    """The same, whose record has the arguments, where the task allows showing them."""
+    shown = shown_arguments(call.task, call.args, call.kwargs)
+    if shown is None or not envelope.record:
+        return envelope
+    record = f'{envelope.record[:-1]}, "arguments": {json.dumps(shown)}}}'
+    return replace(envelope, record=record)
 
 
 def now() -> str:

@@ -12,11 +12,12 @@ from kombu.utils.uuid import uuid
 from quart import Quart
 
 from service.errors import ConfigurationError
-from service.jobs.blueprint import get_tasks
+from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.outbox import current_outbox
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.settings import Settings, get_settings
 
-_EXTENSION: Final = "service.celery"
 _BUILDING: Final = threading.Lock()
 
 # By dotted path: these rooms are above this one.
@@ -24,7 +25,13 @@ _TASK_BASE: Final = "service.worker.task_base:ContextTask"
 _BACKEND: Final = "service.worker.backend:Backend"
 _SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
+_REPORTER: Final = "service.worker.reporter:ReporterStep"
 _POOL: Final = "service.worker.pool:AsyncioPool"
+_TRANSPORTS: Final = {
+    "redis": "service.broker.transport:Transport",
+    "rediss": "service.broker.transport:SecureTransport",
+    "sentinel": "service.broker.transport:SentinelTransport",
+}
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -58,7 +65,7 @@ class QuartCelery(Celery):
         )
         self.quart_app = quart_app
         self._off_loop: OffLoop | None = None
-        self.steps["worker"].add(_LIFESPAN)
+        self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
         """The task object of this name; made now if its blueprint was registered only lately."""
@@ -110,11 +117,15 @@ class QuartCelery(Celery):
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if current_outbox() is None and not options.get("ignore_result"):
+        if current_outbox() is not None:
+            return super().send_task(name, args, kwargs, *positional, **options)
+        if not options.get("ignore_result"):
             store_queued = getattr(self.backend, "store_queued", None)
             if store_queued is not None:  # the backend may be another one, by setting
                 store_queued(options["task_id"], name, queued_at)
-        return super().send_task(name, args, kwargs, *positional, **options)
+        sent = super().send_task(name, args, kwargs, *positional, **options)
+        note_queued(get_recorder(self.quart_app), options["task_id"], name)
+        return sent
 
 
 def get_celery(app: Quart) -> QuartCelery:
@@ -123,9 +134,9 @@ def get_celery(app: Quart) -> QuartCelery:
     Raises ConfigurationError for Celery settings that cannot be used.
     """
     with _BUILDING:
-        if _EXTENSION not in app.extensions:
-            app.extensions[_EXTENSION] = _build(app)
-        celery: QuartCelery = app.extensions[_EXTENSION]
+        if CELERY not in app.extensions:
+            app.extensions[CELERY] = _build(app)
+        celery: QuartCelery = app.extensions[CELERY]
         return celery
 
 
@@ -157,6 +168,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         raise ConfigurationError(problems)
     return {
         "broker_url": settings.redis_url,
+        **_transport(settings),
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -172,10 +184,31 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
         "worker_prefetch_multiplier": 1,
-        "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         **_ONLY_JSON,
-        **given,
+        **{name: value for name, value in given.items() if name != "broker_transport_options"},
+    }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
+    given = settings.celery
+    options = given.get("broker_transport_options", {})
+    scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
+    if not settings.lease or scheme not in _TRANSPORTS or "broker_transport" in given:
+        return {
+            "broker_transport_options": options,
+            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            "worker_cancel_long_running_tasks_on_connection_loss": True,
+        }
+    return {
+        "broker_transport": _TRANSPORTS[scheme],
+        "broker_transport_options": {
+            "lease": settings.lease,
+            "max_deliveries": settings.max_deliveries,
+            **options,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
     }
 
 

@@ -16,6 +16,8 @@ from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
 from service.jobs.outbox import current_outbox
+from service.monitor.note import note_state
+from service.monitor.recorder import get_recorder
 from service.results.model import State
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
@@ -107,6 +109,7 @@ class Backend(RedisBackend):
             writer.put(entry)  # a child task of a job can't wait here without blocking the loop
         else:
             await_(writer.write(entry))
+        note_state(get_recorder(self.app.quart_app), task_id, state, request)
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

@@ -66,8 +66,11 @@ class LifespanStep(bootsteps.StartStopStep):
             worker.exitcode = EX_FAILURE  # Celery's cold shutdown by itself ends with 0
 
     def terminate(self, worker: Any) -> None:
-        """The same in a cold shutdown."""
+        """The same in a cold shutdown; the app shuts down too, though no signal tells of it."""
         self.stop(worker)
+        if not self._forks:
+            worker.pool.terminate()
+            self._stop()
 
     def _start(self) -> bool:
         loop = get_loop(self._app)

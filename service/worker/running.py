@@ -70,7 +70,16 @@ class Host(Protocol):
 class RunningJob:
     """Runs the tracer in a bridge. Everything here happens on the loop."""
 
-    __slots__ = ("_bridge", "_call", "_giving_back", "_host", "_reported", "_timers", "pid", "task")
+    __slots__ = (
+        "_bridge",
+        "_call",
+        "_giving_back",
+        "_host",
+        "_reported",
+        "_task",
+        "_timers",
+        "pid",
+    )
 
     def __init__(self, host: Host, call: Call, pid: int) -> None:
         self._host = host
@@ -80,7 +89,7 @@ class RunningJob:
         self._reported = False
         self._timers: list[asyncio.TimerHandle] = []
         self.pid = pid
-        self.task: asyncio.Task[Any] | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     def __repr__(self) -> str:
         return f"{self._call.task_name}[{self._call.job_id}]"
@@ -100,7 +109,7 @@ class RunningJob:
         loop, call = self._host.loop, self._call
         context = copy_context()
         context.run(running_job.set, self)
-        self.task = loop.create_task(self._bridge.run(), context=context)
+        self._task = loop.create_task(self._bridge.run(), context=context)
         if call.soft_limit:
             self._timers.append(loop.call_later(call.soft_limit, self._on_soft_limit))
         if call.hard_limit:
@@ -173,7 +182,10 @@ class RunningJob:
             self._report_error(Terminated("revoked"))
 
     def _report_error(self, error: BaseException) -> None:
-        info = ExceptionInfo((type(error), error, error.__traceback__))
+        try:
+            raise error  # noqa: TRY301  billiard's ExceptionInfo needs a traceback
+        except BaseException:  # noqa: BLE001  it was raised one line above
+            info = ExceptionInfo()
         self._report(self._call.on_error, info)
 
     def _report(self, tell: Callable[..., Any] | None, outcome: Any) -> None:
@@ -185,4 +197,5 @@ class RunningJob:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
+        self._task = None  # the watchdog's map from tasks to jobs must not keep them alive
         self._host.ended(self)

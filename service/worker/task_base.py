@@ -4,6 +4,7 @@ import inspect
 import signal
 from collections.abc import Callable
 from functools import wraps
+from types import TracebackType
 from typing import Any, Final
 
 from celery import Task
@@ -17,6 +18,7 @@ from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
+_ON_THE_WAY: Final = ("service.worker.", "asyncio.", "concurrent.futures.")
 _TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
 
@@ -62,7 +64,8 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise  # the worker's own signal handlers raise these, wherever the main thread is
     except MemoryError as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
-    except Exception:
+    except Exception as error:
+        error.__traceback__ = _from_the_users_code(error.__traceback__)
         raise
     except SystemExit as error:
         if error.code == _TERMINATED:
@@ -70,6 +73,19 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
     except BaseException as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
+
+
+def _from_the_users_code(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without the way from the worker to the body, which only hides the error.
+
+    Celery copies every frame of it, too: for a job that fails that is most of its cost.
+    """
+    found = trace
+    while found is not None:
+        if not str(found.tb_frame.f_globals.get("__name__")).startswith(_ON_THE_WAY):
+            return found
+        found = found.tb_next
+    return trace
 
 
 def _wrap(cls: type[ContextTask], name: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from quart import Quart
 from redis.asyncio import Redis
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.errors import UnstorableResultError
 from service.results.connection import connect
@@ -31,9 +31,12 @@ class ResultsWriter:
     that has ended before anyone could have seen it start costs one write.
     """
 
-    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, *, timeout: float) -> None:
         self._client = client
-        self._script = client.register_script(STORE)
+        self._timeout = timeout
+        self._script_hash = client.register_script(STORE).sha
+        # Of its own: borrowing one for each batch and giving it back costs more than the batch.
+        self._connection: Any = None
         self._loop = loop
         self._waiting: dict[bytes, _Slot] = {}
         self._flushing: asyncio.Task[None] | None = None
@@ -53,6 +56,7 @@ class ResultsWriter:
 
     async def close(self) -> None:
         """Drop the connection. What has not been written by now is not going to be."""
+        await self._drop_connection()
         await self._client.aclose()
 
     def _slot(self, entry: Entry) -> "_Slot":
@@ -98,14 +102,15 @@ class ResultsWriter:
         pause = _FIRST_PAUSE
         while True:
             try:
-                outcomes: list[Any] = await self._script(keys=keys, args=args)
+                outcomes = await self._ask(keys, args)
                 reason = next(filter(_is_passing, outcomes), None)
             except ResponseError as error:
                 if not will_pass(str(error)):
                     return [str(error)] * len(keys)
                 reason = str(error)
             except (RedisError, OSError) as error:
-                reason = str(error) or type(error).__name__
+                await self._drop_connection()
+                reason = str(error) or f"no answer within {self._timeout:g} s"
             if reason is None:
                 if pause > _FIRST_PAUSE:
                     logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
@@ -114,6 +119,34 @@ class ResultsWriter:
                 logger.warning("Redis is away, %s results have to wait: %s", len(keys), reason)
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE)
+
+    async def _ask(self, keys: list[bytes], args: list[Any]) -> list[Any]:
+        """Run the script once."""
+        if self._connection is None:
+            connections: Any = self._client.connection_pool
+            self._connection = await connections.get_connection()
+            # One timer for the whole exchange, in place of redis-py's task for each half of it.
+            self._connection.socket_timeout = None
+        try:
+            return await self._run("EVALSHA", self._script_hash, len(keys), *keys, *args)
+        except NoScriptError:
+            return await self._run("EVAL", STORE, len(keys), *keys, *args)
+
+    async def _run(self, *command: Any) -> list[Any]:
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connection.send_command(*command)
+                outcomes: list[Any] = await self._connection.read_response()
+        except asyncio.CancelledError:
+            await self._drop_connection()  # or the next command would read this one's answer
+            raise
+        return outcomes
+
+    async def _drop_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.disconnect(nowait=True)
+            await self._client.connection_pool.release(connection)
 
 
 class _Slot:
@@ -151,7 +184,8 @@ def get_writer(app: Quart) -> ResultsWriter:
     """The process's writer; made when it is first needed. To be called on the loop."""
     if _EXTENSION not in app.extensions:
         loop = get_loop(app)
-        writer = ResultsWriter(connect(get_settings(app)), loop.loop)
+        settings = get_settings(app)
+        writer = ResultsWriter(connect(settings), loop.loop, timeout=settings.redis_timeout)
         loop.closers.append(writer.close)
         app.extensions[_EXTENSION] = writer
     found: ResultsWriter = app.extensions[_EXTENSION]

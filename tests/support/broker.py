@@ -36,7 +36,7 @@ class Bench:
         self._clients: dict[bool, Celery] = {}
         self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
-    def worker(
+    def worker(  # noqa: PLR0913 - all by keyword
         self,
         name: str = "worker",
         *,

@@ -96,6 +96,14 @@ def test_a_blueprint_name_is_one_word(name: str) -> None:
         TaskBlueprint(name)
 
 
+def test_a_blueprint_that_comes_too_late_is_told() -> None:
+    """Its tasks would be known to the app, and to no worker."""
+    app = create_app()
+    get_celery(app)
+    with pytest.raises(ConfigurationError, match="too late"):
+        blueprint_with().register(app)
+
+
 def test_a_module_that_is_not_there_is_named() -> None:
     """With where to look; an error inside of a module stays that module's own."""
     with pytest.raises(ConfigurationError, match=r"SERVICE_TASK_MODULES names 'no\.such'"):

@@ -5,6 +5,7 @@ import random
 import signal
 import time
 from contextlib import ExitStack
+from itertools import pairwise
 
 import pytest
 
@@ -82,7 +83,7 @@ class Chaos:
         mine = self.bench.redis.client_id()
         clients = [c["id"] for c in self.bench.redis.client_list() if int(c["id"]) != mine]
         for client in self.chance.sample(clients, min(3, len(clients))):
-            self.bench.redis.execute_command("CLIENT", "KILL", "ID", client)
+            self.bench.redis.client_kill_filter(_id=client)
 
     def _restart(self) -> None:
         self.valkey.kill()
@@ -131,7 +132,7 @@ def _overlaps(bench: Bench) -> list[str]:
     return [
         label
         for label, spans in runs.items()
-        for (_, first_end), (second_start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False)
+        for (_, first_end), (second_start, _) in pairwise(sorted(spans))
         if second_start < first_end
     ]
 
@@ -141,7 +142,7 @@ def _report(bench: Bench, chaos: Chaos) -> None:
     waits = []
     for label in chaos.jobs:
         starts = bench.times("start", label)
-        for first, second in zip(starts, starts[1:], strict=False):
+        for first, second in pairwise(starts):
             deaths = [death for death in chaos.killed if first <= death <= second]
             waits += [second - deaths[0]] if deaths else []
     waits.sort()

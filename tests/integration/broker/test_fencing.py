@@ -1,5 +1,6 @@
 """A worker that was away too long takes nothing that is not its own any more."""
 
+import os
 import signal
 
 import pytest
@@ -37,6 +38,4 @@ def test_a_thawed_workers_late_ack_takes_nothing(bench: Bench, pool: str) -> Non
 
 
 def _freeze_group(worker: Process, number: signal.Signals) -> None:
-    import os
-
     os.killpg(worker.pid, number)

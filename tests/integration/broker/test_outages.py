@@ -34,7 +34,7 @@ def _cut(valkey: Valkey, bench: Bench) -> None:
     mine = bench.redis.client_id()
     for client in bench.redis.client_list():
         if int(client["id"]) != mine:
-            bench.redis.execute_command("CLIENT", "KILL", "ID", client["id"])
+            bench.redis.client_kill_filter(_id=client["id"])
 
 
 def _let_pass(seconds: float) -> None:

@@ -1,6 +1,7 @@
 """A publish makes exactly one message, however often it has to be tried."""
 
 import json
+from typing import Any
 
 from redis import Redis
 
@@ -39,7 +40,7 @@ def test_publishing_a_received_message_again_makes_a_second_one(bench: Bench) ->
     with bench.client().connection_for_write() as connection:
         with connection.Producer() as producer:
             producer.publish({"n": 1}, routing_key="q", correlation_id="x")
-        message = connection.default_channel.basic_get("q", no_ack=True)
+        message = _channel(connection).basic_get("q", no_ack=True)
         properties = {k: v for k, v in message.properties.items() if k != "delivery_info"}
         with connection.Producer() as producer:
             producer.publish({"n": 1}, routing_key="q", **properties)
@@ -51,7 +52,7 @@ def test_publishing_a_received_message_again_makes_a_second_one(bench: Bench) ->
 def test_a_message_got_directly_is_held_until_it_is_acknowledged(bench: Bench) -> None:
     """`basic_get` takes as safely as a consumer does."""
     with bench.client().connection_for_write() as connection:
-        channel = connection.default_channel
+        channel = _channel(connection)
         with connection.Producer() as producer:
             producer.publish({"n": 1}, routing_key="q")
         message = channel.basic_get("q")
@@ -77,3 +78,7 @@ def test_what_a_plain_consumer_leaves_goes_back_to_its_queue(bench: Bench) -> No
     assert bench.redis.llen("q") == 3
     with Redis.from_url(bench.url) as redis:
         assert json.loads(redis.lindex("q", -1) or b"{}")["properties"].get("x-deliveries", 0) == 0
+
+
+def _channel(connection: Any) -> Any:
+    return connection.default_channel

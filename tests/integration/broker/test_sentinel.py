@@ -37,7 +37,7 @@ class Sentinels:
             "sentinel down-after-milliseconds main 500\n"
             "sentinel failover-timeout main 3000\n"
         )
-        command = [valkey_binary(), folder / "sentinel.conf", "--sentinel"]
+        command = [str(valkey_binary()), str(folder / "sentinel.conf"), "--sentinel"]
         stack.enter_context(Process(command, name=f"sentinel {port}"))
         return port
 

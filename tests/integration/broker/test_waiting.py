@@ -1,5 +1,6 @@
 """Waiting for work: at once, in the right order, from everybody, and cheap."""
 
+import signal
 import time
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ from tests.support.broker import POOLS, Bench, ready
 from tests.support.wait import wait_until
 
 
-def _calls(redis: "Redis[str]", *commands: str) -> int:
+def _calls(redis: Redis, *commands: str) -> int:
     stats = redis.info("commandstats")
     return sum(int(stats.get(f"cmdstat_{name}", {}).get("calls", 0)) for name in commands)
 
@@ -86,8 +87,6 @@ def test_messages_come_by_priority_and_from_every_queue(bench: Bench) -> None:
 
 def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
     """It may be frozen just where the next message arrives."""
-    import signal
-
     with ExitStack() as stack:
         workers = [
             stack.enter_context(bench.worker(f"w{i}", pool="solo", concurrency=1)) for i in range(3)
@@ -110,5 +109,5 @@ def test_a_key_prefix_is_on_every_key(bench: Bench) -> None:
         bench.wait_for(bench.send("work", "prefixed"))
         bench.send("die", "poison")
         wait_until(lambda: bench.redis.exists("mine:celery.dead"), description="it is dead")
-    names = set(bench.redis.keys("*"))
+    names = {str(name) for name in bench.redis.keys("*")}
     assert {name for name in names if not name.startswith(("mine:", "celery-task-meta-"))} == set()

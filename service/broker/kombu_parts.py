@@ -1,0 +1,16 @@
+"""Kombu's Redis transport as bases without types: its stubs lack most of what is overridden here.
+
+tests/unit/test_kombu_seams.py holds every private name that this package leans on.
+"""
+
+from typing import Any
+
+from kombu.transport import redis, virtual
+
+RedisChannel: Any = redis.Channel
+RedisSentinelChannel: Any = redis.SentinelChannel
+RedisTransport: Any = redis.Transport
+RedisPoller: Any = redis.MultiChannelPoller
+RedisQoS: Any = redis.QoS
+VirtualChannel: Any = virtual.Channel
+VirtualQoS: Any = virtual.QoS

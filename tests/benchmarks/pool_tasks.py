@@ -1,0 +1,17 @@
+"""What the asyncio pool is measured with."""
+
+import asyncio
+
+from service import TaskBlueprint
+
+tasks = TaskBlueprint("bench")
+
+
+@tasks.task
+async def noop() -> int:
+    return 1
+
+
+@tasks.task
+async def nap(seconds: float) -> None:
+    await asyncio.sleep(seconds)

@@ -1,0 +1,164 @@
+"""store.lua and the writer on a real server: what ended stays ended, and many go at once."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from redis import Redis as SyncRedis
+
+from service.errors import UnstorableResultError
+from service.results.connection import connect
+from service.settings import Settings
+from service.worker.entry import STORE, Entry
+from service.worker.writer import ResultsWriter
+from tests.support.valkey import Valkey
+
+ENDS = ["SUCCESS", "FAILURE", "REVOKED"]
+
+
+def record(state: str, **more: object) -> str:
+    return json.dumps({"status": state, "result": None, **more})
+
+
+def entry(key: str, state: str, lifetime: int = 60, **more: object) -> Entry:
+    return Entry(key.encode(), record(state, **more), lifetime, final=state in ENDS)
+
+
+def state_of(client: SyncRedis, key: str) -> str:
+    return str(json.loads(client.get(key))["status"])  # type: ignore[arg-type]  # maybe awaitable
+
+
+@pytest.fixture
+def client(redis_url: str) -> Iterator[SyncRedis]:
+    with SyncRedis.from_url(redis_url, decode_responses=True) as client:
+        yield client
+
+
+@pytest.fixture
+async def writer(redis_url: str) -> AsyncIterator[ResultsWriter]:
+    writer = ResultsWriter(
+        connect(Settings(redis_url=redis_url)), asyncio.get_running_loop(), timeout=0.5
+    )
+    yield writer
+    await writer.close()
+
+
+@pytest.mark.parametrize("later", ["STARTED", "PROGRESS", "RETRY", *ENDS])
+@pytest.mark.parametrize("end", ENDS)
+def test_a_job_that_ended_stays_ended(client: SyncRedis, end: str, later: str) -> None:
+    """A second run or a late report must not overwrite what a client may have read."""
+    script = client.register_script(STORE)
+    assert script(keys=["job"], args=[record("STARTED"), 60]) == [1]
+    assert script(keys=["job"], args=[record(end, mark="first"), 60]) == [1]
+    assert script(keys=["job"], args=[record(later, mark="second"), 60]) == [0]
+    assert state_of(client, "job") == end
+    assert "first" in str(client.get("job"))
+
+
+def test_the_end_is_seen_in_records_of_others(client: SyncRedis) -> None:
+    """Stock workers write without blanks or with fields in another order; some write no JSON."""
+    script = client.register_script(STORE)
+    client.set("tight", '{"status":"SUCCESS","result":1}')
+    client.set("turned", '{"result": {"status": "STARTED"}, "status": "SUCCESS"}')
+    client.set("inner", '{"result": {"status": "SUCCESS"}, "status": "STARTED"}')
+    client.set("broken", "no JSON at all")
+    keys = ["tight", "turned", "inner", "broken"]
+    assert script(keys=keys, args=[record("FAILURE"), 60] * 4) == [0, 0, 1, 1]
+
+
+def test_one_bad_record_takes_no_other_with_it(client: SyncRedis) -> None:
+    """A batch holds the results of jobs that have nothing to do with each other."""
+    client.lpush("list", "not a record")
+    outcome = client.register_script(STORE)(
+        keys=["one", "list", "two"], args=[record("SUCCESS"), 60] * 3
+    )
+    assert (outcome[0], outcome[2]) == (1, 1)
+    assert "WRONGTYPE" in outcome[1]
+
+
+def test_a_record_lives_as_long_as_asked_for(client: SyncRedis) -> None:
+    """0 is Celery's way to say for ever."""
+    client.register_script(STORE)(
+        keys=["short", "long"], args=[record("SUCCESS"), 60, record("SUCCESS"), 0]
+    )
+    assert 0 < int(client.ttl("short")) <= 60
+    assert client.ttl("long") == -1
+    client.delete("long")
+
+
+async def test_many_records_take_one_round_trip(client: SyncRedis, writer: ResultsWriter) -> None:
+    """And those who subscribed are told of each."""
+    await writer.write(entry("first", "SUCCESS"))  # connects, and loads the script
+    client.config_resetstat()
+    with client.pubsub() as subscriber:  # type: ignore[no-untyped-call]  # redis-py
+        subscriber.subscribe("job-3")
+        await asyncio.gather(*(writer.write(entry(f"job-{n}", "SUCCESS")) for n in range(100)))
+        messages = (subscriber.get_message(timeout=1) for _ in range(5))
+        assert any(m and m["type"] == "message" and "SUCCESS" in m["data"] for m in messages)
+    assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
+    assert {state_of(client, f"job-{n}") for n in range(100)} == {"SUCCESS"}
+
+
+async def test_only_the_newest_of_a_jobs_records_is_written(
+    client: SyncRedis, writer: ResultsWriter
+) -> None:
+    """Nobody could have seen the others, and what is final stays."""
+    writer.put(entry("job", "STARTED"))
+    ending = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+    await asyncio.sleep(0)
+    writer.put(entry("job", "PROGRESS"))
+    await ending
+    assert state_of(client, "job") == "SUCCESS"
+
+
+async def test_a_record_that_redis_refuses_is_told_to_its_writer(
+    client: SyncRedis, writer: ResultsWriter
+) -> None:
+    """Waiting would not help: the key is of another kind."""
+    client.lpush("list", "not a record")
+    with pytest.raises(UnstorableResultError, match="WRONGTYPE"):
+        await writer.write(entry("list", "SUCCESS"))
+    client.delete("list")
+
+
+async def test_the_writer_insists_until_redis_is_back(own_valkey: Valkey) -> None:
+    """However it went away; and whoever waits may be cancelled meanwhile."""
+    writer = ResultsWriter(
+        connect(Settings(redis_url=own_valkey.url, redis_timeout=0.5)),
+        asyncio.get_running_loop(),
+        timeout=0.5,
+    )
+    try:
+        await writer.write(entry("before", "SUCCESS"))
+        own_valkey.kill()
+        kept = asyncio.create_task(writer.write(entry("kept", "SUCCESS")))
+        dropped = asyncio.create_task(writer.write(entry("dropped", "SUCCESS")))
+        await asyncio.wait({kept, dropped}, timeout=0.3)
+        dropped.cancel()
+        assert not kept.done()
+        own_valkey.start()
+        await asyncio.wait_for(kept, 10)
+        with own_valkey.client() as client:
+            assert state_of(client, "kept") == "SUCCESS"
+    finally:
+        await writer.close()
+
+
+async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
+    """OOM is an answer of Redis, not a fault of the record."""
+    writer = ResultsWriter(
+        connect(Settings(redis_url=own_valkey.url)), asyncio.get_running_loop(), timeout=0.5
+    )
+    with own_valkey.client() as client:
+        try:
+            await writer.write(entry("before", "SUCCESS"))
+            client.config_set("maxmemory", "1")
+            waiting = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+            await asyncio.wait({waiting}, timeout=0.3)
+            assert not waiting.done()
+            client.config_set("maxmemory", "0")
+            await asyncio.wait_for(waiting, 10)
+            assert state_of(client, "job") == "SUCCESS"
+        finally:
+            await writer.close()

@@ -1,0 +1,189 @@
+"""Tasks that try what the asyncio pool promises; loaded through SERVICE_TASK_MODULES."""
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+from celery.exceptions import Ignore, Reject
+from quart import current_app
+
+from service import TaskBlueprint, current_job, report_progress
+from tests.support.sample_tasks import gate, note
+
+tasks = TaskBlueprint("pool")
+
+
+@tasks.task
+async def nap(seconds: float) -> float:
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@tasks.task
+def nap_in_thread(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+@tasks.task
+async def wait_at_gate(name: str) -> str:
+    """Hold the body until the test opens the gate, and say so before and after."""
+    note(f"started {current_job.id}")
+    try:
+        await asyncio.to_thread(gate, name)
+    finally:
+        note(f"left {current_job.id}")
+    return name
+
+
+@tasks.task
+async def sleep_long() -> None:
+    note(f"started {current_job.id}")
+    try:
+        await asyncio.sleep(300)
+    finally:
+        await asyncio.sleep(0)  # a clean-up may wait
+        note(f"cleaned {current_job.id} {current_app.config['TEST_FOR_APP_CONTEXT']}")
+
+
+@tasks.task
+async def ignore_cancellation() -> None:
+    note(f"started {current_job.id}")
+    while True:
+        try:
+            await asyncio.sleep(300)
+        except asyncio.CancelledError:
+            note(f"ignored {current_job.id}")
+
+
+@tasks.task
+def hang_in_thread(name: str) -> None:
+    note(f"started {current_job.id}")
+    gate(name)
+
+
+def _note_failure(self: Any, error: BaseException, job_id: str, *_: Any) -> None:
+    note(
+        f"on_failure {job_id} {type(error).__name__} {self.request.id}"
+        f" {current_app.config['TEST_FOR_APP_CONTEXT']}"
+    )
+
+
+@tasks.task(time_limit=0.5, on_failure=_note_failure)
+async def over_hard_limit() -> None:
+    try:
+        await asyncio.sleep(300)
+    finally:
+        note(f"cleaned {current_job.id}")
+
+
+@tasks.task(time_limit=0.5)
+def over_hard_limit_in_thread(name: str) -> None:
+    gate(name)
+
+
+@tasks.task
+async def block_loop(seconds: float) -> None:
+    time.sleep(seconds)  # noqa: ASYNC251  it is what the test is about
+
+
+@tasks.task
+async def child_blocks_loop(seconds: float) -> None:
+    async def child() -> None:
+        time.sleep(seconds)  # noqa: ASYNC251  it is what the test is about
+
+    await asyncio.gather(child())
+
+
+@tasks.task
+async def send_while_redis_is_frozen(at: str) -> float:
+    """The longest time that the loop did not turn while `.delay()` waited for Redis."""
+    gaps: list[float] = []
+
+    async def turn() -> None:
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            gaps.append(time.monotonic() - before)
+
+    turning = asyncio.create_task(turn())
+    note(f"started {current_job.id}")
+    await asyncio.to_thread(gate, at)
+    gaps.clear()
+    nap.delay(0.0)
+    note(f"sent {current_job.id}")
+    turning.cancel()
+    return max(gaps)
+
+
+@tasks.task
+async def give_not_a_number() -> float:
+    return float("nan")
+
+
+@tasks.task
+def give_not_a_number_in_thread() -> dict[str, list[float]]:
+    return {"values": [1.0, float("inf")]}
+
+
+@tasks.task
+async def give_much(size: int) -> str:
+    return "x" * size
+
+
+@tasks.task
+async def fail_with_much(size: int) -> None:
+    raise ValueError("x" * size)
+
+
+@tasks.task
+async def mixed(kind: str, number: int) -> int:
+    """One of many unlike jobs of the stress test."""
+    report_progress(number, 5000, kind)
+    if kind == "sleeping":
+        await asyncio.sleep(0.05)
+    if kind == "failing":
+        raise ValueError(number)
+    return number
+
+
+@tasks.task
+def mixed_in_thread(number: int) -> int:
+    assert current_job.id
+    return number
+
+
+@tasks.task(bind=True, max_retries=1, default_retry_delay=0)
+async def mixed_retried(self: Any, number: int) -> int:
+    if self.request.retries == 0:
+        raise self.retry()
+    return number
+
+
+@tasks.task(bind=True)
+async def replaced(self: Any, number: int) -> int:
+    raise self.replace(mixed.s("replacing", number))
+
+
+@tasks.task
+async def ignored() -> None:
+    note(f"ignored {current_job.id}")
+    raise Ignore
+
+
+@tasks.task
+def rejected_once(marker: str) -> str:
+    """Give the message back the first time."""
+    path = Path(marker)
+    if not path.exists():
+        path.touch()
+        raise Reject("not yet", requeue=True)
+    return "the second time"
+
+
+@tasks.task(bind=True)
+async def report_late(self: Any) -> str:
+    """A report that comes after the end must not be seen."""
+    self.update_state(state="PROGRESS", meta={"current": 1, "total": 1, "note": "by hand"})
+    return str(self.request.id)

@@ -1,0 +1,25 @@
+"""An app of the test's own beside a worker, to enqueue with and to read results."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from quart import Quart
+
+from service import create_app, get_celery
+from tests.support.workers import Worker
+
+
+@asynccontextmanager
+async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
+    """An app like the web side's for the worker's Redis; its context is that of the block."""
+    app = create_app({"SERVICE_REDIS_URL": worker.redis_url, "SERVICE_TASK_MODULES": modules})
+    async with app.test_app(), app.app_context():
+        yield app
+
+
+def inspect(app: Quart, what: str) -> Any:
+    """What the only worker answers to a question of Celery's remote control."""
+    replies = getattr(get_celery(app).control.inspect(timeout=5, limit=1), what)()
+    assert replies, f"no reply to inspect {what}"
+    return next(iter(replies.values()))

@@ -1,0 +1,284 @@
+"""What the asyncio pool adds to a worker: many jobs on one loop, and an end for each of them."""
+
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from service import get_celery
+from service.errors import JobFailedError
+from service.jobs.job import Job
+from service.results.model import State
+from service.results.store import get_results
+from tests.support import pool_tasks as pool
+from tests.support import sample_tasks as sample
+from tests.support.process import is_alive
+from tests.support.serving import inspect, serving_app
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
+from tests.support.workers import Worker, running_worker
+
+MODULES = "tests.support.sample_tasks,tests.support.pool_tasks"
+TIMEOUT = 20.0
+MANY = ("--concurrency", "600")
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """One worker for the tests that leave it as they found it."""
+    folder = tmp_path_factory.mktemp("asyncio")
+    with running_worker("asyncio", folder, *MANY, SERVICE_TASK_MODULES=MODULES) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def app(worker: Worker) -> AsyncIterator[Quart]:
+    """An app like the web side's, in whose context a test enqueues."""
+    async with serving_app(worker, MODULES) as app:
+        yield app
+
+
+async def ended(app: Quart, job: Job[Any]) -> Any:
+    return await get_watcher(app).wait(job.id, TIMEOUT)
+
+
+def lines_about(worker: Worker, job: Job[Any]) -> list[str]:
+    return [line for line in worker.process.output.splitlines() if job.id in line]
+
+
+# Which pool, and how many at once.
+
+
+async def test_it_is_the_default_with_a_hundred_jobs_at_once(tmp_path: Path) -> None:
+    """And prefetches as many as it runs; Celery's own default is one process per processor."""
+    with running_worker("asyncio", tmp_path, "--concurrency", "0") as worker:
+        async with serving_app(worker, MODULES) as app:
+            stats = inspect(app, "stats")
+    assert stats["pool"]["implementation"] == "service.worker.pool:AsyncioPool"
+    assert stats["pool"]["max-concurrency"] == stats["prefetch_count"] == 100
+    assert stats["pool"]["loop"] == "uvloop"  # which the tests' environment has
+
+
+async def test_prefork_is_to_be_had_with_its_own_default(tmp_path: Path) -> None:
+    """Celery takes an explicit `-P prefork` for its own default, and the configured pool for it."""
+    with running_worker("prefork", tmp_path, "--concurrency", "0") as worker:
+        async with serving_app(worker, MODULES) as app:
+            stats = inspect(app, "stats")
+    assert "prefork" in stats["pool"]["implementation"]
+    assert stats["pool"]["max-concurrency"] == os.cpu_count()
+
+
+async def test_no_more_jobs_run_than_asked_for(tmp_path: Path) -> None:
+    """More wait; growing by remote control lets one in, shrinking keeps the next one out."""
+    with running_worker(
+        "asyncio", tmp_path, "--concurrency", "2", SERVICE_TASK_MODULES=MODULES
+    ) as worker:
+        async with serving_app(worker, MODULES) as app:
+            jobs = [await pool.wait_at_gate.enqueue(f"gate-{n}") for n in range(4)]
+
+            def started() -> set[str]:
+                return {line.split()[1] for line in worker.notes if line.startswith("started")}
+
+            wait_until(lambda: len(started()) == 2, description="two jobs run")
+            assert {job["id"] for job in inspect(app, "active")} == started()
+            control = get_celery(app).control
+            control.pool_grow(1, reply=True, timeout=5, limit=1)
+            wait_until(lambda: len(started()) == 3, description="a third runs")
+            assert len(inspect(app, "active")) == 3
+            wait_until(lambda: len(inspect(app, "reserved")) >= 0, description="reserved answers")
+            control.pool_shrink(2, reply=True, timeout=5, limit=1)
+            worker.open_gate("gate-0")
+            assert await jobs[0].result(timeout=TIMEOUT) == "gate-0"
+            assert len(started()) == 3
+            for n in range(4):
+                worker.open_gate(f"gate-{n}")
+            for n, job in enumerate(jobs):
+                assert await job.result(timeout=TIMEOUT) == f"gate-{n}"
+            assert inspect(app, "stats")["pool"]["max-concurrency"] == 1
+
+
+# Bodies.
+
+
+async def test_sync_bodies_do_not_stall_coroutines(app: Quart) -> None:
+    """They run in threads: coroutines finish as if alone."""
+    blocking = [await pool.nap_in_thread.enqueue(2.0) for _ in range(8)]
+    began = time.monotonic()
+    napping = [await pool.nap.enqueue(0.1) for _ in range(200)]
+    for job in napping:
+        assert await job.result(timeout=TIMEOUT) == 0.1
+    assert time.monotonic() - began < 1.9
+    for job in blocking:
+        assert await job.result(timeout=TIMEOUT) == 2.0
+
+
+async def test_five_hundred_interleaved_jobs_each_see_themselves(app: Quart) -> None:
+    """In the body, in child tasks, in `asyncio.to_thread`."""
+    jobs = [await sample.look_from_children.enqueue(0.5) for _ in range(500)]
+    for job in jobs:
+        assert set(await job.result(timeout=TIMEOUT)) == {job.id}
+
+
+async def test_ignore_reject_and_replace_work(app: Quart, worker: Worker, tmp_path: Path) -> None:
+    """As Celery has them."""
+    ignored = await pool.ignored.enqueue()
+    worker.wait_for_note(f"ignored {ignored.id}")
+    again = await pool.rejected_once.enqueue(str(tmp_path / "marker"))
+    replaced: Job[Any] = await pool.replaced.enqueue(5)
+    assert await again.result(timeout=TIMEOUT) == "the second time"
+    assert await replaced.result(timeout=TIMEOUT) == 5
+    assert not (await get_results(app).get(ignored.id)).ready
+
+
+async def test_a_state_set_by_hand_is_stored(app: Quart) -> None:
+    """`self.update_state` is synchronous, and is called on the loop."""
+    job = await pool.report_late.enqueue()
+    assert await job.result(timeout=TIMEOUT) == job.id
+
+
+# Limits.
+
+
+async def test_the_hard_limit_ends_a_coroutine(app: Quart, worker: Worker) -> None:
+    """It is cleaned up, and the hooks see the job."""
+    job = await pool.over_hard_limit.enqueue()
+    result = await ended(app, job)
+    assert result.state is State.FAILURE
+    assert result.error.type == "TimeLimitExceeded"
+    worker.wait_for_note(f"cleaned {job.id}")
+    worker.wait_for_note(f"on_failure {job.id} TimeLimitExceeded {job.id} of the sample")
+
+
+async def test_the_hard_limit_gives_up_a_thread(app: Quart, worker: Worker) -> None:
+    """No one can kill it: the job fails in time, and the log says what is left."""
+    job = await pool.over_hard_limit_in_thread.enqueue("thread")
+    result = await ended(app, job)
+    assert result.error.type == "TimeLimitExceeded"
+    worker.process.wait_for_output("1 of 32 threads for sync bodies are lost.*-P prefork")
+    assert inspect(app, "stats")["pool"]["sync-threads"] == {"size": 32, "lost": 1}
+    worker.open_gate("thread")
+    wait_until(
+        lambda: inspect(app, "stats")["pool"]["sync-threads"]["lost"] == 0,
+        description="the thread is found again",
+    )
+
+
+# Cancelling.
+
+
+async def test_a_revoked_job_is_cancelled_and_no_other(app: Quart, worker: Worker) -> None:
+    """Its `finally` runs, and the log has one line about it, without a traceback."""
+    job, other = await pool.sleep_long.enqueue(), await pool.sleep_long.enqueue()
+    for one in (job, other):
+        worker.wait_for_note(f"started {one.id}")
+    before, said = time.monotonic(), len(worker.process.output)
+    get_celery(app).control.revoke(job.id, terminate=True)
+    assert (await ended(app, job)).state is State.REVOKED
+    worker.wait_for_note(f"cleaned {job.id} of the sample")
+    assert time.monotonic() - before < 1.0  # 0.5 s, and what the test's own polling adds
+    assert f"cleaned {other.id} of the sample" not in worker.notes
+    assert len([line for line in lines_about(worker, job) if "received" not in line]) == 1
+    assert "Traceback" not in worker.process.output[said:]
+    get_celery(app).control.revoke(other.id, terminate=True)
+    assert (await ended(app, other)).state is State.REVOKED
+
+
+async def test_a_job_revoked_while_it_waits_never_starts(tmp_path: Path) -> None:
+    """Even if its message was prefetched already."""
+    with running_worker(
+        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
+    ) as worker:
+        async with serving_app(worker, MODULES) as app:
+            first = await pool.wait_at_gate.enqueue("gate")
+            worker.wait_for_note(f"started {first.id}")
+            second = await pool.wait_at_gate.enqueue("gate")
+            get_celery(app).control.revoke(second.id)
+            worker.process.wait_for_output(f"flagged as revoked: {second.id}")
+            worker.open_gate("gate")
+            assert (await ended(app, second)).state is State.REVOKED
+            assert await first.result(timeout=TIMEOUT) == "gate"
+            assert f"started {second.id}" not in worker.notes
+
+
+# A blocked loop.
+
+
+@pytest.mark.parametrize("task", [pool.block_loop, pool.child_blocks_loop])
+async def test_a_task_that_blocks_the_loop_is_named(
+    app: Quart, worker: Worker, task: Callable[..., Any]
+) -> None:
+    """With its job, and the line that it is on."""
+    job = await task.enqueue(1.5)  # type: ignore[attr-defined]  # it is a handle
+    await job.result(timeout=TIMEOUT)
+    line = worker.process.wait_for_output(rf"not turned for .*{job.id}.*$")[0]
+    assert re.search(r"pool_tasks\.py:\d+ in \w+: time\.sleep\(seconds\)", line)
+
+
+# Sending, and Redis.
+
+
+async def test_delay_in_a_body_does_not_block_the_loop(tmp_path: Path) -> None:
+    """Redis is frozen meanwhile: the call waits, the loop turns."""
+    valkey_folder = tmp_path / "own"
+    valkey_folder.mkdir()
+    with (
+        Valkey(valkey_folder) as valkey,
+        running_worker(
+            "asyncio",
+            tmp_path,
+            *MANY,
+            SERVICE_TASK_MODULES=MODULES,
+            SERVICE_REDIS_URL=valkey.url,
+        ) as started,
+    ):
+        worker = Worker("asyncio", started.process, valkey.url, tmp_path)
+        async with serving_app(worker, MODULES) as app:
+            job = await pool.send_while_redis_is_frozen.enqueue("gate")
+            worker.wait_for_note(f"started {job.id}")
+            valkey.freeze()
+            worker.open_gate("gate")
+            frozen = time.monotonic()
+            wait_until(lambda: time.monotonic() - frozen > 1.0, description="a second")
+            assert f"sent {job.id}" not in worker.notes
+            valkey.thaw()
+            assert await job.result(timeout=TIMEOUT) < 0.5
+            del app
+
+
+# Results.
+
+
+@pytest.mark.parametrize("task", [pool.give_not_a_number, pool.give_not_a_number_in_thread])
+async def test_a_result_that_is_not_json_is_a_failure(app: Quart, task: Any) -> None:
+    """A browser's JSON.parse knows no NaN: the page would break instead."""
+    with pytest.raises(JobFailedError, match="not strict JSON") as caught:
+        await (await task.enqueue()).result(timeout=TIMEOUT)
+    assert caught.value.type == "UnstorableResultError"
+
+
+async def test_a_result_over_the_limit_names_the_limit(app: Quart) -> None:
+    """So that whoever meets it knows what to change."""
+    with pytest.raises(JobFailedError, match="SERVICE_MAX_RESULT allows 1048576"):
+        await (await pool.give_much.enqueue(1_100_000)).result(timeout=TIMEOUT)
+
+
+async def test_a_failure_over_the_limit_is_cut(app: Quart) -> None:
+    """It says less of why it failed, but that it failed."""
+    with pytest.raises(JobFailedError) as caught:
+        await (await pool.fail_with_much.enqueue(1_100_000)).result(timeout=TIMEOUT)
+    assert caught.value.type == "ValueError"
+    assert "cut by SERVICE_MAX_RESULT" in caught.value.message
+
+
+def test_a_worker_leaves_nothing_running(tmp_path: Path) -> None:
+    """Its process ends by itself."""
+    with running_worker("asyncio", tmp_path) as worker:
+        pid = worker.process.pid
+        assert worker.process.stop(signal.SIGTERM) == 0
+        assert not is_alive(pid)

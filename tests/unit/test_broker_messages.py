@@ -1,0 +1,222 @@
+"""What can be read out of a message, and what is put aside."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from service.broker import dead_letters, messages
+from service.broker.checks import Answers, check
+from service.broker.held import Held
+from service.broker.ledger import Ledger
+from service.broker.publishing import Publishes
+from service.broker.scripts import script
+from service.broker.transport import SecureTransport, transport_for
+
+
+def _item(**properties: object) -> bytes:
+    message = {"body": "", "headers": {"id": "job", "task": "t"}, "properties": properties}
+    return json.dumps(message).encode()
+
+
+def _held(tag: str = "t@1-1", queue: str = "celery") -> Held:
+    return Held(tag, queue, _item(), tag.partition("@")[0])
+
+
+@pytest.mark.parametrize("depth", [100, 400])
+def test_json_of_a_sane_depth_is_let_through(depth: int) -> None:
+    """Stock Celery manages that much."""
+    messages.check_depth(b"[" * depth + b"]" * depth)
+
+
+@pytest.mark.parametrize("depth", [401, 2000, 100_000])
+def test_json_that_nests_too_deep_is_refused(depth: int) -> None:
+    """It ends prefork workers from 500 levels on."""
+    with pytest.raises(messages.UnreadableMessageError, match="levels deep"):
+        messages.check_depth(b"[" * depth + b"]" * depth)
+
+
+def test_brackets_in_texts_and_side_by_side_are_no_depth() -> None:
+    """Only nesting costs stack."""
+    messages.check_depth(json.dumps(["[" * 1000, '"[' * 1000, "\\"]).encode())
+    messages.check_depth(json.dumps([[]] * 5000).encode())
+
+
+def test_a_message_that_goes_back_remembers_how_often_it_was_delivered() -> None:
+    """The count travels with the message, so no key is left behind when it is done."""
+    payload = messages.read(_item(delivery_info={"exchange": ""}, priority=3))
+    again = messages.read(messages.redelivered(payload, 2).encode())
+    assert messages.deliveries(payload) == 0
+    assert messages.deliveries(again) == 2
+    assert again["headers"]["redelivered"] is True
+    assert again["properties"]["delivery_info"]["redelivered"] is True
+
+
+@pytest.mark.parametrize(
+    ("priority", "expected"),
+    [(0, "q"), (2, "q"), (3, "q\x06\x163"), (9, "q\x06\x169"), (99, "q\x06\x169"), ("x", "q")],
+)
+def test_a_messages_list_is_the_one_that_kombu_would_choose(
+    priority: object, expected: str
+) -> None:
+    """Stock workers look for it there."""
+    payload = messages.read(_item(priority=priority))
+    assert messages.list_of("q", payload, (0, 3, 6, 9), "\x06\x16") == expected
+
+
+@pytest.mark.parametrize(
+    ("item", "expected"),
+    [
+        (_item(), "job"),
+        (b"not json", None),
+        (b"[]", None),
+        (b'{"headers": {"id": 5}}', None),
+        (b'{"headers": {"id": "deep", "x":' + b"[" * 5000 + b"]" * 5000 + b"}}", "deep"),
+        (b'{"headers": null, "body": "{\\"id\\": \\"old\\"}", "properties": {}}', "old"),
+    ],
+)
+def test_a_jobs_id_is_found_where_there_is_one(item: bytes, expected: str | None) -> None:
+    """Somebody may be waiting for it."""
+    assert messages.job_id(item) == expected
+
+
+def test_the_first_word_on_a_delivery_counts() -> None:
+    """Celery may reject what it has acknowledged, and the other way round."""
+    ledger = Ledger()
+    assert ledger.add(_held(), lambda tag: False)
+    ledger.settle("ack", "t@1-1", "")
+    ledger.settle("requeue", "t@1-1", "")
+    assert [ending.kind for ending in ledger.endings()] == ["ack"]
+
+
+def test_what_was_finished_here_is_not_run_again_when_it_comes_back() -> None:
+    """Its ack was lost: all that is left to do is to say it again."""
+    ledger = Ledger()
+    ledger.add(_held("t@1-1"), lambda tag: False)
+    ledger.settle("ack", "t@1-1", "")
+    assert not ledger.add(_held("t@2-1"), lambda tag: False)
+    assert {ending.held.tag for ending in ledger.endings()} == {"t@1-1", "t@2-1"}
+
+
+def test_what_still_runs_here_ends_its_second_delivery_too() -> None:
+    """The lease was lost in an outage, the job went on, and the message came back to us."""
+    ledger = Ledger()
+    ledger.add(_held("t@1-1"), lambda tag: True)
+    ledger.lose("t@1-1")
+    assert not ledger.add(_held("t@2-1"), lambda tag: True)
+    assert ledger.strays({"t@1-1"}, lambda request: False) == set()
+    ledger.settle("ack", "t@1-1", "")
+    assert {ending.held.tag for ending in ledger.endings()} == {"t@1-1", "t@2-1"}
+
+
+def test_copies_of_a_message_in_two_queues_are_two_jobs() -> None:
+    """An exchange may send one message to several queues."""
+    ledger = Ledger()
+    assert ledger.add(_held("t@1-1", "one"), lambda tag: True)
+    assert ledger.add(_held("t@1-2", "two"), lambda tag: True)
+
+
+def test_acks_are_sent_once_unless_nobody_confirms_them() -> None:
+    """A take carries them; if its answer is lost, the leases' thread says them again."""
+    ledger = Ledger()
+    ledger.add(_held(), lambda tag: False)
+    ledger.settle("ack", "t@1-1", "")
+    assert ledger.acks_to_carry(10) == ("t@1-1",)
+    assert ledger.acks_to_carry(10) == ()
+    assert ledger.endings(sent_before=0.0) == []
+    assert len(ledger.endings()) == 1
+    ledger.forget(["t@1-1"])
+    assert ledger.held() == []
+
+
+def test_a_second_try_of_a_publish_is_known_by_its_own_properties() -> None:
+    """A copy of them, as of a message that is moved, is another publish."""
+    publishes = Publishes()
+    properties = {"delivery_tag": "t"}
+    publishes.remember(properties)
+    assert publishes.tag_of(properties) == "t"
+    assert publishes.tag_of(dict(properties)) is None
+    publishes.forget(properties)
+    assert publishes.tag_of(properties) is None
+
+
+def test_a_dead_letter_is_decoded_with_its_job() -> None:
+    """`at` is the server's time."""
+    record = {"queue": "q", "reason": "because", "deliveries": 5, "at": 0.5}
+    letter = dead_letters.decode(json.dumps({**record, "message": _item().decode()}))
+    assert (letter.id, letter.job_id, letter.task, letter.deliveries) == ("job", "job", "t", 5)
+    assert letter.at.timestamp() == 0.5
+    unreadable = dead_letters.decode(json.dumps({**record, "message": "?"}))
+    assert unreadable.job_id is None
+    assert len(unreadable.id) == 16
+
+
+def test_a_replayed_message_starts_anew() -> None:
+    """Under a new tag, or the worker that finished the old one would take it for a copy."""
+    old = _item(**{messages.DELIVERIES: 4, "delivery_tag": "old", "delivery_info": {}})
+    new = messages.read(dead_letters.fresh(old))
+    assert messages.deliveries(new) == 0
+    assert new["properties"]["delivery_tag"] != "old"
+    assert dead_letters.fresh(b"not json") == b"not json"
+
+
+_GOOD = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
+
+
+@pytest.mark.parametrize(
+    ("config", "info", "denied", "refused", "word"),
+    [
+        ({"maxmemory-policy": "allkeys-lru"}, {}, (), True, "noeviction"),
+        ({"maxmemory-policy": "volatile-lru", "maxmemory": "9"}, {}, (), False, "noeviction"),
+        ({"appendonly": "no"}, {}, (), False, "appendonly yes"),
+        ({"appendfsync": "no"}, {}, (), False, "everysec"),
+        ({}, {"redis_version": "5.0.3"}, (), True, "6.2"),
+        ({}, {"role": "slave"}, (), True, "replica"),
+        ({}, {}, ("client tracking",), True, "+client|tracking"),
+    ],
+)
+def test_what_endangers_jobs_is_said_with_what_to_change(
+    config: dict[str, str],
+    info: dict[str, str],
+    denied: tuple[str, ...],
+    refused: bool,
+    word: str,
+) -> None:
+    """Refused is what loses jobs silently."""
+    (finding,) = check(Answers(info=info, config={**_GOOD, **config}, denied=denied))
+    assert finding.refuse is refused
+    assert word in finding.text
+
+
+def test_a_good_server_is_passed_and_a_silent_one_warned_of() -> None:
+    """A managed Redis often refuses CONFIG."""
+    assert check(Answers(info={"redis_version": "7.2.4", "role": "master"}, config=_GOOD)) == ()
+    assert [f.refuse for f in check(Answers(info=None, config=None))] == [False, False]
+
+
+def test_the_transport_goes_by_the_scheme() -> None:
+    """`broker_transport` names it beside the plain address."""
+    assert transport_for("redis://h/0") == "service.broker.transport:Transport"
+    assert transport_for("rediss://h/0") == "service.broker.transport:SecureTransport"
+    assert transport_for("sentinel://h:1") == "service.broker.transport:SentinelTransport"
+
+
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        (None, {"ssl_cert_reqs": "required"}),
+        (True, {"ssl_cert_reqs": "required"}),
+        ({"ssl_ca_certs": "ca"}, {"ssl_ca_certs": "ca"}),
+    ],
+)
+def test_tls_verifies_the_certificate_unless_told_otherwise(given: object, used: object) -> None:
+    """Kombu turns verification off without a word."""
+    client = SimpleNamespace(ssl=given, cycle=None, transport_options={})
+    SecureTransport(client)
+    assert client.ssl == used
+
+
+@pytest.mark.parametrize("name", ["take", "ack", "renew", "expired", "restore", "bury", "put"])
+def test_the_scripts_are_in_the_package(name: str) -> None:
+    """They are files, and have to be packaged like modules."""
+    assert "redis.call" in script(name)
