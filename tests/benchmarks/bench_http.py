@@ -10,7 +10,6 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from tests.benchmarks.http_load import get, post, requests_per_second
 from tests.support.ports import free_port
@@ -26,15 +25,9 @@ ADD = post("/tasks/demo.my_add", b'{"a": 1, "b": 2}')
 
 def measure(url: str, request: bytes, status: bytes) -> float:
     """The rate of one round."""
-    address = urlsplit(url)
     return asyncio.run(
         requests_per_second(
-            address.hostname or "",
-            address.port or 0,
-            request,
-            connections=CONNECTIONS,
-            seconds=SECONDS,
-            status=status,
+            url, request, connections=CONNECTIONS, seconds=SECONDS, status=status
         )
     )
 

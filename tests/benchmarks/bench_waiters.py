@@ -100,17 +100,21 @@ def main() -> None:
     """Measure with servers of its own."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as folder, Valkey(Path(folder)) as valkey:
-        with Web(valkey.url) as web, valkey.client() as redis:
-            web.wait_until_ready()
-            address = urlsplit(web.url)
-            where = (address.hostname or "", address.port or 0)
-            latencies = asyncio.run(poll_latency(*where, redis))
-            p99 = latencies[int(len(latencies) * 0.99)] * 1000
-            median = latencies[len(latencies) // 2] * 1000
-            print(f"{POLLING} long polls: median {median:.1f} ms, p99 {p99:.1f} ms  (goal: 100)")
-            taken = asyncio.run(stream_memory(*where, redis, web.pid))
-            print(f"{STREAMS} event streams: {taken:.0f} KB each  (goal: 100)")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Valkey(Path(folder)) as valkey,
+        Web(valkey.url) as web,
+        valkey.client() as redis,
+    ):
+        web.wait_until_ready()
+        address = urlsplit(web.url)
+        where = (address.hostname or "", address.port or 0)
+        latencies = asyncio.run(poll_latency(*where, redis))
+        p99 = latencies[int(len(latencies) * 0.99)] * 1000
+        median = latencies[len(latencies) // 2] * 1000
+        print(f"{POLLING} long polls: median {median:.1f} ms, p99 {p99:.1f} ms  (goal: 100)")
+        taken = asyncio.run(stream_memory(*where, redis, web.pid))
+        print(f"{STREAMS} event streams: {taken:.0f} KB each  (goal: 100)")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Arguments(BaseModel):
     b: int
 
 
-@app.post("/tasks/demo.my_add", status_code=202)
+@app.post("/tasks/demo.my_add", status_code=202)  # type: ignore[untyped-decorator]  # app is Any
 def start(arguments: Arguments) -> dict[str, str]:
     """A plain function, which FastAPI runs in a thread."""
     return {"id": my_add.delay(arguments.a, arguments.b).id}

@@ -2,16 +2,18 @@
 
 import asyncio
 import time
+from urllib.parse import urlsplit
 
 
 async def requests_per_second(
-    host: str, port: int, request: bytes, *, connections: int, seconds: float, status: bytes
+    url: str, request: bytes, *, connections: int, seconds: float, status: bytes
 ) -> float:
     """Answers a second, each checked to have the status."""
+    address = urlsplit(url)
     deadline = time.perf_counter() + seconds
 
     async def client() -> int:
-        reader, writer = await asyncio.open_connection(host, port)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
         done = 0
         try:
             while time.perf_counter() < deadline:
