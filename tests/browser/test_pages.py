@@ -72,7 +72,9 @@ async def test_a_jobs_page_tells_all_that_is_known(page: Page, served: Site) -> 
     await expect(page.locator(".timeline .now")).to_contain_text("step")
     await expect(page.locator(".state")).to_have_text("SUCCESS", timeout=10_000)
     await expect(page.locator(".timeline li")).to_have_count(3)
-    await expect(page.locator(".timeline")).to_contain_text(re.compile(r"Started[^F]*waited \d+ ms"))
+    await expect(page.locator(".timeline")).to_contain_text(
+        re.compile(r"Started[^F]*waited \d+ ms")
+    )
     await expect(page.locator(".timeline")).to_contain_text(re.compile(r"Finished[^Q]*ran"))
     await expect(page.locator(".arguments")).to_have_text(re.compile(r"total\s*8\s*pause\s*0.1"))
     await expect(page.locator("pre.value")).to_have_text("8")
