@@ -47,6 +47,7 @@ class RedisBroker:
         self._celery = celery
         self._writer = writer
         self._sealer = Sealer(celery)
+        self._known_lists: dict[tuple[tuple[str, str], ...], list[str]] = {}
         self._templates: dict[tuple[str, str | None, int | None], Template | None] = {}
 
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
@@ -54,7 +55,8 @@ class RedisBroker:
         job_id = call.options.job_id or uuid()
         envelope = _with_arguments(self._envelope(call, job_id), call)
         if terms.limit:
-            terms = replace(terms, lists=self._lists(envelope))
+            lists = self._lists(envelope)
+            terms = Terms(terms.once, terms.fingerprint, terms.limit, lists)
         (answer,) = await self._writer.write([envelope], terms)
         if answer == "full":
             raise QueueFullError(call.task.name, terms.limit)
@@ -104,8 +106,12 @@ class RedisBroker:
         return cut(self._celery, sample)
 
     def _lists(self, envelope: Envelope) -> list[str]:
-        keys = [key for command, key in envelope.destinations if command == "LPUSH"]
-        return [name for key in keys for name in self._sealer.lists(key)]
+        found = self._known_lists.get(envelope.destinations)
+        if found is None:
+            keys = [key for command, key in envelope.destinations if command == "LPUSH"]
+            found = [name for key in keys for name in self._sealer.lists(key)]
+            self._known_lists[envelope.destinations] = found
+        return found
 
 
 def letter_of(call: Call, job_id: str) -> Letter:

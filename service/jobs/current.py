@@ -32,7 +32,9 @@ current_job: CurrentJob = LocalProxy(  # type: ignore[assignment]  # a proxy sta
 def report_progress(current: float, total: float | None = None, note: str = "") -> None:
     """Tell whoever follows the job how far it is.
 
-    `current` of `total` units of work are done; leave `total` out where it is not known.
-    Raises RuntimeError outside of a task.
+    `current` of `total` units of work are done; leave `total` out where it is not known. Where
+    the function was called directly, so that there is no job, nobody is told.
     """
-    current_job.report(Progress(current=current, total=total, note=note))
+    job = running.get(None)
+    if job is not None:
+        job.report(Progress(current=current, total=total, note=note))

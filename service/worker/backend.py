@@ -15,6 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
+from service.jobs.outbox import current_outbox
 from service.monitor.note import note_state
 from service.monitor.recorder import get_recorder
 from service.results.model import State
@@ -53,6 +54,18 @@ class Backend(RedisBackend):
         Celery's own does: it blocks for 19 s when Redis is away, and leaks where nobody asks for
         the result (celery#6963). `AsyncResult.get` subscribes by itself.
         """
+
+    def add_pending_result(
+        self, result: Any, weak: bool = False, start_drainer: bool = True
+    ) -> Any:
+        """Do not subscribe to the results of a group that the Enqueuer only has built.
+
+        Celery's GroupResult does so as soon as it is made: it blocks, and again whenever the
+        results happen to be freed.
+        """
+        if current_outbox() is not None:
+            return result
+        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[call-arg]  # not in celery-types
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""

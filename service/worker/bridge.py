@@ -9,11 +9,9 @@ Nothing may hold a lock across an `await_`: other jobs run in the same thread me
 
 import asyncio
 import types
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Generator
 from enum import Enum
-from functools import partial
-from typing import Any, ClassVar, Final, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -98,19 +96,27 @@ class Bridge:
             self._task.uncancel()  # nobody cancelled the job: it may catch the error and go on
         return chosen
 
+    def await_body(self, body: Awaitable[V], kind: Stretch) -> V:
+        """Await a body from inside the bridge, so that it can be told from what is around it."""
+        before, self.stretch = self.stretch, kind
+        try:
+            return await_(body)
+        finally:
+            self.stretch = before
+
     def _drive(self, steps: Any, hand_up: Callable[[Any], Any]) -> Any:
-        step: Callable[[], Any] = partial(steps.send, None)
+        value: Any = None
+        error: BaseException | None = None
         while True:
             try:
-                waits_for = step()
+                waits_for = steps.send(value) if error is None else steps.throw(error)
             except StopIteration as stop:
                 return stop.value
+            error = None
             try:
                 value = hand_up(waits_for)
-            except BaseException as error:  # noqa: BLE001  it is handed on, not handled
-                step = partial(steps.throw, self._exchange(error))
-            else:
-                step = partial(steps.send, value)
+            except BaseException as raised:  # noqa: BLE001  it is handed on, not handled
+                error = self._exchange(raised)
 
 
 class _BridgeGreenlet(greenlet):
@@ -140,20 +146,3 @@ def await_(awaitable: Awaitable[V]) -> V:
         raise RuntimeError("await_() was called outside of a bridge.")
     value: V = current.bridge._drive(awaitable.__await__(), current.parent.switch)  # noqa: SLF001
     return value
-
-
-@contextmanager
-def stretch(kind: Stretch) -> Iterator[None]:
-    """Say what the current bridge is doing within the block."""
-    bridge = current_bridge()
-    if bridge is None:
-        yield
-        return
-    before, bridge.stretch = bridge.stretch, kind
-    try:
-        yield
-    finally:
-        bridge.stretch = before
-
-
-__all__: Final = ["Bridge", "Stretch", "await_", "current_bridge", "stretch"]

@@ -6,14 +6,13 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import partial
 from typing import Any, Final
 
 from quart import Quart
 
 from service.jobs.current import CurrentJob, running
 from service.results.model import Progress
-from service.worker.bridge import Stretch, await_, current_bridge, stretch
+from service.worker.bridge import Bridge, Stretch, current_bridge
 from service.worker.interrupt import JobCancelledError
 from service.worker.lifespan import get_loop
 from service.worker.loop import ProcessLoop
@@ -34,11 +33,9 @@ def call_in_context(
     app: Quart = task.app.quart_app
     loop = get_loop(app)
     is_coroutine = inspect.iscoroutinefunction(function)
-    call = _Call(task, partial(function, *args, **kwargs), loop)
-    if current_bridge() is not None:
-        if is_coroutine:
-            return call.in_bridge(app, Stretch.COROUTINE)
-        return call.in_bridge(app, Stretch.THREAD)
+    call = _Call(task, function, args, kwargs, loop)
+    if (bridge := current_bridge()) is not None:
+        return call.in_bridge(app, bridge, Stretch.COROUTINE if is_coroutine else Stretch.THREAD)
     context = contextvars.copy_context()
     if is_coroutine:
         return loop.run(call.on_loop(app), context)
@@ -48,31 +45,40 @@ def call_in_context(
 class _Call:
     """One call of a body or a hook: what is set up around it, and taken down after."""
 
-    def __init__(self, task: Any, function: Callable[[], Any], loop: ProcessLoop) -> None:
+    __slots__ = ("_args", "_function", "_job", "_kwargs", "_loop", "_progress", "_request", "_task")
+
+    def __init__(
+        self,
+        task: Any,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        loop: ProcessLoop,
+    ) -> None:
         self._task = task
         self._request = task.request
         self._function = function
+        self._args = args
+        self._kwargs = kwargs
         self._loop = loop
-        self._progress = ProgressWriter(loop.loop, self._store_progress)
+        self._progress: ProgressWriter | None = None
         self._job = CurrentJob(
             id=self._request.id,
             task=task.name,
             retries=self._request.retries or 0,
-            report=self._progress.report,
+            report=self._report,
         )
 
-    def in_bridge(self, app: Quart, kind: Stretch) -> Any:
+    def in_bridge(self, app: Quart, bridge: Bridge, kind: Stretch) -> Any:
         """Call the function from the tracer's bridge, on the loop or in one of its threads.
 
         Raises JobCancelledError in the place of whatever a cancelled job does.
         """
-        bridge = current_bridge()
-        assert bridge is not None  # noqa: S101  the caller looked
         if bridge.cancelled:
             raise JobCancelledError
+        body = self._in_app_context(app, in_thread=kind is Stretch.THREAD)
         try:
-            with stretch(kind):
-                value = await_(self.on_loop(app, in_thread=kind is Stretch.THREAD))
+            value = bridge.await_body(body, kind)
         except asyncio.CancelledError:
             if bridge.cancelled:
                 raise JobCancelledError from None
@@ -86,20 +92,23 @@ class _Call:
             raise JobCancelledError
         return value
 
-    async def on_loop(self, app: Quart, *, in_thread: bool = False) -> Any:
-        """Call the function inside an app context that is pushed and popped on the loop."""
+    async def on_loop(self, app: Quart) -> Any:
+        """Call a coroutine function on the event loop, for a thread that waits for it."""
         with own_stacks(self._task, self._request):
-            token = running.set(self._job)
-            try:
-                async with app.app_context():
-                    if in_thread:
-                        value = await self._loop.in_thread(self._function)
-                        return await value if inspect.iscoroutine(value) else value
-                    return await self._function()
-            finally:
-                if self._progress.used:
-                    await self._progress.finish()
-                running.reset(token)
+            return await self._in_app_context(app, in_thread=False)
+
+    async def _in_app_context(self, app: Quart, *, in_thread: bool) -> Any:
+        token = running.set(self._job)
+        try:
+            async with app.app_context():
+                if in_thread:
+                    value = await self._loop.in_thread(self._make)
+                    return await value if inspect.iscoroutine(value) else value
+                return await self._function(*self._args, **self._kwargs)
+        finally:
+            if self._progress is not None:
+                await self._progress.finish()
+            running.reset(token)
 
     def in_this_thread(self, app: Quart, context: contextvars.Context) -> Any:
         """Call a plain function where Celery put it; the app context is pushed on the loop.
@@ -116,14 +125,22 @@ class _Call:
             raise
         finally:
             self._loop.run(app_context.pop(error), context)
-            if self._progress.used:
+            if self._progress is not None:
                 self._loop.run(self._progress.finish(), context)
 
     def _call(self) -> Any:
         with own_stacks(self._task, self._request):
             running.set(self._job)
-            value = self._function()
+            value = self._make()
         return self._loop.run(value) if inspect.iscoroutine(value) else value
+
+    def _make(self) -> Any:
+        return self._function(*self._args, **self._kwargs)
+
+    def _report(self, progress: Progress) -> None:
+        if self._progress is None:  # most jobs never report
+            self._progress = ProgressWriter(self._loop.loop, self._store_progress)
+        self._progress.report(progress)
 
     async def _store_progress(self, progress: Progress) -> None:
         backend = self._task.backend

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from service.worker.bridge import Bridge, Stretch, await_, current_bridge, stretch
+from service.worker.bridge import Bridge, Stretch, await_, current_bridge
 from service.worker.interrupt import SoftLimitCancelledError
 from service.worker.threads import DaemonThreads
 
@@ -126,8 +126,9 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def _drive_body(coroutine: Coroutine[Any, Any, V]) -> V:
-    with stretch(Stretch.COROUTINE):
-        return await_(coroutine)
+    bridge = current_bridge()
+    assert bridge is not None  # noqa: S101  it is what a bridge is given to run
+    return bridge.await_body(coroutine, Stretch.COROUTINE)
 
 
 async def _settle(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None:

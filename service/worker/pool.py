@@ -6,22 +6,18 @@ from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from itertools import count
-from queue import SimpleQueue
 from typing import Any, Final
 
 from celery import signals
-from celery.concurrency import prefork
 from celery.concurrency.base import BasePool
 
 from service.settings import get_settings
 from service.worker.bridge import Bridge
 from service.worker.ending import must_end_at_once
 from service.worker.lifespan import get_loop
+from service.worker.main_thread import MainThread, nothing
 from service.worker.running import Call, RunningJob
 from service.worker.watchdog import Watchdog
-
-# Celery's own answer to the same need, for its prefork pool.
-_run_ready_acks: Final[Callable[[Any], None]] = prefork._run_ready_callbacks  # type: ignore[attr-defined]  # noqa: SLF001
 
 logger: Final = logging.getLogger(__name__)
 
@@ -48,11 +44,8 @@ class AsyncioPool(BasePool):
         self._pids = count(_FIRST_PID)
         self._admitting = False
         self._closed = False
-        self._hub: Any = None
-        self._news: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
-        self._hearing = False
+        self._main_thread = MainThread()
         self._stopping = False
-        self._wake: SimpleQueue[None] = SimpleQueue()
         self._signals = 0
         self._ended = False
 
@@ -69,8 +62,8 @@ class AsyncioPool(BasePool):
         signals.worker_shutting_down.connect(self._on_signal)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Learn how to wake the main thread."""
-        self._hub = hub
+        """Have the main thread told of jobs from now on."""
+        self._main_thread.attach(hub)
 
     def on_apply(  # noqa: PLR0913, PLR0917  Celery's own
         self,
@@ -129,14 +122,10 @@ class AsyncioPool(BasePool):
             return
         self._closed = self._stopping = True
         self._process_loop.call_soon(self._begin_to_stop)
-        while self._running_or_unheard():
-            self._wake.get()
-            self._hear()
-            if self._hub is not None:
-                # Acknowledge what ends from now on: the hub itself does not turn any more.
-                _run_ready_acks(self._hub)
+        self._main_thread.make_calls_until(lambda: self._ended)
         self._watchdog.stop()
         signals.worker_shutting_down.disconnect(self._on_signal)
+        self._main_thread.close()
 
     def on_terminate(self) -> None:
         """Stop at once."""
@@ -160,32 +149,13 @@ class AsyncioPool(BasePool):
             self._process_loop.call_soon(self._hurry.set)
         else:
             # The main thread sleeps until something happens: Celery looks at its flags then.
-            self._process_loop.call_soon(self.tell, _nothing)
-
-    def _running_or_unheard(self) -> bool:
-        return not self._ended or bool(self._news)
-
-    def _hear(self) -> None:
-        self._hearing = False
-        while self._news:
-            function, args = self._news.popleft()
-            try:
-                function(*args)
-            except Exception:
-                logger.exception("The worker could not be told of a job")
+            self._process_loop.call_soon(self.tell, nothing)
 
     # What happens on the loop.
 
     def tell(self, function: Callable[..., Any], *args: Any) -> None:
         """Make a call in the worker's main thread; calls are made in the order given."""
-        self._news.append((function, args))
-        if self._stopping:
-            self._wake.put(None)
-        elif self._hub is None:
-            self._hear()  # Celery's loop without a hub has no way to be woken
-        elif not self._hearing:
-            self._hearing = True
-            self._hub.call_soon(self._hear)
+        self._main_thread.tell(function, *args)
 
     def run_aside(self, function: Callable[[], Any]) -> None:
         """Run synchronous code in a bridge of its own."""
@@ -235,7 +205,7 @@ class AsyncioPool(BasePool):
             logger.exception("The jobs that run could not be ended in order")
         finally:
             self._ended = True
-            self.tell(_nothing)
+            self.tell(nothing)
 
     async def _wind_down(self) -> None:
         grace = 0.0 if must_end_at_once() else self._settings.grace
@@ -265,7 +235,3 @@ class AsyncioPool(BasePool):
                 await self._idle.wait()
         except TimeoutError:
             pass
-
-
-def _nothing() -> None:
-    """Wakes the main thread, and no more."""

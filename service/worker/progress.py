@@ -16,7 +16,7 @@ INTERVAL: Final = 0.1  # seconds between two writes for one job
 class ProgressWriter:
     """Writes one job's reports on the event loop; of those that come in between, only the last.
 
-    `report` may be called from any thread. Nothing is done for a job that never reports.
+    `report` may be called from any thread.
     """
 
     def __init__(
@@ -27,13 +27,11 @@ class ProgressWriter:
         self._latest: Progress | None = None
         self._writing: asyncio.Task[None] | None = None
         self._closing = asyncio.Event()
-        self.used = False
 
     def report(self, progress: Progress) -> None:
         """Have this written soon, unless a later report comes first."""
         waiting = self._latest is not None
         self._latest = progress
-        self.used = True
         if not waiting:
             self._loop.call_soon_threadsafe(self._wake)
 

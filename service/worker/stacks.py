@@ -38,7 +38,7 @@ def enter_job() -> None:
 @contextmanager
 def own_stacks(task: Any, request: Any) -> Iterator[None]:
     """Give the current context, and those copied from it, stacks on which only this job is."""
-    if _job_key.get(None) is not None:  # the asyncio pool: the job entered before its tracer
+    if _job_key.get(None) is not None:  # this job entered before: a task that is applied in it
         yield
         return
     key = _job_key.set(object())

@@ -31,8 +31,9 @@ class ResultsWriter:
     that has ended before anyone could have seen it start costs one write.
     """
 
-    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, *, timeout: float) -> None:
         self._client = client
+        self._timeout = timeout
         self._script_hash = client.register_script(STORE).sha
         # Of its own: borrowing one for each batch and giving it back costs more than the batch.
         self._connection: Any = None
@@ -109,7 +110,7 @@ class ResultsWriter:
                 reason = str(error)
             except (RedisError, OSError) as error:
                 await self._drop_connection()
-                reason = str(error) or type(error).__name__
+                reason = str(error) or f"no answer within {self._timeout:g} s"
             if reason is None:
                 if pause > _FIRST_PAUSE:
                     logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
@@ -124,6 +125,8 @@ class ResultsWriter:
         if self._connection is None:
             connections: Any = self._client.connection_pool
             self._connection = await connections.get_connection()
+            # One timer for the whole exchange, in place of redis-py's task for each half of it.
+            self._connection.socket_timeout = None
         try:
             return await self._run("EVALSHA", self._script_hash, len(keys), *keys, *args)
         except NoScriptError:
@@ -131,8 +134,9 @@ class ResultsWriter:
 
     async def _run(self, *command: Any) -> list[Any]:
         try:
-            await self._connection.send_command(*command)
-            outcomes: list[Any] = await self._connection.read_response()
+            async with asyncio.timeout(self._timeout):
+                await self._connection.send_command(*command)
+                outcomes: list[Any] = await self._connection.read_response()
         except asyncio.CancelledError:
             await self._drop_connection()  # or the next command would read this one's answer
             raise
@@ -180,7 +184,8 @@ def get_writer(app: Quart) -> ResultsWriter:
     """The process's writer; made when it is first needed. To be called on the loop."""
     if _EXTENSION not in app.extensions:
         loop = get_loop(app)
-        writer = ResultsWriter(connect(get_settings(app)), loop.loop)
+        settings = get_settings(app)
+        writer = ResultsWriter(connect(settings), loop.loop, timeout=settings.redis_timeout)
         loop.closers.append(writer.close)
         app.extensions[_EXTENSION] = writer
     found: ResultsWriter = app.extensions[_EXTENSION]

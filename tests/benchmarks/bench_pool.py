@@ -1,7 +1,7 @@
 """Measures the asyncio pool beside stock Celery: `python -m tests.benchmarks.bench_pool`.
 
-All in one run: absolute numbers belong to the machine; the ratios are what counts. Options choose a part, or
-make it shorter; `--memory` runs 100,000 jobs and takes minutes.
+All in one run: absolute numbers belong to the machine; the ratios are what counts. Options choose
+a part, or make it shorter; `--memory` runs 100,000 jobs and takes minutes.
 """
 
 import argparse

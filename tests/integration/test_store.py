@@ -37,7 +37,9 @@ def client(redis_url: str) -> Iterator[SyncRedis]:
 
 @pytest.fixture
 async def writer(redis_url: str) -> AsyncIterator[ResultsWriter]:
-    writer = ResultsWriter(connect(Settings(redis_url=redis_url)), asyncio.get_running_loop())
+    writer = ResultsWriter(
+        connect(Settings(redis_url=redis_url)), asyncio.get_running_loop(), timeout=0.5
+    )
     yield writer
     await writer.close()
 
@@ -123,7 +125,9 @@ async def test_a_record_that_redis_refuses_is_told_to_its_writer(
 async def test_the_writer_insists_until_redis_is_back(own_valkey: Valkey) -> None:
     """However it went away; and whoever waits may be cancelled meanwhile."""
     writer = ResultsWriter(
-        connect(Settings(redis_url=own_valkey.url, redis_timeout=0.5)), asyncio.get_running_loop()
+        connect(Settings(redis_url=own_valkey.url, redis_timeout=0.5)),
+        asyncio.get_running_loop(),
+        timeout=0.5,
     )
     try:
         await writer.write(entry("before", "SUCCESS"))
@@ -143,7 +147,9 @@ async def test_the_writer_insists_until_redis_is_back(own_valkey: Valkey) -> Non
 
 async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
     """OOM is an answer of Redis, not a fault of the record."""
-    writer = ResultsWriter(connect(Settings(redis_url=own_valkey.url)), asyncio.get_running_loop())
+    writer = ResultsWriter(
+        connect(Settings(redis_url=own_valkey.url)), asyncio.get_running_loop(), timeout=0.5
+    )
     with own_valkey.client() as client:
         try:
             await writer.write(entry("before", "SUCCESS"))

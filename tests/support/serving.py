@@ -7,6 +7,7 @@ from typing import Any
 from quart import Quart
 
 from service import create_app, get_celery
+from tests.support.wait import wait_until
 from tests.support.workers import Worker
 
 
@@ -20,6 +21,7 @@ async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
 
 def inspect(app: Quart, what: str) -> Any:
     """What the only worker answers to a question of Celery's remote control."""
-    replies = getattr(get_celery(app).control.inspect(timeout=5, limit=1), what)()
-    assert replies, f"no reply to inspect {what}"
+    ask = getattr(get_celery(app).control.inspect(timeout=1, limit=1), what)
+    # A worker says that it is ready a moment before it listens to broadcasts.
+    replies = wait_until(ask, description=f"a reply to inspect {what}")
     return next(iter(replies.values()))

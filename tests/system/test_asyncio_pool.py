@@ -16,6 +16,7 @@ from service.errors import JobFailedError
 from service.jobs.job import Job
 from service.results.model import State
 from service.results.store import get_results
+from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support import sample_tasks as sample
 from tests.support.process import is_alive
@@ -45,7 +46,7 @@ async def app(worker: Worker) -> AsyncIterator[Quart]:
 
 
 async def ended(app: Quart, job: Job[Any]) -> Any:
-    return await get_results(app).wait(job.id, TIMEOUT)
+    return await get_watcher(app).wait(job.id, TIMEOUT)
 
 
 def lines_about(worker: Worker, job: Job[Any]) -> list[str]:

@@ -11,6 +11,7 @@ import pytest
 from service import create_app, get_celery
 from service.results.model import State
 from service.results.store import get_results
+from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support.process import Process
 from tests.support.serving import serving_app
@@ -81,7 +82,7 @@ async def test_what_does_not_finish_goes_back_to_the_queue(
             with worker_on(own_valkey, tmp_path) as next_worker:
                 next_worker.wait_for_note(f"started {job.id}")
                 get_celery(app).control.revoke(job.id, terminate=True)
-                assert (await get_results(app).wait(job.id, TIMEOUT)).state is State.REVOKED
+                assert (await get_watcher(app).wait(job.id, TIMEOUT)).state is State.REVOKED
 
 
 @pytest.mark.parametrize("task", [pool.ignore_cancellation, pool.hang_in_thread])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.worker.bridge import Bridge, Stretch, await_, current_bridge, stretch
+from service.worker.bridge import Bridge, Stretch, await_, current_bridge
 from service.worker.interrupt import SoftLimitCancelledError
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
@@ -15,8 +15,9 @@ color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="no
 
 def drive(body: Callable[[], Any]) -> Any:
     """What a job does with its body."""
-    with stretch(Stretch.COROUTINE):
-        return await_(body())
+    bridge = current_bridge()
+    assert bridge is not None
+    return bridge.await_body(body(), Stretch.COROUTINE)
 
 
 async def settled(bridge: Bridge) -> "asyncio.Task[Any]":
