@@ -1,0 +1,180 @@
+"""What whoever runs the service sees."""
+
+import json
+import re
+
+import pytest
+from playwright.async_api import Browser, Page, expect
+
+from tests.support.site import TOKEN, Site, site_worker
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def open_dashboard(page: Page, site: Site) -> None:
+    """Follow the link that signs in."""
+    await page.goto(site.sign_in_url)
+    await expect(page.get_by_role("heading", name="Dashboard", exact=True)).to_be_visible()
+    assert TOKEN not in page.url
+
+
+async def test_it_opens_only_with_the_token(page: Page, served: Site) -> None:
+    """A wrong one is told at the field; signing out closes it again."""
+    await page.goto(f"{served.url}/dashboard")
+    await page.get_by_label("Token").fill("not the token")
+    await page.get_by_role("button", name="Sign in").click()
+    await expect(page.get_by_text("This is not the token")).to_be_visible()
+    await expect(page.get_by_label("Token")).to_be_focused()
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("heading", name="Dashboard", exact=True)).to_be_visible()
+    await page.get_by_role("button", name="Sign out").click()
+    await page.goto(f"{served.url}/dashboard")
+    await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
+
+
+async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site) -> None:
+    """Pushed as it happens: nobody reloads."""
+    await open_dashboard(page, served)
+    workers = page.get_by_role("region", name="Workers")
+    await expect(workers).to_contain_text(re.compile(r"asyncio\s+0\s+4\s+\d"))
+    await expect(workers).to_contain_text("now")
+    running = page.locator(".tiles div", has_text="Running")
+    await expect(running).to_contain_text("0 of 4")
+    job_id = served.start_job("forms.steps", total=25, pause=0.1)
+    await expect(running).to_contain_text("1 of 4")
+    row = page.locator("tr", has_text=job_id)
+    await expect(row.locator(".state")).to_have_text("STARTED")
+    await expect(page.get_by_role("region", name="Queues")).to_contain_text(
+        re.compile(r"celery\s+0\s+1\s+0")
+    )
+    await expect(row.locator(".state")).to_have_text("SUCCESS")
+    await expect(row).to_contain_text(re.compile(r"2\.[5-9] s"))
+    await expect(page.get_by_role("region", name="Tasks in the last hour")).to_contain_text(
+        "forms.steps"
+    )
+    await expect(page.locator(".uplot")).to_have_count(2)
+
+
+async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site) -> None:
+    """By state; by task, worker and id; by any column, both ways. The address keeps it."""
+    failed = served.start_job("demo.fail")
+    primes = served.start_job("demo.find_primes")
+    await open_dashboard(page, served)
+    rows = page.locator("table.jobs tbody tr")
+    await expect(rows.filter(has_text=failed).locator(".state")).to_have_text("FAILURE")
+    await page.get_by_label("State").select_option("FAILURE")
+    await expect(rows.filter(has_text=primes)).to_have_count(0)
+    await expect(rows.filter(has_text=failed)).to_have_count(1)
+    await page.get_by_label("State").select_option("")
+    for words, one, other in (
+        ("find_primes", primes, failed),
+        (failed[:13], failed, primes),
+        ("celery@ fail", failed, primes),
+    ):
+        await page.get_by_label("Search").fill(words)
+        await expect(rows.filter(has_text=one)).to_have_count(1)
+        await expect(rows.filter(has_text=other)).to_have_count(0)
+    await page.get_by_label("Search").fill("nothing is called so")
+    await expect(rows).to_have_text(re.compile("None of the .* fits"))
+    await page.get_by_label("Search").fill("")
+    table = page.locator("table.jobs")
+    for column in ("Task", "State", "Worker", "Queued", "Started", "Run time", "Id"):
+        head = table.get_by_role("columnheader", name=column, exact=True)
+        await head.get_by_role("link").click()
+        first = await head.get_attribute("aria-sort")
+        await head.get_by_role("link").click()
+        assert {first, await head.get_attribute("aria-sort")} == {"ascending", "descending"}
+    await table.get_by_role("columnheader", name="Id", exact=True).get_by_role("link").click()
+    await expect(page).to_have_url(re.compile("sort=id"))
+    await page.reload()
+    await expect(table.get_by_role("columnheader", name="Id", exact=True)).to_have_attribute(
+        "aria-sort", re.compile("ending")
+    )
+    ids = await page.locator("table.jobs .id").all_inner_texts()
+    assert ids == sorted(ids, reverse=True)
+
+
+async def test_it_is_readable_without_scripts(browser: Browser, served: Site) -> None:
+    """The list's links and its filter are links and a form."""
+    context = await browser.new_context(java_script_enabled=False)
+    plain = await context.new_page()
+    await plain.goto(f"{served.url}/dashboard")
+    await plain.get_by_label("Token").fill(TOKEN)
+    await plain.get_by_role("button", name="Sign in").click()
+    job_id = served.start_job("demo.find_primes")
+    await plain.get_by_label("Search").fill(job_id)
+    await plain.get_by_role("button", name="Filter").click()
+    # The page refreshes itself.
+    await expect(plain.locator("table.jobs .id")).to_have_text(job_id, timeout=12_000)
+    await context.close()
+
+
+async def test_it_says_in_words_that_no_worker_is_running(page: Page, own_site: Site) -> None:
+    """Whether the worker left or was killed; and shows when it was last seen."""
+    await open_dashboard(page, own_site)
+    words = page.get_by_text("No worker is running.")
+    await expect(page.get_by_role("region", name="Workers")).to_contain_text("now")
+    await expect(words).to_have_count(0)
+    own_site.worker.kill()
+    await expect(words).to_be_visible(timeout=10_000)
+    await expect(page.get_by_role("region", name="Workers")).to_contain_text(
+        re.compile(r"gone.*\d s ago", re.DOTALL)
+    )
+    with site_worker(own_site.valkey) as worker:
+        await expect(words).to_have_count(0, timeout=20_000)
+        worker.stop()
+        await expect(words).to_be_visible()
+
+
+async def test_dead_letters_are_read_replayed_and_dropped(page: Page, served: Site) -> None:
+    """A replayed job runs again, and what it was is forgotten."""
+    ids = ["5e11c7e5-0000-4000-8000-000000000001", "5e11c7e5-0000-4000-8000-000000000002"]
+    with served.valkey.client() as redis:
+        for job_id in ids:
+            message = message_of(job_id, "forms.secret", ["<b>again</b>"])
+            letter = {
+                "message": json.dumps(message),
+                "queue": "celery",
+                "reason": "Delivered 5 times without an end.",
+                "deliveries": 5,
+                "at": 1_700_000_000.5,
+            }
+            redis.lpush("celery.dead", json.dumps(letter))
+            record = {"status": "FAILURE", "result": {"exc_type": "DeadLetterError"}}
+            redis.set(f"celery-task-meta-{job_id}", json.dumps(record), ex=60)
+    await open_dashboard(page, served)
+    await page.get_by_role("link", name="read them").click()
+    letters = page.locator(".letter")
+    await expect(letters).to_have_count(2)
+    await expect(letters.first).to_contain_text("forms.secret")
+    await expect(letters.first).to_contain_text("Delivered 5 times without an end.")
+    await letters.first.get_by_text("Message").click()
+    await expect(letters.first.locator("pre")).to_contain_text(ids[1])
+    await letters.filter(has_text=ids[0]).get_by_role("button", name="Replay").click()
+    await expect(page.get_by_text("It is back in its queue.")).to_be_visible()
+    await expect(letters).to_have_count(1)
+    await letters.get_by_text("Drop…").click()
+    await letters.get_by_role("button", name="Drop it").click()
+    await expect(page.get_by_text("There are none.")).to_be_visible()
+    await page.goto(f"{served.url}/result/{ids[0]}")
+    await expect(page.locator("pre.value")).to_have_text('"<B>AGAIN</B>"')
+
+
+def message_of(job_id: str, task: str, args: list[object]) -> dict[str, object]:
+    """A message as Kombu keeps it in a queue."""
+    body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None}])
+    return {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"id": job_id, "task": task, "lang": "py", "root_id": job_id, "retries": 0},
+        "properties": {
+            "correlation_id": job_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "celery"},
+            "priority": 0,
+            "body_encoding": None,
+            "delivery_tag": job_id,
+        },
+    }

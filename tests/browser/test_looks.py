@@ -1,0 +1,99 @@
+"""Every page in light and dark, wide and on a phone: nothing serious for axe, nothing too wide."""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # no types
+from playwright.async_api import Browser, Page, expect
+
+from tests.support.process import ROOT
+from tests.support.site import TOKEN, Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SHOTS: Final = ROOT / "tests" / "screenshots"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How somebody looks at the pages."""
+
+    name: str
+    scheme: Literal["light", "dark"]
+    width: int
+    height: int
+
+
+LOOKS: Final = [
+    Look("light", "light", 1280, 900),
+    Look("dark", "dark", 1280, 900),
+    Look("phone", "light", 390, 844),
+    Look("phone-dark", "dark", 390, 844),
+]
+
+
+@pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.name))
+async def test_the_pages_look_right(browser: Browser, served: Site, look: Look) -> None:
+    """The screenshots are for people; see tests/screenshots/."""
+    long_name = "a value without any place to break it " + "x" * 300
+    addresses = {
+        "failed": f"/result/{served.start_job('demo.fail', message=long_name)}",
+        "finished": f"/result/{served.start_job('forms.secret', word=long_name)}",
+        "running": f"/result/{served.start_job('forms.steps', total=40)}",
+        "unknown": "/result/nobody-sent-this",
+        "interface": "/docs",
+        "sign-in": "/dashboard/sign-in",
+    }
+    context = await browser.new_context(
+        color_scheme=look.scheme,
+        viewport={"width": look.width, "height": look.height},
+        reduced_motion="reduce",
+    )
+    page = await context.new_page()
+    await show_front_page(page, served)
+    await check(page, look, "front")
+    for name, address in addresses.items():
+        await page.goto(served.url + address)
+        await check(page, look, name)
+    await page.get_by_label("Token").fill(TOKEN)
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".uplot")).to_have_count(2)
+    await check(page, look, "dashboard")
+    await page.get_by_role("link", name="Dead letters").first.click()
+    await check(page, look, "dead-letters")
+    await context.close()
+
+
+async def show_front_page(page: Page, served: Site) -> None:
+    """With a job in each state, and a mistake in a form."""
+    await page.goto(served.url)
+    await expect(page.locator(".card .value")).to_have_text("3")
+    for task, values in (("demo.fail", {}), ("forms.steps", {"total": "40"})):
+        await page.locator("summary", has_text=task).click()
+        form = page.get_by_role("form", name=task, exact=True)
+        for name, value in values.items():
+            await form.get_by_label(name).fill(value)
+        await form.get_by_role("button", name="Start").click()
+        await expect(page.locator(f".card[data-task='{task}']")).to_be_visible()
+    await expect(page.locator(".card .failure")).to_be_visible()
+    await page.locator("summary", has_text="forms.everything").click()
+    form = page.get_by_role("form", name="forms.everything")
+    await form.get_by_role("button", name="Start").click()
+    await expect(form.locator("[data-name=count] .error")).not_to_be_empty()
+
+
+async def check(page: Page, look: Look, name: str) -> None:
+    """Take the picture, and see that nothing sticks out and that everybody can use it."""
+    SHOTS.mkdir(exist_ok=True)
+    await page.screenshot(path=SHOTS / f"{name}-{look.name}.png", full_page=name != "dashboard")
+    wide = await page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= look.width, f"{name} is {wide} wide"
+    found = (await Axe().run(page)).response["violations"]
+    serious = [
+        f"{each['id']}: {node['html'][:200]}"
+        for each in found
+        if each["impact"] in {"serious", "critical"}
+        for node in each["nodes"]
+    ]
+    assert not serious, name

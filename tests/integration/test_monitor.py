@@ -1,0 +1,178 @@
+"""The recorder and the reader, against a real Valkey."""
+
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from quart import Quart
+
+from service import create_app
+from service.monitor.keys import RECENT
+from service.monitor.recent import Query
+from service.monitor.recorder import Recorder
+from service.monitor.rows import JobRow
+from service.monitor.status import WorkerStatus, encode_status
+from service.results.store import KEY_PREFIX
+from service.web.dashboard import get_reader
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
+
+KEEP = 100
+
+
+@pytest.fixture
+def recorder(redis_url: str) -> Iterator[Recorder]:
+    recorder = Recorder(redis_url, timeout=0.5, keep=KEEP, lifetime=60)
+    yield recorder
+    recorder.close()
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Quart]:
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_RECENT_JOBS": KEEP})
+    async with app.test_app():
+        yield app
+
+
+def row(number: int, state: str = "SUCCESS", task: str = "a.task") -> JobRow:
+    now = time.time()
+    ended = now if state in {"SUCCESS", "FAILURE"} else None
+    return JobRow(
+        id=f"job-{number}",
+        state=state,
+        task=task,
+        at=now,
+        worker="w@h",
+        queued_at=now - 2,
+        started_at=now - 1,
+        finished_at=ended,
+    )
+
+
+def status(**changes: object) -> str:
+    values = {"pool": "solo", "capacity": 4, "running": 1, "held": {"celery": 3}, "queues": ["x"]}
+    return encode_status(WorkerStatus(**{**values, "started_at": 0.0, **changes}))  # type: ignore[arg-type]  # one by one they fit
+
+
+async def test_what_was_noted_is_shown(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
+    """By its thread, within a second or so, without anybody asking for it."""
+    recorder.note(row(1))
+    recorder.note(row(2, "FAILURE"))
+    reader = get_reader(app)
+    with valkey.client() as redis:
+        wait_until(lambda: redis.xlen(RECENT) == 2, description="both are reported")
+    now = await reader.refresh()
+    assert now.jobs == 2
+    assert [found.id for found in reader.jobs.find(Query(state="FAILURE")).rows] == ["job-2"]
+    assert (now.tasks["a.task"].ok, now.tasks["a.task"].failed) == (1, 1)
+    assert now.tasks["a.task"].mean == pytest.approx(1, abs=0.01)
+
+
+async def test_many_lookers_are_one_reader(app: Quart, valkey: Valkey) -> None:
+    """However many look, Redis is asked once a second."""
+    reader = get_reader(app)
+    await reader.refresh()
+    with valkey.client() as redis:
+        before = redis.info("stats")["total_commands_processed"]
+        for _ in range(200):
+            await reader.refresh()
+        # What is more than our own INFO is the app's one reading, if the second was over.
+        assert redis.info("stats")["total_commands_processed"] - before < 20
+
+
+async def test_a_report_that_comes_twice_counts_once(
+    recorder: Recorder, app: Quart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer was lost, so it was sent again."""
+    recorder.take_over()
+    recorder.note(row(1))
+    assert recorder.report()
+    recorder.note(row(2))
+    recorder._collect()
+    recorder._unsent = call = recorder._next_call("", "")
+    recorder._send_rest()
+    recorder._unsent = call
+    recorder._send_rest()
+    assert (await get_reader(app).refresh()).tasks["a.task"].ok == 2
+
+
+async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart) -> None:
+    """In Redis, and in the list, which has the newest."""
+    recorder.take_over()
+    for start in range(0, 2000, 500):
+        for number in range(start, start + 500):
+            recorder.note(row(number))
+        assert recorder.report()
+    reader = get_reader(app)
+    assert (await reader.refresh()).jobs == KEEP
+    assert reader.jobs.get("job-1999") is not None
+    assert reader.jobs.get("job-1000") is None
+    assert reader.snapshot.tasks["a.task"].ok == 2000
+
+
+def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
+    """What was noted meanwhile is reported afterwards, and counted right."""
+    recorder = Recorder(own_valkey.url, timeout=0.3, keep=KEEP, lifetime=60)
+    recorder.take_over()
+    recorder.note(row(1))
+    assert recorder.report()
+    own_valkey.freeze()
+    started = time.monotonic()
+    recorder.note(row(2))
+    assert time.monotonic() - started < 0.05
+    assert not recorder.report()
+    own_valkey.thaw()
+    own_valkey.restart()
+    recorder.note(row(3))
+    wait_until(recorder.report, description="Redis takes the report")
+    with own_valkey.client() as redis:
+        assert redis.xlen(RECENT) == 3
+        (counts,) = [redis.hgetall(key) for key in redis.scan_iter("service:stats:*")][-1:]
+        assert counts
+        assert all(redis.ttl(key) > 0 for key in redis.scan_iter("service:*"))
+    recorder.close()
+
+
+async def test_workers_come_and_leave(recorder: Recorder, app: Quart) -> None:
+    """One that leaves is not shown any more; what it held is still counted as held."""
+    recorder.take_over()
+    reader = get_reader(app)
+    recorder.report("one@host", status())
+    recorder.report("two@host", status(running=2, lease_age=1.5))
+    now = await reader.refresh()
+    assert [worker.name for worker in now.alive] == ["one@host", "two@host"]
+    assert {queue.name: queue.held for queue in now.queues} == {"celery": 6, "x": 0}
+    recorder.report("one@host")
+    reader.expire()
+    assert [worker.name for worker in (await reader.refresh()).workers] == ["two@host"]
+
+
+async def test_a_job_whose_end_was_never_noted_is_looked_up(
+    recorder: Recorder, app: Quart, valkey: Valkey
+) -> None:
+    """Its worker was killed in the second before it would have reported."""
+    recorder.take_over()
+    old = JobRow(id="job-1", state="STARTED", task="a.task", at=time.time() - 10, worker="w@h")
+    recorder.note(old)
+    recorder.report()
+    with valkey.client() as redis:
+        redis.set(f"{KEY_PREFIX}job-1", '{"status": "FAILURE", "result": null}', ex=60)
+    reader = get_reader(app)
+    await reader.refresh()
+    found = reader.jobs.get("job-1")
+    assert found is not None
+    assert (found.state, found.worker) == ("FAILURE", "w@h")
+
+
+async def test_without_redis_the_dashboard_says_so(own_valkey: Valkey) -> None:
+    """And shows what it last knew."""
+    app = create_app({"SERVICE_REDIS_URL": own_valkey.url, "SERVICE_REDIS_TIMEOUT": 0.3})
+    async with app.test_app():
+        reader = get_reader(app)
+        assert not (await reader.refresh()).problem
+        own_valkey.kill()
+        reader.expire()
+        assert "Redis is not available" in (await reader.refresh()).problem
+        own_valkey.start()
+        reader.expire()
+        assert not (await reader.refresh()).problem

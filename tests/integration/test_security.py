@@ -1,0 +1,166 @@
+"""What browsers are told that pages may do, and who may do what from where."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from quart import Quart
+from quart.typing import TestClientProtocol as Client
+
+from service import create_app
+from service.web import admin
+
+TOKEN = "a-token-for-this-test"  # noqa: S105  of an app that lives for a test
+BROWSER = {"Accept": "text/html"}
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Quart]:
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})
+    async with app.test_app():
+        yield app
+
+
+@pytest.fixture
+def client(app: Quart) -> Client:
+    return app.test_client(use_cookies=False)
+
+
+async def ask(client: Client, method: str, path: str, headers: dict[str, str]) -> Any:
+    """A request with an empty body."""
+    return await {"GET": client.get, "POST": client.post, "DELETE": client.delete}[method](
+        path, headers=headers
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/result/none", "/dashboard/sign-in", "/static/style.css"])
+async def test_every_answer_says_what_a_page_may_do(client: Client, path: str) -> None:
+    """Pages, errors and files alike."""
+    response = await client.get(path, headers=BROWSER)
+    policy = response.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Referrer-Policy"] == "no-referrer"
+
+
+async def test_no_page_has_inline_code_or_style(client: Client) -> None:
+    """The policy would silently ignore it."""
+    for path in ("/", "/dashboard/sign-in", "/docs"):
+        text = await (await client.get(path, headers=BROWSER)).get_data(as_text=True)
+        assert " style=" not in text
+        assert " onclick=" not in text
+        assert "<script>" not in text
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://elsewhere.example"},
+        {"Origin": "null"},
+    ],
+)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/tasks/demo.my_add"),
+        ("POST", "/start/demo.my_add"),
+        ("DELETE", "/result/one"),
+        ("POST", "/dashboard/sign-in"),
+        ("POST", "/dashboard/dead-letters/one/drop"),
+    ],
+)
+async def test_other_sites_can_change_nothing(
+    client: Client, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """Not even where no cookie is needed: starting jobs costs."""
+    response = await ask(client, method, path, headers)
+    assert response.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Origin": "http://localhost"}, {}]
+)
+async def test_our_own_pages_and_other_programs_can(
+    client: Client, headers: dict[str, str]
+) -> None:
+    """A program that is no browser sends neither header."""
+    response = await client.post("/tasks/demo.my_add", json={"a": 1, "b": 2}, headers=headers)
+    assert response.status_code == 202
+
+
+async def test_without_a_token_there_is_no_dashboard(redis_url: str) -> None:
+    """Nothing of it, and no link to it."""
+    app = create_app({"SERVICE_REDIS_URL": redis_url})
+    async with app.test_app():
+        client = app.test_client()
+        for path in ("", "/sign-in", "/news", "/dead-letters"):
+            assert (await client.get(f"/dashboard{path}", headers=BROWSER)).status_code == 404
+        page = await (await client.get("/", headers=BROWSER)).get_data(as_text=True)
+        assert "/dashboard" not in page
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/dashboard"),
+        ("GET", "/dashboard/news"),
+        ("GET", "/dashboard/dead-letters"),
+        ("POST", "/dashboard/dead-letters/one/replay"),
+        ("POST", "/dashboard/dead-letters/one/drop"),
+    ],
+)
+async def test_all_of_it_needs_the_token(client: Client, method: str, path: str) -> None:
+    """A person is asked for it, a program is told."""
+    response = await ask(client, method, path, {})
+    assert response.status_code == 403
+    if method == "GET":
+        response = await client.get(path, headers=BROWSER)
+        assert (response.status_code, response.location) == (303, "/dashboard/sign-in")
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    response = await ask(client, method, path, bearer)
+    assert response.status_code in {200, 404}
+    bearer = {"Authorization": "Bearer wrong"}
+    assert (await ask(client, method, path, bearer)).status_code == 403
+
+
+async def test_the_cookie_is_signed_and_for_us_alone(client: Client) -> None:
+    """It says until when it holds; whoever changes that, or made it with another token, is out."""
+    response = await client.post("/dashboard/sign-in", form={"token": TOKEN})
+    assert (response.status_code, response.location) == (303, "/dashboard")
+    cookie = response.headers["Set-Cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=Lax" in cookie
+    assert "Path=/dashboard" in cookie
+    assert TOKEN not in cookie
+    value = cookie.split(";")[0]
+
+    async def opens(cookie: str) -> bool:
+        return (await client.get("/dashboard", headers={"Cookie": cookie})).status_code == 200
+
+    until, _, signature = value.removeprefix("service_admin=").partition(".")
+    assert await opens(value)
+    assert not await opens(f"service_admin={int(until) + 9}.{signature}")
+    assert not await opens(f"service_admin={until}.")
+    assert not await opens("service_admin=\u0663.x")
+    assert not await opens(f"service_admin={admin._sign(int(until), 'another-token-than-ours')}")
+    assert not await opens(f"service_admin={admin._sign(int(time.time()) - 1, TOKEN)}")
+
+
+async def test_a_wrong_token_gets_no_cookie(client: Client) -> None:
+    """And the answer does not tell how wrong it was."""
+    for token in ("", "wrong", TOKEN[:-1], "\u00e9"):
+        response = await client.post("/dashboard/sign-in", form={"token": token})
+        assert response.status_code == 403
+        assert "Set-Cookie" not in response.headers
+
+
+async def test_over_https_the_cookie_is_secure(app: Quart) -> None:
+    """On plain HTTP a browser would not take it."""
+    client = app.test_client()
+    response = await client.post("/dashboard/sign-in", form={"token": TOKEN}, scheme="https")
+    assert "Secure" in response.headers["Set-Cookie"]

@@ -1,0 +1,105 @@
+"""Forms made from signatures, and read without scripts."""
+
+from typing import Annotated, Any, Literal
+
+import pytest
+from msgspec import Meta, Struct
+
+from service.errors import InvalidArgumentsError
+from service.jobs.arguments import Arguments
+from service.jobs.schema import task_schemas
+from service.web.form_values import values_of
+from service.web.forms import Field, fields_of
+
+
+class Point(Struct):
+    x: int
+    y: int
+
+
+async def function(  # noqa: PLR0913, PLR0917  one of each
+    count: int,
+    share: Annotated[float, Meta(ge=0, le=1)],
+    name: Annotated[str, Meta(min_length=2, description="Of a person.")],
+    colour: Literal["red", "green"],
+    point: Point,
+    anything: Any,
+    level: Annotated[int, Meta(gt=0)] | None = None,
+    loud: bool = True,
+    words: list[str] = [],  # noqa: B006  as users write it
+    grid: list[list[int]] | None = None,
+    either: int | str = 3,
+) -> None: ...
+
+
+def fields() -> dict[str, Field]:
+    taken, _, components = task_schemas(Arguments("a.task", function), "#/$defs/{name}")
+    return {each.name: each for each in fields_of({**taken, "$defs": components})}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "optional"),
+    [
+        ("count", "integer", False),
+        ("share", "number", False),
+        ("name", "text", False),
+        ("colour", "choice", False),
+        ("point", "json", False),
+        ("anything", "json", False),
+        ("level", "integer", True),
+        ("loud", "boolean", True),
+        ("words", "list", True),
+        ("grid", "json", True),
+        ("either", "json", True),
+    ],
+)
+def test_each_argument_has_its_kind_of_field(name: str, kind: str, optional: bool) -> None:
+    """What has none of its own is JSON."""
+    field = fields()[name]
+    assert (field.kind, field.optional) == (kind, optional)
+
+
+def test_limits_defaults_and_descriptions_are_taken_over() -> None:
+    """So that the browser helps to fill the form in."""
+    found = fields()
+    assert found["share"].limits == {"step": "any", "min": 0, "max": 1}
+    assert found["level"].limits == {"step": 1, "min": 1}
+    assert found["name"].limits == {"minlength": 2}
+    assert found["name"].hint == "Of a person."
+    assert found["loud"].checked
+    assert found["words"].items == "text"
+    assert found["either"].default == "3"
+    assert {option.value for option in found["colour"].options} == {'"red"', '"green"'}
+
+
+def test_what_a_form_posts_are_the_arguments() -> None:
+    """As a client would send them in JSON; what is empty and may be is left out."""
+    posted = {
+        "count": "3",
+        "share": "0.5",
+        "name": "Ada",
+        "colour": '"red"',
+        "point": '{"x": 1, "y": 2}',
+        "anything": "[null]",
+        "level": "",
+        "words": "one\r\n\r\ntwo words\r\n",
+        "not-an-argument": "x",
+    }
+    assert values_of(fields().values(), posted, "a.task") == {
+        "count": 3,
+        "share": 0.5,
+        "name": "Ada",
+        "colour": "red",
+        "point": {"x": 1, "y": 2},
+        "anything": [None],
+        "loud": False,
+        "words": ["one", "two words"],
+    }
+
+
+@pytest.mark.parametrize(("name", "text"), [("count", "x"), ("count", "1.5"), ("point", "{")])
+def test_what_cannot_be_read_is_told_by_name(name: str, text: str) -> None:
+    """As the task's own check does."""
+    with pytest.raises(InvalidArgumentsError) as raised:
+        values_of(fields().values(), {name: text}, "a.task")
+    assert raised.value.argument == name

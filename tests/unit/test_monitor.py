@@ -1,0 +1,98 @@
+"""Rows, counts and the list of recent jobs."""
+
+from typing import Any
+
+import pytest
+
+from service.monitor.recent import PAGE, Query, RecentJobs
+from service.monitor.rows import JobRow, decode_row, encode_row, newer
+from service.monitor.stats import by_task, count, overall
+
+
+def row(job_id: str, state: str = "SUCCESS", **values: Any) -> JobRow:
+    return JobRow(**{"id": job_id, "state": state, "task": "a.task", "at": 100.0, **values})
+
+
+def test_a_row_survives_redis() -> None:
+    """One that another version wrote is passed over."""
+    one = row("1", worker="w", queued_at=1.5)
+    assert decode_row(encode_row(one)) == one
+    assert decode_row(b"[]") is None
+    assert decode_row(b"nonsense") is None
+
+
+def test_a_job_that_has_ended_stays_ended() -> None:
+    """Notes of different processes come in any order."""
+    queued = row("1", "QUEUED", at=3, queued_at=1)
+    started, done = row("1", "STARTED", at=1), row("1", "SUCCESS", at=2)
+    for first, second in ((queued, done), (done, queued)):
+        found = newer(first, second)
+        assert (found.state, found.queued_at) == ("SUCCESS", 1)
+    assert newer(started, queued).state == "STARTED"
+    assert newer(row("1", "RETRY", at=1), row("1", "STARTED", at=2)).state == "STARTED"
+
+
+def test_counts_are_by_task_and_time() -> None:
+    """Run times are kept as classes, so that quantiles cost little."""
+    rows = [row(str(n), at=105.0, started_at=100.0, finished_at=100 + n / 100) for n in range(101)]
+    rows += [row("x", "FAILURE", task="b.task"), row("y", "REVOKED", task="b.task", at=111.0)]
+    rows += [row("z", "STARTED"), row("q", "QUEUED")]
+    totals = count(rows)
+    buckets = [{f: a for (b, f), a in totals.items() if b == wanted} for wanted in (10, 11)]
+    tasks = by_task(buckets)
+    assert (tasks["a.task"].ok, tasks["a.task"].queued) == (101, 1)
+    assert (tasks["b.task"].failed, tasks["b.task"].revoked) == (1, 1)
+    assert tasks["a.task"].mean == pytest.approx(0.5)
+    assert tasks["a.task"].quantile(0.5) == pytest.approx(0.5, rel=0.27)
+    assert tasks["a.task"].quantile(0.95) == pytest.approx(0.95, rel=0.27)
+    assert tasks["b.task"].quantile(0.5) is None
+    assert (overall(buckets[0]).finished, overall(buckets[1]).finished) == (102, 1)
+    assert overall({"t\x1fnonsense": 1, "new\x1ftask": 2}).finished == 0
+
+
+def filled() -> RecentJobs:
+    jobs = RecentJobs(1000)
+    jobs.add(
+        row(f"id-{n:03}", "FAILURE" if n % 3 else "SUCCESS", task=f"t.{n % 5}", queued_at=float(n))
+        for n in range(200)
+    )
+    return jobs
+
+
+def test_the_list_is_filtered_and_searched() -> None:
+    """Each word has to be somewhere in the task, the worker or the id."""
+    jobs = filled()
+    jobs.add([row("of-a-worker", "PROGRESS", worker="Celery@Host")])
+    assert jobs.find(Query(state="SUCCESS")).found == 67
+    assert jobs.find(Query(search="T.3")).found == 40
+    assert jobs.find(Query(search="t.3 id-00")).found == 2
+    assert jobs.find(Query(search="host a.task")).found == 1
+    assert jobs.find(Query(state="STARTED")).found == 1
+    assert jobs.find(Query(search="nothing")).found == 0
+
+
+def test_the_list_is_sorted_and_paged() -> None:
+    """A page that is not there is the last one; what lacks a value comes last either way."""
+    jobs = filled()
+    page = jobs.find(Query(page=99))
+    assert (page.number, page.pages, len(page.rows)) == (4, 4, 200 - 3 * PAGE)
+    assert [r.id for r in jobs.find(Query()).rows[:2]] == ["id-199", "id-198"]
+    assert [r.id for r in jobs.find(Query(sort="id", descending=False)).rows[:2]] == [
+        "id-000",
+        "id-001",
+    ]
+    jobs.add(
+        [row("slow", started_at=1.0, finished_at=9.0), row("fast", started_at=1, finished_at=2)]
+    )
+    assert [r.id for r in jobs.find(Query(sort="run")).rows[:2]] == ["slow", "fast"]
+    assert [r.id for r in jobs.find(Query(sort="run", descending=False)).rows[:2]] == [
+        "fast",
+        "slow",
+    ]
+
+
+def test_the_list_forgets_what_began_first() -> None:
+    """Not what was heard of last."""
+    jobs = RecentJobs(3)
+    jobs.add(row(f"id-{n}", queued_at=float(n)) for n in (5, 1, 4, 2, 3))
+    assert sorted(r.id for r in jobs.find(Query()).rows) == ["id-3", "id-4", "id-5"]
