@@ -16,6 +16,7 @@ from service.errors import JobFailedError
 from service.jobs.job import Job
 from service.results.model import State
 from service.results.store import get_results
+from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support import sample_tasks as sample
 from tests.support.process import is_alive
