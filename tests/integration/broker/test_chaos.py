@@ -123,12 +123,12 @@ def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> 
 def _overlaps(bench: Bench) -> list[str]:
     """Jobs of which two runs that ended were under way at one time."""
     runs: dict[str, list[tuple[float, float]]] = {}
-    begun: dict[tuple[str, str], float] = {}
-    for what, label, process, at in bench.notes():
+    begun: dict[str, float] = {}
+    for what, label, _, at, run in bench.notes():
         if what == "start":
-            begun[label, process] = float(at)
-        elif (label, process) in begun:
-            runs.setdefault(label, []).append((begun.pop((label, process)), float(at)))
+            begun[run] = float(at)
+        elif run in begun:
+            runs.setdefault(label, []).append((begun.pop(run), float(at)))
     return [
         label
         for label, spans in runs.items()
