@@ -29,7 +29,13 @@ class Bench:
     """
 
     def __init__(
-        self, url: str, folder: Path, *, lease: float = 2.0, results: str | None = None
+        self,
+        url: str,
+        folder: Path,
+        *,
+        lease: float = 2.0,
+        results: str | None = None,
+        redis: Redis | None = None,
     ) -> None:
         self.url = url
         self.results = results or url
@@ -40,7 +46,7 @@ class Bench:
         self._notes = folder / "notes"
         self._clients: dict[bool, Celery] = {}
         self._enqueuing: Enqueuing | None = None
-        self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
+        self.redis = redis or Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
     def worker(  # noqa: PLR0913 - all by keyword
         self,
