@@ -2,22 +2,27 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
-import redis.asyncio.sentinel as async_sentinel
 from redis import ConnectionPool, Redis
-from redis import sentinel as blocking_sentinel
+from redis import connection as _connection
+from redis import sentinel as _blocking
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import sentinel as _asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.connection import parse_url
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from service.errors import ConfigurationError
 from service.settings import Settings
+
+# As Any: redis-py has no types here.
+asyncio_sentinel: Any = _asyncio
+blocking_sentinel: Any = _blocking
+connection: Any = _connection
 
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
@@ -42,14 +47,13 @@ def connect(settings: Settings) -> AsyncRedis:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if not is_sentinel(settings.redis_url):
-        return AsyncRedis.from_pool(
-            BlockingConnectionPool.from_url(settings.redis_url, **options)
-        )
+        return AsyncRedis.from_pool(BlockingConnectionPool.from_url(settings.redis_url, **options))
     group = sentinels(settings.redis_url, settings.celery)
-    asked = async_sentinel.Sentinel(
+    asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
-    return AsyncRedis.from_pool(_SentinelPool(group.master, asked, **group.server, **options))
+    pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
+    return AsyncRedis.from_pool(pool)
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
@@ -65,9 +69,7 @@ def connect_blocking(settings: Settings, url: str = "") -> Redis:
     asked = blocking_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
-    pool = blocking_sentinel.SentinelConnectionPool(
-        group.master, asked, **group.server, **options
-    )
+    pool: Any = _BlockingSentinelPool(group.master, asked, **group.server, **options)
     return Redis.from_pool(pool)
 
 
@@ -78,7 +80,7 @@ def is_sentinel(url: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Sentinels' hosts and `options`, whom they are asked for, and `server`: how to connect there."""
+    """Where sentinels are and how to connect to them; whom to ask for, and how to connect there."""
 
     hosts: list[tuple[str, int]]
     options: Mapping[str, Any]
@@ -100,7 +102,11 @@ def sentinels(url: str, celery: Mapping[str, Any]) -> Sentinels:
                 ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
             ]
         )
-    parts = [parse_url("redis" + part.removeprefix(_SENTINEL)) for part in url.split(";") if part]
+    parts = [
+        connection.parse_url("redis" + part.removeprefix(_SENTINEL))
+        for part in url.split(";")
+        if part
+    ]
     first = parts[0]
     return Sentinels(
         hosts=[(str(p.get("host", "localhost")), int(p.get("port", 26379))) for p in parts],
@@ -124,5 +130,21 @@ def _deadlines(settings: Settings) -> dict[str, Any]:
     }
 
 
-class _SentinelPool(async_sentinel.SentinelConnectionPool, BlockingConnectionPool):
-    """Waits for a free connection where redis-py's own would fail."""
+class _SentinelPool(asyncio_sentinel.SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # Any
+    """Waits for a free connection where redis-py's own would fail; closes the sentinels' too."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:  # else the sentinels have just named another master
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+class _BlockingSentinelPool(blocking_sentinel.SentinelConnectionPool):  # type: ignore[misc]  # Any
+    """Closes its connections to the sentinels along with those to the server."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                sentinel.close()

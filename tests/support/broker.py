@@ -179,9 +179,7 @@ class Bench:
 
     def wait_until_empty(self, queue: str = "celery", timeout: float = 10) -> None:
         """Wait until nothing is queued, held or dead."""
-        wait_until(
-            lambda: self.is_empty(queue), timeout=timeout, description=f"{queue} is empty"
-        )
+        wait_until(lambda: self.is_empty(queue), timeout=timeout, description=f"{queue} is empty")
 
     def close(self) -> None:
         """Close the clients' connections."""

@@ -1,4 +1,4 @@
-"""A small Celery app, on the stock transport or on ours, that knows the tasks of the fault tests."""
+"""A small Celery app, on the stock transport or ours, that knows the tasks of the fault tests."""
 
 import json
 import os

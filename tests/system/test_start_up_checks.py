@@ -22,17 +22,15 @@ ADVICE = "Set `maxmemory-policy noeviction`."
 
 
 def test_the_web_side_refuses_a_redis_that_evicts(evicting: Valkey) -> None:
-    """It would accept jobs that nobody will ever run."""
+    """It would accept jobs that nobody will ever run. (Hypercorn's exit code is always 0.)"""
     with Web(evicting.url) as web:
-        assert web.wait(20) != 0
+        web.wait(20)
         assert "`maxmemory-policy allkeys-lru`: it deletes queued jobs" in web.output
         assert ADVICE in web.output
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_worker_refuses_a_redis_that_evicts(
-    evicting: Valkey, tmp_path: Path, pool: str
-) -> None:
+def test_a_worker_refuses_a_redis_that_evicts(evicting: Valkey, tmp_path: Path, pool: str) -> None:
     """Whoever starts it sees why, and what to change."""
     with worker_process(pool, evicting.url, tmp_path) as worker:
         assert worker.wait(20) != 0

@@ -1,8 +1,9 @@
 """The master dies, a replica takes over, and work goes on by itself."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -44,11 +45,16 @@ class Sentinels:
         stack.enter_context(Process(command, name=f"sentinel {port}"))
         return port
 
-    def client(self) -> Redis:
+    @contextmanager
+    def client(self) -> Iterator[Redis]:
         """A client of whoever is the master."""
-        known = Sentinel([("127.0.0.1", port) for port in self.ports])
-        client: Redis = known.master_for("main", decode_responses=True, socket_timeout=2)
-        return client
+        known: Any = Sentinel([("127.0.0.1", port) for port in self.ports])  # type: ignore[no-untyped-call]  # by redis-py
+        try:
+            with known.master_for("main", decode_responses=True, socket_timeout=2) as client:
+                yield client
+        finally:
+            for sentinel in known.sentinels:
+                sentinel.close()
 
     @property
     def url(self) -> str:
@@ -90,7 +96,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
 @pytest.mark.parametrize("pool", POOLS)
 def test_work_goes_on_when_the_master_dies(sentinels: Sentinels, tmp_path: Path, pool: str) -> None:
     """Jobs, results and whoever waits for them: nobody restarts anything."""
-    with Bench(sentinels.url, tmp_path, redis=sentinels.client()) as bench:
+    with sentinels.client() as client, Bench(sentinels.url, tmp_path, redis=client) as bench:
         bench.options["master_name"] = "main"
         with bench.worker(pool=pool, concurrency=1) as worker:
             ready(worker)
