@@ -1,5 +1,6 @@
 """An app of the test's own beside a worker, to enqueue with and to read results."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,8 +19,8 @@ async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
         yield app
 
 
-def inspect(app: Quart, what: str) -> Any:
+async def inspect(app: Quart, what: str) -> Any:
     """What the only worker answers to a question of Celery's remote control."""
-    replies = getattr(get_celery(app).control.inspect(timeout=5, limit=1), what)()
+    replies = await asyncio.to_thread(getattr(get_celery(app).control.inspect(timeout=1), what))
     assert replies, f"no reply to inspect {what}"
     return next(iter(replies.values()))

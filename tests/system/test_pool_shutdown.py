@@ -11,6 +11,7 @@ import pytest
 from service import create_app, get_celery
 from service.results.model import State
 from service.results.store import get_results
+from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support.process import Process
 from tests.support.serving import serving_app

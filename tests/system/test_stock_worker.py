@@ -23,7 +23,6 @@ from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.sample_tasks import add, total
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until
 
 CONF = {
     "broker_transport_options": {"global_keyprefix": "app:", "priority_steps": [0, 5]},

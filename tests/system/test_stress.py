@@ -12,7 +12,7 @@ from service import get_celery
 from service.jobs.blueprint import TaskHandle
 from service.jobs.job import Job
 from service.results.model import Result, State
-from service.results.store import get_results
+from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support.serving import serving_app
 from tests.support.workers import running_worker
@@ -37,10 +37,10 @@ async def test_every_one_of_5000_mixed_jobs_ends_as_it_should(tmp_path: Path) ->
             cancelled = [sent[n] for n in sent if kind_of(n) == "cancelled"]
             get_celery(app).control.revoke(cancelled, terminate=True)
 
-            store = get_results(app)
+            watcher = get_watcher(app)
             wrong = Counter[str]()
             for number, job_id in sent.items():
-                result = await store.wait(job_id, 90)
+                result = await watcher.wait(job_id, 90)
                 if not is_right(number, result):
                     wrong[f"{kind_of(number)} ended as {result.state} {result.error}"] += 1
             assert not wrong
