@@ -9,6 +9,7 @@ from quart import Quart
 from service.broker.startup import init_checks
 from service.jobs.discovery import register_tasks
 from service.jobs.enqueuer import init_jobs
+from service.monitor.recorder import init_recorder
 from service.results.connection import init_redis
 from service.results.store import ResultStore, init_results, key_prefix
 from service.results.watcher import Watcher, init_watcher
@@ -37,6 +38,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     prefix = key_prefix(settings)
     init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
     init_watcher(app, Watcher(client, settings, key_prefix=prefix))
+    init_recorder(app)
     init_jobs(app, client)
     init_web(app)
     return app

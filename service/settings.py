@@ -13,6 +13,7 @@ from service.errors import ConfigurationError
 PREFIX: Final = "SERVICE_"
 CELERY_PREFIX: Final = "SERVICE_CELERY__"
 _EXTENSION: Final = "service.settings"
+_SHORTEST_SECRET: Final = 16
 
 
 def _text(value: Any) -> str:
@@ -52,8 +53,26 @@ def _positive_int(value: Any) -> int:
     return number
 
 
-def _setting(default: Any, parse: Callable[[Any], Any], meaning: str, unit: str = "") -> Any:
-    return field(default=default, metadata={"parse": parse, "meaning": meaning, "unit": unit})
+def _secret(value: Any) -> str:
+    text = str(value)
+    if len(text) < _SHORTEST_SECRET:
+        raise ValueError(f"must have {_SHORTEST_SECRET} letters or more, or others will guess it")
+    return text
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[Any], Any],
+    meaning: str,
+    unit: str = "",
+    *,
+    secret: bool = False,
+) -> Any:
+    return field(
+        default=default,
+        repr=not secret,
+        metadata={"parse": parse, "meaning": meaning, "unit": unit},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +158,16 @@ class Settings:
         _positive_seconds,
         "How long an event stream may be silent before it carries a comment.",
         "seconds",
+    )
+    recent_jobs: int = _setting(
+        10_000, _positive_int, "How many of the most recent jobs the dashboard lists.", "jobs"
+    )
+    admin_token: str = _setting(
+        "",
+        _secret,
+        "What opens `/dashboard`, 16 letters or more. Where it is not set there is no dashboard;"
+        " `service dev` sets one and prints it.",
+        secret=True,
     )
     celery: Mapping[str, Any] = field(default_factory=dict)
 

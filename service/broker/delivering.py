@@ -38,6 +38,7 @@ class DeliveringChannel(PublishingChannel):
         if queue not in self.connection._callbacks:  # noqa: SLF001 - where Kombu's transports look
             self.leases.give_back([tag])  # cancelled since we asked
             return
+        self.qos.delivering = True
         try:
             payload = messages.read(item)
             payload["properties"]["delivery_tag"] = tag
@@ -53,6 +54,9 @@ class DeliveringChannel(PublishingChannel):
             if self.leases.is_open(tag):
                 self.leases.bury(tag, f"The message cannot be delivered: {error!r}"[:1000])
                 VirtualQoS.ack(self.qos, tag)
+        finally:
+            self.qos.delivering = False
+            self.qos.bury_rejected()
         if queue in self._no_ack_queues:
             self.leases.acknowledge(tag)
 

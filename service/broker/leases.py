@@ -11,7 +11,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -68,9 +67,16 @@ class Leases:
         self._recovery = Recovery(self.scripts, options, fail=fail)
         self._renew_now = True
         self._renewed_at = 0.0
-        tend = partial(Tending, pause=options.lease / 6, on_outage=self._on_outage)
-        self._keeping = tend("leases", self._keep, linger=_LINGER)
-        self._recovering = tend("recovery", self._recover, linger=0.0)
+        pause = options.lease / 6
+        self._keeping = Tending(
+            "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
+        )
+        self._recovering = Tending("recovery", self._recover, pause=pause)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the leases were renewed; infinite if they never were."""
+        return time.monotonic() - self._renewed_at
 
     def start(self) -> None:
         """Begin to renew and to recover."""
@@ -113,10 +119,6 @@ class Leases:
     def is_open(self, tag: str) -> bool:
         """Whether this is held here and has not ended."""
         return self._ledger.is_open(tag)
-
-    def explain(self, tag: str, reason: str) -> None:
-        """Give a better reason for a burial that has not been made yet."""
-        self._ledger.explain(tag, reason)
 
     def fail(self, item: bytes, reason: str) -> None:
         """Store FAILURE for a message that is a dead letter already."""
@@ -176,9 +178,11 @@ class Leases:
         self._tell_acks(time.monotonic() - _CONFIRMED_WITHIN)
 
     def _recover(self) -> None:
-        self._move()
-        if self._recovery.is_due():
-            self._recovery.sweep(self._ledger.held())
+        try:
+            self._move()
+        finally:  # a result backend that is away must not keep other workers' jobs from running
+            if self._recovery.is_due():
+                self._recovery.sweep(self._ledger.held())
 
     def _renew(self) -> None:
         self._return_strays()

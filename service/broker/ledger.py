@@ -68,12 +68,6 @@ class Ledger:
         with self._lock:
             return tag in self._held and tag not in self._endings
 
-    def explain(self, tag: str, reason: str) -> None:
-        """Change the reason of an end that Redis has not been told of."""
-        with self._lock:
-            if (ending := self._endings.get(tag)) is not None:
-                ending.reason = reason
-
     def endings(self, sent_before: float = float("inf")) -> list[Ending]:
         """What is to be told: never sent, or sent before that moment and not confirmed."""
         with self._lock:

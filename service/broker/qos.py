@@ -14,6 +14,8 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
         self._pid = os.getpid()
+        self._rejected: dict[str, str] = {}
+        self.delivering = False
         self.leases: Leases | None = None
 
     def holds(self) -> set[str]:
@@ -52,13 +54,21 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
             if requeue:
                 self.leases.requeue(delivery_tag)
             else:
-                self.leases.bury(delivery_tag, "The worker rejected the message.")
+                # Why is said only after the rejection: `bury_rejected` is called when it has been.
+                self._rejected[delivery_tag] = "The worker rejected the message."
+                if not self.delivering:
+                    self.bury_rejected()
         VirtualQoS.ack(self, delivery_tag)
 
     def explain(self, delivery_tag: str, reason: str) -> None:
         """Say why a message was rejected."""
-        if self.leases is not None:
-            self.leases.explain(delivery_tag, reason)
+        if delivery_tag in self._rejected:
+            self._rejected[delivery_tag] = reason
+
+    def bury_rejected(self) -> None:
+        """Make dead letters of what was rejected."""
+        while self._rejected and self.leases is not None:
+            self.leases.bury(*self._rejected.popitem())
 
     def restore_unacked(self, client: Any = None) -> None:
         """The channel closes: keep what runs here, and everything while the worker goes on."""
@@ -70,6 +80,7 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
             # The connection was lost. What runs goes on under its lease; what waits (for an ETA,
             # a rate limit) is delivered again from memory, for Celery has just forgotten it.
             handed = worker_state.reserved()
+            worker_state.keep_from_flush(handed.values())
             waiting -= worker_state.running() | set(handed)
             self.leases.park(waiting, handed)
         else:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from service.broker import messages
+from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
 from service.broker.scripts import Expired, Scripts
 
@@ -57,11 +58,18 @@ class Recovery:
     def sweep(self, mine: Collection[str]) -> None:
         """Move what nobody holds any more."""
         found = self._scripts.expired(self._options.lease, self._options.stock, limit=_BATCH)
+        trouble: Exception | None = None
         for expired in found:
             if expired.tag not in mine:
-                self._recover(expired)
+                try:
+                    self._recover(expired)
+                except TRANSIENT as error:
+                    # Its failure cannot be stored now; the others need not wait for that.
+                    trouble = error
         # A full batch means that there is more: go on with the next round.
-        self._swept_at = time.monotonic() if len(found) < _BATCH else 0.0
+        self._swept_at = time.monotonic() if len(found) < _BATCH or trouble else 0.0
+        if trouble is not None:
+            raise trouble
 
     def settle(self, kind: str, held: Held, reason: str) -> None:
         """Carry out how a message of our own ended: 'return', 'requeue' or 'bury'."""

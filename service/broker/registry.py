@@ -42,6 +42,13 @@ def leases_of(channel: Any) -> Leases:
     return found
 
 
+def lease_age() -> float | None:
+    """Seconds since this process renewed its leases, the oldest ones; None if it has none."""
+    with _lock:
+        found = list(_leases.values())
+    return max((leases.age for leases in found), default=None)
+
+
 def _open(channel: Any, keys: Keys) -> Leases:
     lost = channel.on_lease_lost
     options = LeaseOptions(

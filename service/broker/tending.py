@@ -24,8 +24,8 @@ class Tending(threading.Thread):
         work: Callable[[], None],
         *,
         pause: float,
-        linger: float,
-        on_outage: Callable[[], None],
+        linger: float = 0.0,
+        on_outage: Callable[[], object] = bool,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work

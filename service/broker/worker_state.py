@@ -1,5 +1,6 @@
 """Tells what Celery's worker in this process is doing with the messages that it was given."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from celery.signals import task_rejected, task_unknown, worker_ready
@@ -35,23 +36,41 @@ def reserved() -> dict[str, Any]:
     return {_tag(request): request for request in tuple(state.reserved_requests)}
 
 
+def keep_from_flush(requests: Iterable[Any]) -> None:
+    """Have the prefork pool keep what it has handed to a child.
+
+    After a loss Celery flushes that pool: it drops the jobs that no child has accepted. But a
+    child may have begun one whose acceptance is still on its way; dropped, it would run here and,
+    put back, elsewhere too. So what was written to a living child counts as accepted.
+    """
+    for request in requests:
+        result = _result(request)
+        child = getattr(result, "_write_to", None)
+        if result is not None and child is not None and child._is_alive():  # noqa: SLF001 - billiard
+            result._accepted = True  # noqa: SLF001
+
+
 def may_still_run(request: Any) -> bool:
     """Whether a request that was handed to the pool before a connection was lost will run.
 
-    After a loss Celery flushes the prefork pool: what no child has accepted is dropped from its
-    cache and never runs. Other pools have no flush and run all that they were given.
+    What the flush has dropped will not. Pools without a flush run all that they were given.
     """
     if request in state.active_requests:
         return True
-    result = getattr(request, "_apply_result", None)
-    result = result() if result is not None else None
+    result = _result(request)
     if result is None:
         return False
     cache = getattr(result, "_cache", None)
     if cache is not None:
-        return result._job in cache  # noqa: SLF001 - billiard has no public name for it
+        child = result._write_to  # noqa: SLF001 - billiard has no public names for these
+        return result._job in cache and child is not None and bool(child._is_alive())  # noqa: SLF001
     future = getattr(result, "f", None)
     return future is None or not future.done()
+
+
+def _result(request: Any) -> Any:
+    reference = getattr(request, "_apply_result", None)
+    return reference() if reference is not None else None
 
 
 def _tag(request: Any) -> str:

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import secrets
 import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from service.dev.address import Address, listen
 from service.dev.child import Command
@@ -16,6 +18,7 @@ from service.dev.valkey import PrivateValkey, private_valkey
 from service.errors import DevServerError
 
 _REDIS_URL: Final = "SERVICE_REDIS_URL"
+_ADMIN_TOKEN: Final = "SERVICE_ADMIN_TOKEN"  # noqa: S105  the setting, not its value
 _PROBE: Final = b"HEAD /service-dev-probe HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 _PROBE_AGAIN: Final = 5.0  # seconds without an answer
 
@@ -35,16 +38,23 @@ def run_dev(*, address: Address, concurrency: int | None, data: Path | None) -> 
         stack.enter_context(listener)
         valkey = None if redis_url else stack.enter_context(private_valkey(data))
         guardian = stack.enter_context(Guardian(valkey.temporary if valkey else None))
-        env = {_REDIS_URL: redis_url or (valkey.url if valkey else "")}
+        token = os.environ.get(_ADMIN_TOKEN) or secrets.token_urlsafe(16)
+        env = {_REDIS_URL: redis_url or (valkey.url if valkey else ""), _ADMIN_TOKEN: token}
         services = [_worker(concurrency, env=env), _web(listener, address, env=env)]
         asyncio.run(
             supervise(
                 [[valkey.command], services] if valkey else [services],
                 guardian=guardian,
                 opening=_say_where_data_is(valkey),
-                when_ready=f"Serving on {address.url} - press Ctrl-C to stop",
+                when_ready=_say_where_to_look(address, token),
             )
         )
+
+
+def _say_where_to_look(address: Address, token: str) -> str:
+    # What comes after # stays in the browser, so that no log has the token.
+    dashboard = f"Dashboard: {address.url}/dashboard/sign-in#{quote(token)}"
+    return f"{dashboard}\nServing on {address.url} - press Ctrl-C to stop"
 
 
 def _say_where_data_is(valkey: PrivateValkey | None) -> str:

@@ -12,7 +12,7 @@ from service.errors import BrokerUnavailableError
 from service.jobs.envelope import Envelope
 from service.jobs.lane import Lane
 
-_LANES: Final = 2  # while Redis works on one batch, the next is made
+_LANES: Final = 2  # while Redis works on a full batch, the next is made
 _MAX_JOBS: Final = 32  # in one batch, which keeps Redis from everything else for about 0.3 ms
 _MAX_TEXT: Final = 1_000_000  # characters of messages in one batch
 
@@ -69,7 +69,7 @@ class BatchWriter:
         loop = asyncio.get_running_loop()
         entry = _Entry(arguments, len(envelopes), size, loop.create_future())
         self._waiting.append(entry)
-        if self._idle:
+        if len(self._idle) == _LANES or (self._idle and len(self._waiting) >= _MAX_JOBS):
             task = loop.create_task(self._write_all(self._idle.pop()))
             self._writing.add(task)
             task.add_done_callback(self._writing.discard)

@@ -1,6 +1,7 @@
 """What the Enqueuer needs of a broker, and how Redis gives it: natively, on the event loop."""
 
 import asyncio
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from service.jobs.batch import FREELY, BatchWriter, Terms
 from service.jobs.call import Call
 from service.jobs.envelope import Envelope, Sealer, queued_envelope
 from service.jobs.outbox import Letter, collecting
+from service.jobs.shown import shown_arguments
 from service.jobs.template import Template, can_have_template, cut, is_observed
 
 _TOGETHER: Final = 100  # jobs of one canvas written in one step
@@ -45,14 +47,16 @@ class RedisBroker:
         self._celery = celery
         self._writer = writer
         self._sealer = Sealer(celery)
+        self._known_lists: dict[tuple[tuple[str, str], ...], list[str]] = {}
         self._templates: dict[tuple[str, str | None, int | None], Template | None] = {}
 
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
         """Send one call, from a template where its task has one."""
         job_id = call.options.job_id or uuid()
-        envelope = self._envelope(call, job_id)
+        envelope = _with_arguments(self._envelope(call, job_id), call)
         if terms.limit:
-            terms = replace(terms, lists=self._lists(envelope))
+            lists = self._lists(envelope)
+            terms = Terms(terms.once, terms.fingerprint, terms.limit, lists)
         (answer,) = await self._writer.write([envelope], terms)
         if answer == "full":
             raise QueueFullError(call.task.name, terms.limit)
@@ -102,8 +106,12 @@ class RedisBroker:
         return cut(self._celery, sample)
 
     def _lists(self, envelope: Envelope) -> list[str]:
-        keys = [key for command, key in envelope.destinations if command == "LPUSH"]
-        return [name for key in keys for name in self._sealer.lists(key)]
+        found = self._known_lists.get(envelope.destinations)
+        if found is None:
+            keys = [key for command, key in envelope.destinations if command == "LPUSH"]
+            found = [name for key in keys for name in self._sealer.lists(key)]
+            self._known_lists[envelope.destinations] = found
+        return found
 
 
 def letter_of(call: Call, job_id: str) -> Letter:
@@ -112,6 +120,15 @@ def letter_of(call: Call, job_id: str) -> Letter:
         options = call.options.as_celery()
         call.task.apply_async(call.args, dict(call.kwargs), task_id=job_id, **options)
     return next(letter for letter in letters if letter.job_id == job_id)
+
+
+def _with_arguments(envelope: Envelope, call: Call) -> Envelope:
+    """The same, whose record has the arguments, where the task allows showing them."""
+    shown = shown_arguments(call.task, call.args, call.kwargs)
+    if shown is None or not envelope.record:
+        return envelope
+    record = f'{envelope.record[:-1]}, "arguments": {json.dumps(shown)}}}'
+    return replace(envelope, record=record)
 
 
 def now() -> str:

@@ -14,6 +14,8 @@ from quart import Quart
 from service.errors import ConfigurationError
 from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.outbox import current_outbox
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.settings import Settings, get_settings
 
 _BUILDING: Final = threading.Lock()
@@ -23,6 +25,7 @@ _TASK_BASE: Final = "service.worker.task_base:ContextTask"
 _BACKEND: Final = "service.worker.backend:Backend"
 _SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _LIFESPAN: Final = "service.worker.lifespan:LifespanStep"
+_REPORTER: Final = "service.worker.reporter:ReporterStep"
 _POOL: Final = "service.worker.pool:AsyncioPool"
 _TRANSPORTS: Final = {
     "redis": "service.broker.transport:Transport",
@@ -62,7 +65,7 @@ class QuartCelery(Celery):
         )
         self.quart_app = quart_app
         self._off_loop: OffLoop | None = None
-        self.steps["worker"].add(_LIFESPAN)
+        self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
         """The task object of this name; made now if its blueprint was registered only lately."""
@@ -115,11 +118,15 @@ class QuartCelery(Celery):
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = datetime.now(UTC).isoformat()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if current_outbox() is None and not options.get("ignore_result"):
+        if current_outbox() is not None:
+            return super().send_task(name, args, kwargs, *positional, **options)
+        if not options.get("ignore_result"):
             store_queued = getattr(self.backend, "store_queued", None)
             if store_queued is not None:  # the backend may be another one, by setting
                 store_queued(options["task_id"], name, queued_at)
-        return super().send_task(name, args, kwargs, *positional, **options)
+        sent = super().send_task(name, args, kwargs, *positional, **options)
+        note_queued(get_recorder(self.quart_app), options["task_id"], name)
+        return sent
 
 
 def get_celery(app: Quart) -> QuartCelery:

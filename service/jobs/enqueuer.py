@@ -21,6 +21,8 @@ from service.jobs.job import Job, JobGroup
 from service.jobs.kombu_broker import KombuBroker
 from service.jobs.outbox import Letter, collecting
 from service.jobs.threads import Threads
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.results.store import KEY_PREFIX, get_results
 from service.results.watcher import get_watcher
 from service.settings import get_settings
@@ -44,6 +46,7 @@ class Enqueuer:
         self._app = app
         self._client = client
         self._watcher = get_watcher(app)
+        self._recorder = get_recorder(app)
         self._once_prefix = key_prefix.removesuffix(KEY_PREFIX) + _ONCE
         self._threads = Threads(timeout=settings.enqueue_timeout)
         self._writer = BatchWriter(
@@ -81,6 +84,7 @@ class Enqueuer:
         sending = self._sending or await self._ready()
         call = Call(sending.celery.task_named(name), args, kwargs, options)
         job_id = await sending.broker.send(call)
+        note_queued(self._recorder, job_id, name)
         return Job(job_id, name, self._watcher)
 
     async def enqueue_once(
@@ -99,6 +103,8 @@ class Enqueuer:
         job_id, _, earlier = (await sending.broker.send(call, terms)).partition(" ")
         if earlier and earlier != terms.fingerprint:
             raise IdempotencyConflictError
+        if not earlier:
+            note_queued(self._recorder, job_id, name)
         return Job(job_id, name, self._watcher), not earlier
 
     async def send(self, signature: Any) -> Job[Any] | JobGroup:
@@ -119,6 +125,9 @@ class Enqueuer:
         names |= {letter.job_id: letter.task for letter in letters}
         followers = {id_: names.get(id_) for id_ in _ids_of(result) if id_ not in sent}
         await sending.broker.send_letters(letters, followers)
+        for letter in letters:
+            if letter.job_id:
+                note_queued(self._recorder, letter.job_id, letter.task)
         return self._as_job(result, names)
 
     async def revoke(self, job_id: str) -> None:

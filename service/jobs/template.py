@@ -88,12 +88,21 @@ class Template:
 
     def _repr(self, value: Any) -> str:
         """What Celery shows of arguments, as the inside of a JSON string."""
-        if type(value) is tuple and all(type(item) in _PLAIN for item in value):
+        if _is_plain(value):
             text = repr(value)
             if len(text) <= _SHORT:
                 return text
         shown: str = saferepr(value, self.repr_size, maxlevels=self.repr_levels)
         return json.dumps(shown)[1:-1]
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether `repr` gives what `saferepr` would, and needs no escape in JSON."""
+    if type(value) is dict:
+        if not all(type(name) is str and name.isidentifier() and name.isascii() for name in value):
+            return False
+        value = tuple(value.values())
+    return type(value) is tuple and all(type(item) in _PLAIN for item in value)
 
 
 _NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}

@@ -63,6 +63,7 @@ class Result:
     started_at: datetime | None = None
     finished_at: datetime | None = None
     owner: str | None = None
+    arguments: Mapping[str, Any] | None = None  # by name, where the task allows showing them
 
     @property
     def ready(self) -> bool:
@@ -106,6 +107,7 @@ def decode(job_id: str, stored: bytes | str) -> Result:
         started_at=_time(meta.get("started_at")),
         finished_at=_time(meta.get("date_done")),
         owner=_text(meta.get("owner")),
+        arguments=arguments if isinstance(arguments := meta.get("arguments"), dict) else None,
     )
 
 

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 tasks = TaskBlueprint("demo")
 
 
-@tasks.task(public=True)
+@tasks.task(public=True, show_arguments=True)
 async def my_add(a: int, b: int) -> int:
     """Add two numbers, and show that the app's configuration is at hand."""
     total = a + b
@@ -21,7 +21,7 @@ async def my_add(a: int, b: int) -> int:
     return total
 
 
-@tasks.task(public=True)
+@tasks.task(public=True, show_arguments=True)
 async def count_slowly(steps: int = 5, pause: float = 1.0) -> int:
     """Count the steps, with `pause` seconds before each, and report each."""
     for step in range(steps):
@@ -31,7 +31,7 @@ async def count_slowly(steps: int = 5, pause: float = 1.0) -> int:
     return steps
 
 
-@tasks.task(public=True)
+@tasks.task(public=True, show_arguments=True)
 def find_primes(limit: int = 100_000) -> int:
     """Count the primes below `limit`: plain synchronous work that keeps a processor busy."""
     sieve = bytearray([1]) * max(limit, 2)
@@ -42,7 +42,7 @@ def find_primes(limit: int = 100_000) -> int:
     return sum(sieve[:limit])
 
 
-@tasks.task(public=True)
+@tasks.task(public=True, show_arguments=True)
 async def fail(message: str = "this task always fails") -> None:
     """Fail, to show what a failure looks like."""
     raise RuntimeError(message)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from quart import Quart
 
 from service.results.watcher import get_watcher
+from service.web.streams import get_stopping, init_stopping
 
 _DETAIL: Final = "A request has either Content-Length or Transfer-Encoding, not both."
 
@@ -78,6 +79,12 @@ async def _refuse(send: Any) -> None:
 
 def init_gateway(app: Quart) -> None:
     """Put the gateway before the app."""
-    gateway = Gateway(app.asgi_app, on_stop=get_watcher(app).stop)
+    init_stopping(app)
+
+    def on_stop() -> None:
+        get_stopping(app).set()
+        get_watcher(app).stop()
+
+    gateway = Gateway(app.asgi_app, on_stop=on_stop)
     app.asgi_app = gateway  # type: ignore[method-assign]  # as Quart's documentation has it
     app.after_serving(gateway.close)

@@ -1,15 +1,25 @@
-"""The front page: greets, and starts a job to look at."""
+"""The front page: greets, starts a job to look at, and has a form for each public task."""
 
-from typing import Final
+from typing import Any, Final
 
-from quart import Blueprint, render_template, url_for
+from quart import Blueprint, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
+from service.errors import UnknownTaskError
+from service.jobs.blueprint import TaskHandle, get_tasks
 from service.jobs.enqueuer import get_enqueuer
+from service.jobs.schema import task_schemas
+from service.results.store import get_results
+from service.web.admin import has_dashboard
+from service.web.form_values import values_of
+from service.web.forms import Field, fields_of
 from service.web.negotiation import HTML, JSON, wants_page
 from service.web.openapi import Operation, documented
+from service.web.story import tell
 
 _GREETING: Final = "Hello, world!"
+_TASK: Final = "demo.my_add"
+_HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
 pages = Blueprint("pages", __name__)
 
@@ -17,13 +27,64 @@ pages = Blueprint("pages", __name__)
 @pages.get("/")
 @documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(503,)))
 async def index() -> ResponseReturnValue:
-    """Enqueue `demo.my_add(1, 2)` and show where its result will be."""
-    job = await get_enqueuer().enqueue("demo.my_add", (1, 2), {})
-    result_url = url_for("results.show", job_id=job.id)
-    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    """Enqueue `demo.my_add(1, 2)` and show where its result will be.
+
+    With `?job=<id>` a browser is shown that job instead of a new one: a page without scripts
+    refreshes itself by that address.
+    """
     if wants_page():
-        page = await render_template(
-            "index.html", greeting=_GREETING, job=job, result_url=result_url
-        )
-        return page, headers
-    return {"message": _GREETING, "id": job.id, "result_url": result_url}, headers
+        return await _page(request.args.get("job", "")), _HEADERS
+    job = await get_enqueuer().enqueue(_TASK, (1, 2), {})
+    body = {
+        "message": _GREETING,
+        "id": job.id,
+        "result_url": url_for("results.show", job_id=job.id),
+    }
+    return body, _HEADERS
+
+
+@pages.post("/start/<name>")
+async def start(name: str) -> ResponseReturnValue:
+    """Start a job by a form of the front page as it is without scripts, and go to the job."""
+    handle = get_tasks(current_app).get(name)
+    if handle is None or not handle.public:
+        raise UnknownTaskError(name)
+    values = values_of(_fields(handle), await request.form, name)
+    args, kwargs = handle.arguments.from_json(values)
+    job = await get_enqueuer().enqueue(name, args, kwargs)
+    return redirect(url_for("results.show", job_id=job.id), 303)
+
+
+@pages.app_context_processor
+def _for_every_page() -> dict[str, Any]:
+    return {
+        "has_dashboard": has_dashboard(),
+        "has_docs": "openapi.docs" in current_app.view_functions,
+    }
+
+
+async def _page(job_id: str) -> str:
+    started = not job_id
+    if started:
+        job_id = (await get_enqueuer().enqueue(_TASK, (1, 2), {})).id
+    result = await get_results(current_app).get(job_id)
+    return await render_template(
+        "index.html",
+        greeting=_GREETING,
+        started=started,
+        job=tell(result),
+        tasks=[_form(handle) for handle in get_tasks(current_app).values() if handle.public],
+    )
+
+
+def _form(handle: TaskHandle[..., Any, Any]) -> dict[str, Any]:
+    return {
+        "name": handle.name,
+        "summary": (handle.__doc__ or "").strip().split("\n\n")[0],
+        "fields": _fields(handle),
+    }
+
+
+def _fields(handle: TaskHandle[..., Any, Any]) -> tuple[Field, ...]:
+    taken, _, components = task_schemas(handle.arguments, "#/$defs/{name}")
+    return fields_of({**taken, "$defs": components})

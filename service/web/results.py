@@ -17,6 +17,7 @@ from service.web.negotiation import EVENTS, HTML, JSON, wants_events, wants_page
 from service.web.openapi import Operation, documented, parameter
 from service.web.presentation import as_json
 from service.web.sse import stream_events
+from service.web.story import tell
 
 LONGEST_WAIT: Final = 60.0  # seconds
 _POLL_AFTER: Final = "1"  # seconds
@@ -63,8 +64,8 @@ async def show(job_id: str) -> ResponseReturnValue:
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if not result.ready:
         headers["Retry-After"] = _POLL_AFTER
-    if wants_page():
-        return await render_template("result.html", result=as_json(result)), headers
+    if wants_page() and request.args.get("format") != "json":
+        return await render_template("result.html", job=tell(result, in_full=True)), headers
     headers["ETag"] = f'"{version(stored)}"'
     if request.if_none_match.contains(version(stored)):
         return Response(status=304, headers=headers)

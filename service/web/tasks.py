@@ -1,10 +1,11 @@
 """The public tasks: which there are, what they take, and starting one."""
 
 import hashlib
+from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from quart import Blueprint, current_app, request, url_for
+from quart import Blueprint, Response, current_app, request, url_for
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
@@ -71,14 +72,19 @@ async def start(name: str) -> ResponseReturnValue:
     )
     job, is_new = await get_enqueuer().enqueue_once(name, args, kwargs, terms)
     state = State.QUEUED if is_new else (await get_results(current_app).get(job.id)).state
-    result_url = url_for("results.show", job_id=job.id)
+    result_url = f"{request.root_path}/result/{job.id}"  # `url_for` takes 5 % of such a request
     accepted = {
         "id": job.id,
         "state": state.value,
         "result_url": result_url,
         "events_url": f"{result_url}/events",
     }
-    return accepted, 202, {"Location": result_url, "Cache-Control": "no-store"}
+    return Response(
+        _CANONICAL.encode(accepted),
+        status=HTTPStatus.ACCEPTED,
+        headers={"Location": result_url, "Cache-Control": "no-store"},
+        content_type="application/json",
+    )
 
 
 def _description(handle: TaskHandle[..., Any, Any]) -> dict[str, Any]:

@@ -15,6 +15,9 @@ from redis.exceptions import RedisError, ResponseError
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
+from service.jobs.outbox import current_outbox
+from service.monitor.note import note_state
+from service.monitor.recorder import get_recorder
 from service.results.model import State
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
@@ -51,6 +54,18 @@ class Backend(RedisBackend):
         Celery's own does: it blocks for 19 s when Redis is away, and leaks where nobody asks for
         the result (celery#6963). `AsyncResult.get` subscribes by itself.
         """
+
+    def add_pending_result(
+        self, result: Any, weak: bool = False, start_drainer: bool = True
+    ) -> Any:
+        """Do not subscribe to the results of a group that the Enqueuer only has built.
+
+        Celery's GroupResult does so as soon as it is made: it blocks, and again whenever the
+        results happen to be freed.
+        """
+        if current_outbox() is not None:
+            return result
+        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[call-arg]  # not in celery-types
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
@@ -94,6 +109,7 @@ class Backend(RedisBackend):
             writer.put(entry)  # a child task of a job can't wait here without blocking the loop
         else:
             await_(writer.write(entry))
+        note_state(get_recorder(self.app.quart_app), task_id, state, request)
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

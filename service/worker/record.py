@@ -8,6 +8,7 @@ from celery import states
 from kombu.utils.json import JSONEncoder
 
 from service.errors import UnstorableResultError
+from service.jobs.shown import shown_arguments
 
 # What is stored besides Celery's own fields: its key (as Celery's `result_extended` names it,
 # where it does) and the attribute of the request that it is read from.
@@ -47,6 +48,9 @@ def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
             meta["parent_id"] = parent
         for key, attribute in _STORY.items():
             meta[key] = getattr(request, attribute, None)
+        task = backend.app.tasks.get(meta["name"])
+        if (shown := shown_arguments(task, request.args, request.kwargs)) is not None:
+            meta["arguments"] = shown
     meta["task_id"] = task_id
     return meta
 

@@ -1,6 +1,7 @@
 """ContextTask, the Task base that runs every body inside a fresh Quart app context."""
 
 import inspect
+import signal
 from collections.abc import Callable
 from functools import wraps
 from types import TracebackType
@@ -18,6 +19,7 @@ from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _ON_THE_WAY: Final = ("service.worker.", "asyncio.", "concurrent.futures.")
+_TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
 
 
@@ -65,6 +67,10 @@ def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     except Exception as error:
         error.__traceback__ = _from_the_users_code(error.__traceback__)
         raise
+    except SystemExit as error:
+        if error.code == _TERMINATED:
+            raise  # the job was cancelled, and the pool ends the process that runs it
+        raise TaskAbortedError(f"The task raised {error!r}.") from error
     except BaseException as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
 

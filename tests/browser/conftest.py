@@ -2,17 +2,14 @@
 
 import os
 import shutil
-import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 
-from tests.support.process import Process
-from tests.support.valkey import Valkey
-from tests.support.web import Web
+from tests.support.site import Site, running_site
 
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
@@ -40,40 +37,38 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def page(browser: Browser) -> AsyncIterator[Page]:
-    """A new page in a new profile. An error on its console fails the test."""
+    """A new page in a new profile. An error of a script, or against the policy, fails the test."""
     context = await browser.new_context()
     page = await context.new_page()
     errors: list[str] = []
+
+    def on_console(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            errors.append(message.text)
+
     page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", on_console)
     yield page
     await context.close()
     assert not errors
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a web process that has a worker and a Valkey of its own."""
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A web process that has a worker and a Valkey of its own; shared, so leave it running."""
     folder: Path = tmp_path_factory.mktemp("site")
-    with Valkey(folder) as valkey, Web(valkey.url) as web:
-        worker = Process(
-            [
-                *(
-                    sys.executable,
-                    "-m",
-                    "celery",
-                    "-A",
-                    "worker_entry",
-                    "worker",
-                    "-c",
-                    "2",
-                    "-l",
-                    "INFO",
-                )
-            ],
-            env={"SERVICE_REDIS_URL": valkey.url},
-            name="worker",
-        )
-        with worker:
-            web.wait_until_ready()
-            worker.wait_for_output(r"ready\.")
-            yield web.url
+    with running_site(folder) as site:
+        yield site
+
+
+@pytest.fixture
+def own_site(tmp_path: Path) -> Iterator[Site]:
+    """The same, for a test that stops parts of it."""
+    with running_site(tmp_path) as site:
+        yield site
+
+
+@pytest.fixture
+def site(served: Site) -> str:
+    """The address of the shared site."""
+    return served.url

@@ -184,6 +184,8 @@ async def test_a_signature_chain_group_and_chord_are_known_in_whole(
         assert record(own_valkey, job.id)["status"] == "QUEUED"
     assert record(own_valkey, body.id)["name"] == "sample.total"
     assert len(messages(own_valkey)) == 1 + 1 + 30 + 2
+    backend: Any = get_celery(app).backend
+    assert backend.result_consumer._pubsub is None  # nothing was subscribed
     with own_valkey.client() as redis:
         assert len(redis.keys(KEY_PREFIX + "*")) == 1 + 3 + 30 + 3
 

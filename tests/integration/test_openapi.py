@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 
 from tests.support.process import Process
-from tests.support.valkey import Valkey
 from tests.support.web import Web
 
 
@@ -12,7 +11,7 @@ def test_the_server_keeps_to_its_document(redis_url: str, tmp_path: Path) -> Non
     """For whatever input the document allows, and for what it does not."""
     with Web(redis_url) as web:
         web.wait_until_ready()
-        command = [
+        command: list[str | Path] = [
             *(Path(sys.executable).parent / "schemathesis", "run", f"{web.url}/openapi.json"),
             *("--phases", "examples,coverage,fuzzing", "--max-examples", "10"),
             # A key that is used again with other arguments is refused, and no schema can say so.

@@ -247,3 +247,8 @@ async def limited(catches: bool) -> str:
             return type(error).__mro__[1].__name__
         raise
     return "slept"
+
+
+@tasks.task
+def leave_note(line: str) -> None:
+    note(line)

@@ -8,6 +8,7 @@ from typing import Any
 from quart import Quart
 
 from service import create_app, get_celery
+from tests.support.wait import wait_until_async
 from tests.support.workers import Worker
 
 
@@ -21,6 +22,9 @@ async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
 
 async def inspect(app: Quart, what: str) -> Any:
     """What the only worker answers to a question of Celery's remote control."""
-    replies = await asyncio.to_thread(getattr(get_celery(app).control.inspect(timeout=1), what))
-    assert replies, f"no reply to inspect {what}"
+    ask = getattr(get_celery(app).control.inspect(timeout=1), what)
+    # Again and again: a worker says that it is ready a moment before it listens to broadcasts.
+    replies = await wait_until_async(
+        lambda: asyncio.to_thread(ask), description=f"a reply to inspect {what}"
+    )
     return next(iter(replies.values()))

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from typing import Any
 
 from celery import Celery, Task
 
@@ -13,7 +14,7 @@ app.conf.update(json.loads(os.environ.get("STOCK_CONF", "{}")), worker_hijack_ro
 @app.task(name="sample.add", bind=True)
 def add(self: "Task", a: int, b: int) -> int:  # type: ignore[type-arg]  # celery-types: generic
     """Add, and note with what options the job came."""
-    request = self.request
+    request: Any = self.request
     seen = {
         "id": request.id,
         "eta": request.eta,

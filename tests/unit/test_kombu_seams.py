@@ -23,6 +23,7 @@ from service.broker.transport import SentinelTransport, Transport
 # Their stubs do not know these names.
 kombu_redis: Any = import_module("kombu.transport.redis")
 virtual: Any = import_module("kombu.transport.virtual")
+asynpool: Any = import_module("celery.concurrency.asynpool")
 threads: Any = import_module("celery.concurrency.thread")
 task_signals: Any = import_module("celery.signals")
 
@@ -96,6 +97,8 @@ def test_an_overridden_or_called_method_is_as_it_was(
         (celery_consumer.Consumer.on_close, ["scheduled_requests", "self.pool.flush()"]),
         (Request.execute_using_pool, ["self._apply_result"]),
         (ApplyResult.discard, ["self._cache.pop(self._job"]),
+        (ApplyResult.__init__, ["self._accepted = False"]),
+        (asynpool.AsynPool.flush, ["if not job._accepted", "job.discard()", "job._write_to"]),
         (threads.ApplyResult.__init__, ["self.f = "]),
     ],
 )

@@ -1,0 +1,200 @@
+"""Notes what happens to jobs in this process, and reports it to Redis once a second."""
+
+import logging
+import os
+import threading
+import uuid
+import weakref
+from collections import Counter, deque
+from importlib.resources import files
+from typing import Any, Final
+
+from quart import Quart
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
+from service.monitor.rows import JobRow, encode_row, newer
+from service.monitor.stats import SPAN, count
+from service.settings import get_settings
+
+logger: Final = logging.getLogger(__name__)
+
+INTERVAL: Final = 1.0  # seconds between two reports
+
+_EXTENSION: Final = "service.recorder"
+_SCRIPT: Final = (files("service.monitor") / "report.lua").read_text()
+_CHUNK: Final = 500  # rows in one call of the script, during which Redis serves nobody else
+_ROWS_PER_JOB: Final = 3  # queued, started, ended
+_NOTES: Final = 200_000  # notes of one second; beyond that the oldest go
+_LEFT: Final = ""  # the status of a worker that leaves
+
+
+class Recorder:
+    """Takes notes from any thread at the cost of an append; a thread of its own reports them.
+
+    So neither a job nor an event loop ever waits for the list of recent jobs. Whoever is killed
+    takes at most the last second's notes along: the jobs' own records are never behind.
+    """
+
+    _notes: deque[JobRow]
+    _rows: dict[str, JobRow]
+    _counts: Counter[tuple[int, str]]
+    _unsent: tuple[list[str], list[Any]] | None
+    _client: Redis | None
+    _script: Any
+    _thread: threading.Thread | None
+    _reporting: threading.Lock
+    _away: bool
+
+    def __init__(self, redis_url: str, *, timeout: float, keep: int, lifetime: int) -> None:
+        self._redis_url = redis_url
+        self._timeout = timeout
+        self._keep = keep
+        self._lifetime = lifetime
+        self._forget_process()
+        _recorders.add(self)
+
+    def note(self, row: JobRow) -> None:
+        """Have this reported within a second or so."""
+        self._notes.append(row)
+        if self._thread is None:
+            self._start()
+
+    def report(self, worker: str = "", status: str = _LEFT) -> bool:
+        """Report now what was noted, and how a worker is; whether Redis took all of it."""
+        with self._reporting:
+            self._collect()
+            try:
+                self._send_rest()
+                self._unsent = self._next_call(worker, status)
+                self._send_rest()
+                while self._rows or self._counts:
+                    self._unsent = self._next_call("", _LEFT)
+                    self._send_rest()
+            except (RedisError, OSError) as error:
+                if not self._away:
+                    logger.warning("The dashboard is behind, Redis is away: %s", error)
+                self._away = True
+                return False
+            self._away = False
+            return True
+
+    def close(self) -> None:
+        """Report what is left, and end the thread."""
+        self._closed.set()
+        if self._thread is not None and self._is_ours:
+            self._thread.join(self._timeout * 2)
+        if self._notes or self._rows or self._unsent:
+            self.report()
+        if self._client is not None:
+            self._client.close()
+
+    def take_over(self) -> None:
+        """Leave the reporting to the caller, who calls `report` every second."""
+        self._is_ours = False
+        self._thread = threading.current_thread()
+
+    def _send_rest(self) -> None:
+        """Send the call that is under way: the same one, with its mark, until Redis has it."""
+        if self._unsent is None:
+            return
+        keys, arguments = self._unsent
+        if self._script is None:
+            self._script = self._connect().register_script(_SCRIPT)
+        self._script(keys=keys, args=arguments)
+        self._unsent = None
+
+    def _connect(self) -> Redis:
+        self._client = Redis.from_url(
+            self._redis_url,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            retry=Retry(NoBackoff(), 0),
+        )
+        return self._client
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while not self._closed.wait(INTERVAL):
+            if self._notes or self._rows or self._unsent:
+                self.report()
+
+    def _collect(self) -> None:
+        """Take in what was noted; of one job only its newest row is worth a place in the list."""
+        noted: list[JobRow] = []
+        try:
+            while True:
+                noted.append(self._notes.popleft())
+        except IndexError:
+            pass
+        self._counts.update(count(noted))
+        for row in noted:
+            self._rows[row.id] = newer(self._rows.pop(row.id, None), row)
+        for job_id in list(self._rows)[: -self._keep]:
+            del self._rows[job_id]
+
+    def _next_call(self, worker: str, status: str) -> tuple[list[str], list[Any]]:
+        """The script's keys and arguments for what is to be reported, which is then dropped."""
+        ids = list(self._rows)[:_CHUNK]
+        buckets = sorted({bucket for bucket, _ in self._counts})
+        keys = [mark_key(uuid.uuid4().hex), RECENT, WORKERS, SEEN, *map(stats_key, buckets)]
+        limits = [self._keep * _ROWS_PER_JOB, self._lifetime, SPAN + 120]
+        rows = [encode_row(self._rows.pop(job_id)) for job_id in ids]
+        arguments = [*limits, worker, status, len(rows), *rows]
+        for (bucket, field), amount in self._counts.items():
+            arguments += (1 + buckets.index(bucket), field, amount)
+        self._counts.clear()
+        return keys, arguments
+
+    def _forget_process(self) -> None:
+        """Begin with nothing: as new, or as a forked child, which has no thread and no notes."""
+        self._notes = deque(maxlen=_NOTES)
+        self._rows = {}
+        self._counts = Counter()
+        self._unsent = None
+        self._away = False
+        self._client = None
+        self._script = None
+        self._thread = None
+        self._is_ours = True
+        self._starting = threading.Lock()
+        self._reporting = threading.Lock()
+        self._closed = threading.Event()
+
+
+_recorders: Final[weakref.WeakSet[Recorder]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for recorder in _recorders:
+        recorder._forget_process()  # noqa: SLF001  this module's own
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def init_recorder(app: Quart) -> None:
+    """Give the app its recorder; what it has left is reported when the app stops serving."""
+    settings = get_settings(app)
+    recorder = Recorder(
+        settings.redis_url,
+        timeout=settings.redis_timeout,
+        keep=settings.recent_jobs,
+        lifetime=settings.result_expires,
+    )
+    app.extensions[_EXTENSION] = recorder
+    app.after_serving(recorder.close)
+
+
+def get_recorder(app: Quart) -> Recorder:
+    """The recorder that the app was given."""
+    recorder: Recorder = app.extensions[_EXTENSION]
+    return recorder

@@ -1,0 +1,93 @@
+"""One line about a job for the list of recent jobs; pure."""
+
+from datetime import datetime
+
+import msgspec
+
+from service.results.model import State
+
+# A row takes the place of another of the same job if its state is as far or further.
+_RANK: dict[str, int] = {
+    State.QUEUED: 0,
+    State.STARTED: 1,
+    State.PROGRESS: 1,
+    State.RETRY: 1,
+    State.SUCCESS: 2,
+    State.FAILURE: 2,
+    State.REVOKED: 2,
+}
+
+
+class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
+    """What the list shows of a job. Times are seconds since 1970; None is not known."""
+
+    id: str
+    state: str
+    task: str
+    at: float  # when this was noted
+    worker: str | None = None
+    queued_at: float | None = None
+    started_at: float | None = None
+    finished_at: float | None = None
+    retries: int = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the job has ended."""
+        return _RANK.get(self.state, 1) == _RANK[State.SUCCESS]
+
+    @property
+    def began_at(self) -> float:
+        """When the job came into being, as far as we know."""
+        return self.queued_at or self.started_at or self.at
+
+    @property
+    def ran_for(self) -> float | None:
+        """How long it ran, in seconds; None while it does, and where it never did."""
+        if self.finished_at is None or self.started_at is None:
+            return None
+        return max(0.0, self.finished_at - self.started_at)
+
+
+_ENCODER = msgspec.json.Encoder()
+_DECODER = msgspec.json.Decoder(JobRow)
+
+
+def encode_row(row: JobRow) -> bytes:
+    """The form in which Redis keeps a row."""
+    return _ENCODER.encode(row)
+
+
+def decode_row(stored: bytes) -> JobRow | None:
+    """Read a row; None if it is not one, such as that of another version of the service."""
+    try:
+        return _DECODER.decode(stored)
+    except msgspec.MsgspecError:
+        return None
+
+
+def newer(old: JobRow | None, new: JobRow) -> JobRow:
+    """Which of two rows of one job tells the present: one that has ended stays ended."""
+    if old is None:
+        return new
+    before, after = _RANK.get(old.state, 1), _RANK.get(new.state, 1)
+    if after < before or (after == before and new.at < old.at):
+        return _filled(old, new)
+    return _filled(new, old)
+
+
+def _filled(row: JobRow, other: JobRow) -> JobRow:
+    """The row, with times that only the other one has."""
+    if row.queued_at is not None or other.queued_at is None:
+        return row
+    return msgspec.structs.replace(row, queued_at=other.queued_at)
+
+
+def moment(text: object) -> float | None:
+    """Seconds since 1970 of an ISO time; None if it is not one."""
+    if not isinstance(text, str):
+        return None
+    try:
+        return round(datetime.fromisoformat(text).timestamp(), 4)
+    except ValueError:
+        return None

@@ -1,0 +1,109 @@
+"""Counts of what jobs did, by task and by ten seconds; pure."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.monitor.rows import JobRow
+from service.results.model import State
+
+STEP: Final = 10  # seconds in one bucket
+SPAN: Final = 3600  # seconds that are kept and shown
+
+_SEPARATOR: Final = "\x1f"
+_PER_DECADE: Final = 5  # classes of run times: each is 1.58 times as long as the one before
+_FINE: Final = 0.001  # seconds; whatever is quicker counts as this
+_KINDS: Final = {
+    State.QUEUED: "queued",
+    State.SUCCESS: "ok",
+    State.FAILURE: "failed",
+    State.RETRY: "retried",
+    State.REVOKED: "revoked",
+}
+
+
+def bucket_of(time: float) -> int:
+    """The bucket that a moment belongs to."""
+    return int(time // STEP)
+
+
+def count(rows: Iterable[JobRow]) -> Counter[tuple[int, str]]:
+    """What to add to which field of which bucket for what happened to jobs."""
+    totals: Counter[tuple[int, str]] = Counter()
+    for row in rows:
+        if (kind := _KINDS.get(State(row.state))) is None:
+            continue
+        bucket = bucket_of(row.at)
+        totals[bucket, f"{kind}{_SEPARATOR}{row.task}"] += 1
+        if row.ready and (seconds := row.ran_for) is not None:
+            totals[bucket, f"ms{_SEPARATOR}{row.task}"] += round(seconds * 1000)
+            totals[bucket, f"t{_class_of(seconds)}{_SEPARATOR}{row.task}"] += 1
+    return totals
+
+
+@dataclass(slots=True)
+class TaskStats:
+    """What jobs of one task, or of all, did within some time."""
+
+    queued: int = 0
+    ok: int = 0
+    failed: int = 0
+    retried: int = 0
+    revoked: int = 0
+    ms: int = 0
+    times: Counter[int] = field(default_factory=Counter)  # how many jobs in which class
+
+    @property
+    def finished(self) -> int:
+        """Jobs that came to an end."""
+        return self.ok + self.failed + self.revoked
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds that a job ran, on average."""
+        timed = self.times.total()
+        return self.ms / 1000 / timed if timed else None
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds within which this share of the jobs was done, to within a quarter."""
+        left = share * self.times.total()
+        for number in sorted(self.times):
+            left -= self.times[number]
+            if left <= 0:
+                return _seconds_of(number)
+        return None
+
+    def add(self, kind: str, amount: int) -> None:
+        """Add what a field of a bucket says; one that is not known is passed over."""
+        if kind.startswith("t") and kind[1:].isdecimal():
+            self.times[int(kind[1:])] += amount
+        elif kind in {"queued", "ok", "failed", "retried", "revoked", "ms"}:
+            setattr(self, kind, getattr(self, kind) + amount)
+
+
+def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:
+    """The buckets' sum for each task."""
+    found: dict[str, TaskStats] = {}
+    for bucket in buckets:
+        for name, amount in bucket.items():
+            kind, _, task = name.partition(_SEPARATOR)
+            found.setdefault(task, TaskStats()).add(kind, amount)
+    return found
+
+
+def overall(bucket: Mapping[str, int]) -> TaskStats:
+    """One bucket's sum over all tasks."""
+    total = TaskStats()
+    for name, amount in bucket.items():
+        total.add(name.partition(_SEPARATOR)[0], amount)
+    return total
+
+
+def _class_of(seconds: float) -> int:
+    return max(0, round(_PER_DECADE * math.log10(max(seconds, _FINE) / _FINE)))
+
+
+def _seconds_of(number: int) -> float:
+    return float(_FINE * 10 ** (number / _PER_DECADE))

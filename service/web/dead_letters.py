@@ -1,0 +1,115 @@
+"""Dead letters: to be read, put back into their queue, or dropped."""
+
+import json
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from quart import Blueprint, current_app, redirect, render_template, request, url_for
+from quart.typing import ResponseReturnValue
+from werkzeug.exceptions import NotFound
+
+from service.broker.dead_letters import AsyncDeadLetters, Box, DeadLetter, Record
+from service.broker.dead_letters import Page as Letters
+from service.jobs.celery_app import get_celery
+from service.jobs.envelope import queued_record
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
+from service.results.connection import bounded, get_redis
+from service.results.store import get_results
+from service.settings import get_settings
+from service.web.admin import require_admin
+from service.web.dashboard import get_reader, queue_keys
+from service.web.wording import pretty
+
+PAGE: Final = 20  # letters
+
+dead_letters = Blueprint("dead_letters", __name__, url_prefix="/dashboard/dead-letters")
+dead_letters.before_request(require_admin)
+
+
+@dead_letters.get("")
+async def show() -> ResponseReturnValue:
+    """The dead letters of all queues, newest first."""
+    number = max(1, request.args.get("page", 1, type=int))
+    box, letters = _box()
+    pages: list[tuple[str, Letters]] = []
+    async with bounded(get_settings(current_app).redis_timeout):
+        for queue in box.queues:
+            found = await letters.page(queue, offset=(number - 1) * PAGE, limit=PAGE)
+            pages.append((queue, found))
+    page = await render_template(
+        "dead_letters.html",
+        queues=[(queue, [_shown(x) for x in found.letters], found.total) for queue, found in pages],
+        total=sum(found.total for _, found in pages),
+        number=number,
+        last=max(1, *(-(-found.total // PAGE) for _, found in pages)),
+        done=request.args.get("done", ""),
+    )
+    return page, {"Cache-Control": "no-store"}
+
+
+@dead_letters.post("/<letter_id>/replay")
+async def replay(letter_id: str) -> ResponseReturnValue:
+    """Put the job back into its queue, as if it were new."""
+    _, letters = _box()
+    async with bounded(get_settings(current_app).redis_timeout, maybe_accepted=True):
+        letter = await _find(letters, letter_id)
+        await letters.replay(letter, record=_fresh_record(letter))
+    if letter.job_id:
+        note_queued(get_recorder(current_app), letter.job_id, letter.task or "")
+    return _back("replayed")
+
+
+@dead_letters.post("/<letter_id>/drop")
+async def drop(letter_id: str) -> ResponseReturnValue:
+    """Forget it for ever."""
+    _, letters = _box()
+    async with bounded(get_settings(current_app).redis_timeout):
+        await letters.drop(await _find(letters, letter_id))
+    return _back("dropped")
+
+
+def _box() -> tuple[Box, AsyncDeadLetters]:
+    options = get_celery(current_app).conf.broker_transport_options
+    defaults = Box()
+    box = Box(
+        queues=tuple(
+            queue.name for queue in queue_keys(current_app, get_reader(current_app).known)
+        ),
+        prefix=options.get("global_keyprefix", ""),
+        priority_steps=tuple(options.get("priority_steps", defaults.priority_steps)),
+        separator=options.get("sep", defaults.separator),
+    )
+    return box, AsyncDeadLetters(get_redis(current_app), box)
+
+
+async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
+    letter = await letters.get(letter_id)
+    if letter is None:
+        raise NotFound("There is no such dead letter: it was replayed or dropped already.")
+    return letter
+
+
+def _fresh_record(letter: DeadLetter) -> Record | None:
+    """The job's record as it is when it waits: over that of its failure, which would stay."""
+    if letter.job_id is None:
+        return None
+    record = queued_record(letter.job_id, letter.task, datetime.now(UTC).isoformat())
+    return Record(
+        key=get_results(current_app).key(letter.job_id),
+        value=json.dumps(record),
+        lifetime=get_settings(current_app).result_expires,
+    )
+
+
+def _back(done: str) -> ResponseReturnValue:
+    get_reader(current_app).expire()
+    return redirect(url_for("dead_letters.show", done=done), 303)
+
+
+def _shown(letter: DeadLetter) -> dict[str, Any]:
+    text = letter.message.decode(errors="replace")
+    with suppress(ValueError):
+        text = pretty(json.loads(text))
+    return {"letter": letter, "text": text[:20_000]}

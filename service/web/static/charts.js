@@ -1,0 +1,118 @@
+// Draws the last hour with uPlot, which base page loads as a plain script.
+
+const HOUR = 3600;
+const HEIGHT = 190;
+const FAILED = 3; // its place in a row
+const dark = matchMedia("(prefers-color-scheme: dark)");
+
+// The stylesheet's colours, as a canvas needs them.
+function colour(name) {
+  const probe = document.createElement("span");
+  probe.className = `colour-${name}`;
+  document.body.append(probe);
+  const found = getComputedStyle(probe).color;
+  probe.remove();
+  return found;
+}
+
+const seconds = (value) => {
+  if (value == null) return "–";
+  return value < 1 ? `${Math.round(value * 1000)} ms` : `${Number(value.toPrecision(3))} s`;
+};
+const perSecond = (value) => (value == null ? "–" : String(Number(value.toPrecision(3))));
+
+function options(element, series, format) {
+  const [line, text] = [colour("line"), colour("muted")];
+  const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { show: false } };
+  return {
+    width: element.clientWidth || 300,
+    height: HEIGHT,
+    cursor: { drag: { x: false, y: false } },
+    scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
+    axes: [
+      { ...axis, grid: { show: false }, space: 70 },
+      { ...axis, size: 56, values: (_, ticks) => ticks.map(format) },
+    ],
+    series: [
+      { value: "{HH}:{mm}:{ss}" },
+      ...series.map(([label, name, fill]) => ({
+        label,
+        stroke: colour(name),
+        width: 1.75,
+        fill: fill ? colour(`${name}-fill`) : undefined,
+        spanGaps: false,
+        points: { show: true, size: 5, width: 1, filter: lonely },
+        value: (_, value) => format(value),
+      })),
+    ],
+  };
+}
+
+// The samples that have no neighbour to draw a line to.
+function lonely(plot, index, show) {
+  if (!show) return null;
+  const values = plot.data[index];
+  const found = [];
+  values.forEach((value, at) => {
+    if (value != null && values[at - 1] == null && values[at + 1] == null) found.push(at);
+  });
+  return found;
+}
+
+// A line along the bottom for what never happens would only hide the others.
+function withoutNothing(values) {
+  return values.map((value, at) =>
+    value === 0 && !values[at - 1] && !values[at + 1] ? null : value,
+  );
+}
+
+const SERIES = {
+  rate: [[["queued", "calm"], ["finished", "good", true], ["failed", "bad"]], perSecond, [1, 2, 3]],
+  time: [[["median", "good", true], ["95 %", "busy"]], seconds, [4, 5]],
+};
+
+export class Charts {
+  constructor() {
+    this.rows = new Map(); // by when each begins
+    this.plots = [];
+    this.places = [...document.querySelectorAll("[data-chart]")];
+    dark.addEventListener("change", () => this.rebuild());
+    new ResizeObserver(() => this.resize()).observe(document.getElementById("charts"));
+  }
+
+  add(points) {
+    if (points.length === 0) return;
+    for (const point of points) this.rows.set(point[0], point);
+    const newest = points.at(-1)[0];
+    for (const at of this.rows.keys()) if (at < newest - HOUR) this.rows.delete(at);
+    if (this.plots.length === 0) this.rebuild();
+    else this.draw();
+  }
+
+  rebuild() {
+    for (const plot of this.plots) plot.destroy();
+    this.plots = this.places.map((place) => {
+      const [series, format] = SERIES[place.dataset.chart];
+      return new window.uPlot(options(place, series, format), this.data(place), place);
+    });
+  }
+
+  data(place) {
+    const rows = [...this.rows.values()].sort((one, other) => one[0] - other[0]);
+    const columns = [0, ...SERIES[place.dataset.chart][2]];
+    return columns.map((column) => {
+      const values = rows.map((row) => row[column]);
+      return column === FAILED ? withoutNothing(values) : values;
+    });
+  }
+
+  draw() {
+    this.plots.forEach((plot, index) => plot.setData(this.data(this.places[index])));
+  }
+
+  resize() {
+    this.plots.forEach((plot, index) => {
+      plot.setSize({ width: this.places[index].clientWidth, height: HEIGHT });
+    });
+  }
+}

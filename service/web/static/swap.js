@@ -1,0 +1,56 @@
+// Puts new HTML from our server in the place of old, without taking the focus from the reader.
+
+import { localTimes } from "./times.js";
+
+// What has the focus, in a way that finds it again in the new HTML.
+function focusedIn(element) {
+  const active = document.activeElement;
+  if (!active || !element.contains(active)) return null;
+  if (active.id) return `#${CSS.escape(active.id)}`;
+  if (active.dataset.action) return "[data-action]";
+  const href = active.getAttribute("href");
+  return href ? `a[href="${CSS.escape(href)}"]` : null;
+}
+
+function scrolledIn(element) {
+  return [...element.querySelectorAll(".scroll, pre")].map((box) => [box.scrollLeft, box.scrollTop]);
+}
+
+function fragment(html) {
+  const template = document.createElement("template");
+  template.innerHTML = html; // our server escapes every value in it
+  localTimes(template.content);
+  return template.content;
+}
+
+function keepPlace(before, change) {
+  const selector = focusedIn(before);
+  const scrolled = scrolledIn(before);
+  const after = change();
+  after.querySelectorAll(".scroll, pre").forEach((box, index) => {
+    if (scrolled[index]) [box.scrollLeft, box.scrollTop] = scrolled[index];
+  });
+  if (selector) after.querySelector(selector)?.focus({ preventScroll: true });
+  return after;
+}
+
+// Replace an element; returns the new one.
+export function replaceElement(element, html) {
+  return keepPlace(element, () => {
+    const fresh = fragment(html).firstElementChild;
+    element.replaceWith(fresh);
+    return fresh;
+  });
+}
+
+// Replace what is inside an element.
+export function replaceContent(element, html) {
+  keepPlace(element, () => {
+    element.replaceChildren(fragment(html));
+    return element;
+  });
+}
+
+export function makeElement(html) {
+  return fragment(html).firstElementChild;
+}

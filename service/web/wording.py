@@ -1,0 +1,113 @@
+"""Puts numbers and times into words for pages; pure."""
+
+import json
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from markupsafe import Markup, escape
+from quart import Quart
+
+UNKNOWN: Final = "\N{EN DASH}"
+_MINUTE: Final = 60
+_HOUR: Final = 3600
+_DAY: Final = 86_400
+_THOUSAND: Final = 1000
+_PRECISE_BELOW: Final = 10
+
+
+def duration(seconds: float | None) -> str:
+    """`13 ms`, `1.3 s`, `2 min 5 s`, `3 h 4 min`, `2 d 3 h`; a dash where it is not known."""
+    if seconds is None or not math.isfinite(seconds):
+        return UNKNOWN
+    if seconds < 1:
+        return f"{max(0, round(seconds * _THOUSAND))} ms"
+    if seconds < _PRECISE_BELOW:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < _MINUTE:
+        return f"{whole} s"
+    for unit, name, part, part_name in (
+        (_DAY, "d", _HOUR, "h"),
+        (_HOUR, "h", _MINUTE, "min"),
+        (_MINUTE, "min", 1, "s"),
+    ):
+        if whole >= unit:
+            rest = whole % unit // part
+            return (
+                f"{whole // unit} {name} {rest} {part_name}" if rest else f"{whole // unit} {name}"
+            )
+    return f"{whole} s"
+
+
+def rate(per_second: float) -> str:
+    """`0`, `0.2`, `3.5`, `120`, `3,400`: jobs in a second."""
+    if per_second == 0:
+        return "0"
+    if per_second < _PRECISE_BELOW:
+        return f"{per_second:.1f}" if per_second >= 0.05 else "<0.1"  # noqa: PLR2004  rounds to 0.1
+    return f"{round(per_second):,}"
+
+
+def percent(part: float, whole: float) -> str:
+    """`0 %`, `0.4 %`, `12 %`; a dash where there is nothing to divide."""
+    if not whole:
+        return UNKNOWN
+    share = 100 * part / whole
+    return f"{share:.1f} %" if 0 < share < _PRECISE_BELOW else f"{share:.0f} %"
+
+
+def iso(moment: datetime | float | None) -> str:
+    """A moment as HTML's `datetime` attribute has it; empty where it is not known."""
+    if moment is None:
+        return ""
+    if not isinstance(moment, datetime):
+        moment = datetime.fromtimestamp(moment, UTC)
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(moment: datetime | float | None) -> str:
+    """A moment for who has no script that would show it in local time."""
+    text = iso(moment)
+    return f"{text[:10]} {text[11:19]} UTC" if text else UNKNOWN
+
+
+def plain_json(value: Any) -> str:
+    """JSON for a page or an attribute of it, where whatever shows it escapes it."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def pretty(value: Any) -> str:
+    """JSON to be read by people."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def with_code(text: str) -> Markup:
+    """Text of a docstring, escaped, in which `this` is code."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:  # one without its other half
+        return escape(text)
+    html = [
+        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)
+    ]
+    return Markup("").join(html)
+
+
+def init_wording(app: Quart) -> None:
+    """Let templates put things into words."""
+    app.jinja_env.filters |= {
+        "duration": duration,
+        "rate": rate,
+        "percent": percent,
+        "iso": iso,
+        "clock": clock,
+        "tojson_plain": plain_json,
+        "with_code": with_code,
+    }
+    app.jinja_env.globals["unknown"] = UNKNOWN
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+
+
+def clipped(text: str, length: int) -> tuple[str, bool]:
+    """The text's beginning, and whether there is more of it."""
+    return (text, False) if len(text) <= length else (text[:length], True)

@@ -1,0 +1,85 @@
+"""Has a worker say every second how it is, for the dashboard."""
+
+import logging
+import threading
+import time
+from collections import Counter
+from typing import Any, Final
+
+from celery import bootsteps
+from celery.worker import state
+
+from service.broker.registry import lease_age
+from service.monitor.recorder import INTERVAL, get_recorder
+from service.monitor.status import WorkerStatus, encode_status
+
+logger: Final = logging.getLogger(__name__)
+
+_STOP_WITHIN: Final = 3.0  # seconds
+
+
+class ReporterStep(bootsteps.StartStopStep):
+    """Reports from a thread: a busy event loop does not stop it, nor it an event loop."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._worker = worker
+        self._recorder = get_recorder(worker.app.quart_app)
+        self._started_at = time.time()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
+
+    def start(self, worker: Any) -> None:
+        """Begin to report."""
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:
+        """Say that this worker leaves."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_WITHIN)
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
+
+    def _run(self) -> None:
+        self._recorder.take_over()
+        while True:
+            try:
+                self._recorder.report(self._worker.hostname, encode_status(self._status()))
+            except Exception:
+                # A worker that nobody sees is better than one that ends because of it.
+                logger.exception("The worker could not report how it is")
+            if self._stopping.wait(INTERVAL):
+                break
+        self._recorder.report(self._worker.hostname)
+
+    def _status(self) -> WorkerStatus:
+        worker = self._worker
+        return WorkerStatus(
+            pool=_name_of(worker.pool_cls),
+            capacity=worker.pool.num_processes if worker.pool else worker.concurrency,
+            running=len(state.active_requests),
+            held=_held(),
+            queues=sorted(worker.app.amqp.queues.consume_from),
+            started_at=self._started_at,
+            lease_age=lease_age(),
+        )
+
+
+def _name_of(pool: type) -> str:
+    """`prefork` for Celery's `celery.concurrency.prefork.TaskPool`, `asyncio` for AsyncioPool."""
+    if pool.__name__ == "TaskPool":
+        return pool.__module__.rpartition(".")[2]
+    return pool.__name__.removesuffix("Pool").lower()
+
+
+def _held() -> dict[str, int]:
+    """How many jobs of which queue this worker holds."""
+    held: Counter[str] = Counter()
+    for request in tuple(state.reserved_requests):
+        held[str((request.delivery_info or {}).get("routing_key"))] += 1
+    return dict(held)

@@ -1,0 +1,145 @@
+"""Starting jobs from the front page, and following them there."""
+
+import re
+
+import pytest
+from playwright.async_api import Locator, Page, expect
+
+from tests.support.site import Site
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def form_of(page: Page, task: str) -> Locator:
+    """The form of a task, opened."""
+    form = page.get_by_role("form", name=task, exact=True)
+    if not await form.is_visible():
+        await page.locator("summary", has_text=task).click()
+    return form
+
+
+def first_card(page: Page) -> Locator:
+    return page.locator(".card").first
+
+
+async def test_the_bar_moves_and_the_result_arrives(page: Page, site: str) -> None:
+    """Without a reload; the newest job is on top, and stays there after one."""
+    await page.goto(site)
+    form = await form_of(page, "forms.steps")
+    await form.get_by_label("total").fill("10")
+    await form.get_by_label("pause").fill("0.1")
+    await form.get_by_role("button", name="Start").click()
+    card = first_card(page)
+    await expect(card).to_have_attribute("data-task", "forms.steps")
+    bar = card.get_by_role("progressbar")
+    await expect(bar).to_have_attribute("value", re.compile(r"^[1-4]0$"))
+    await expect(card.locator(".note")).to_have_text(re.compile("step [5-9] of 10"))
+    await expect(card.locator(".value")).to_have_text("10")
+    await expect(card).to_contain_text("took 1.")
+    await expect(page.locator("#news")).to_have_text("forms.steps finished")
+    await page.reload()
+    await expect(page.locator(".card").nth(1)).to_have_attribute("data-task", "forms.steps")
+    await expect(page.locator(".card").nth(1).locator(".value")).to_have_text("10")
+
+
+async def test_every_kind_of_argument_has_its_field(page: Page, site: str) -> None:
+    """And arrives as what the task's signature says."""
+    await page.goto(site)
+    form = await form_of(page, "forms.everything")
+    await form.get_by_label("count").fill("7")
+    await form.get_by_label("share").fill("0.5")
+    await form.get_by_label("name").fill("Ada")
+    await form.get_by_label("colour").select_option("green")
+    await expect(form.get_by_label("level")).to_have_value("3")
+    await form.get_by_label("loud").uncheck()
+    await form.get_by_label("numbers").fill("1\n2\n3")
+    await form.get_by_label("words").fill("one\ntwo words")
+    await form.get_by_label("more").fill('{"x": 1}')
+    await form.get_by_role("button", name="Start").click()
+    value = first_card(page).locator(".value")
+    await expect(value).to_have_text(re.compile("two words"))
+    assert re.sub(r"\s", "", await value.inner_text()) == (
+        '[7,0.5,"Ada","green",3,false,[1,2,3],["one","twowords"],{"x":1}]'
+    )
+    await first_card(page).get_by_role("button", name="Run again").click()
+    await expect(page.locator(".card[data-task='forms.everything']")).to_have_count(2)
+    await expect(first_card(page).locator(".value")).to_have_text(re.compile("two words"))
+
+
+@pytest.mark.parametrize(
+    ("label", "wrong", "reason"),
+    [
+        ("count", "", "required"),
+        ("count", "1.5", "not a whole number"),
+        ("level", "11", "<= 10"),
+        ("numbers", "1\ntwo", "not a number"),
+        ("more", "{", "not JSON"),
+        ("more", '{"x": "one"}', "Expected `int"),
+    ],
+)
+async def test_a_mistake_is_told_at_its_field(
+    page: Page, site: str, label: str, wrong: str, reason: str
+) -> None:
+    """Whether the page notices it or the server; the focus goes there, nothing is started."""
+    await page.goto(site)
+    form = await form_of(page, "forms.everything")
+    for name, value in (("count", "1"), ("share", "1"), ("name", "x")):
+        await form.get_by_label(name).fill(value)
+    field = form.get_by_label(label)
+    await field.fill(wrong)
+    await form.get_by_role("button", name="Start").click()
+    await expect(form.locator(f"[data-name={label}] .error")).to_contain_text(reason)
+    await expect(field).to_have_attribute("aria-invalid", "true")
+    await expect(field).to_be_focused()
+    await expect(page.locator(".card[data-task='forms.everything']")).to_have_count(0)
+
+
+async def test_a_running_job_is_cancelled(page: Page, site: str) -> None:
+    """By its button, which then is one to run it again."""
+    await page.goto(site)
+    form = await form_of(page, "forms.steps")
+    await form.get_by_label("total").fill("1000")
+    await form.get_by_role("button", name="Start").click()
+    card = first_card(page)
+    await expect(card.locator(".note")).to_have_text(re.compile("step"))
+    await card.get_by_role("button", name="Cancel").click()
+    await expect(card.locator(".state")).to_have_text("REVOKED")
+    await expect(card.get_by_role("button", name="Run again")).to_be_visible()
+
+
+async def test_the_keyboard_is_enough(page: Page, site: str) -> None:
+    """From the address bar to a started and cancelled job, without losing the focus."""
+    await page.goto(site)
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    await page.keyboard.press("Enter")
+    for _ in range(20):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("document.activeElement.textContent.includes('forms.steps')"):
+            break
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Control+A")
+    await page.keyboard.type("1000")
+    await page.keyboard.press("Enter")
+    card = first_card(page)
+    await expect(card.locator(".note")).to_have_text(re.compile("step"))
+    for _ in range(20):
+        await page.keyboard.press("Tab")
+        if await page.evaluate("document.activeElement.dataset.action === 'cancel'"):
+            break
+    await expect(card.locator(".note")).to_have_text(re.compile("step [1-9][0-9]"))
+    await expect(card.get_by_role("button", name="Cancel")).to_be_focused()
+    await page.keyboard.press("Enter")
+    await expect(card.locator(".state")).to_have_text("REVOKED")
+    await expect(card.get_by_role("button", name="Run again")).to_be_focused()
+
+
+async def test_two_tabs_show_the_same_jobs(page: Page, served: Site) -> None:
+    """The list is the browser's, not the page's."""
+    await page.goto(served.url)
+    await expect(first_card(page).locator(".value")).to_have_text("3")
+    other = await page.context.new_page()
+    await other.goto(served.url)
+    await expect(other.locator(".card")).to_have_count(2)
+    await other.close()

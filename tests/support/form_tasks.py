@@ -1,0 +1,60 @@
+"""Tasks for the pages: one with an argument of every kind, and results that are hard to show."""
+
+import asyncio
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from service import TaskBlueprint, report_progress
+
+tasks = TaskBlueprint("forms")
+
+
+@tasks.task(public=True, show_arguments=True)
+async def everything(  # noqa: PLR0913, PLR0917  one of each
+    count: int,
+    share: float,
+    name: str,
+    colour: Literal["red", "green"],
+    level: Annotated[int, Meta(ge=1, le=10)] = 3,
+    loud: bool = True,
+    numbers: list[int] | None = None,
+    words: list[str] | None = None,
+    more: dict[str, int] | None = None,
+) -> list[object]:
+    """Give back whatever was given."""
+    return [count, share, name, colour, level, loud, numbers, words, more]
+
+
+@tasks.task(public=True)
+async def secret(word: str) -> str:
+    """Keep the argument to itself."""
+    return word.upper()
+
+
+@tasks.task(public=True, show_arguments=True)
+async def steps(total: int = 10, pause: float = 0.1) -> int:
+    """Go step by step."""
+    for step in range(total):
+        report_progress(step, total, f"step {step} of {total}")
+        await asyncio.sleep(pause)
+    return total
+
+
+@tasks.task(public=True)
+async def big(letters: int) -> str:
+    """Make a long result."""
+    return "x" * letters
+
+
+@tasks.task(public=True, show_arguments=True)
+async def markup(text: str = "<script>document.title = 'owned'</script>") -> str:
+    """Make a result, progress and an error of what would be code if it were not escaped."""
+    report_progress(1, 2, text)
+    return text
+
+
+@tasks.task(public=True, show_arguments=True)
+async def failing_markup(text: str = "<img src=x onerror=\"document.title = 'owned'\">") -> None:
+    """Fail with it."""
+    raise ValueError(text)
