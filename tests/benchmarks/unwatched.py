@@ -15,8 +15,11 @@ def nothing(*_: Any) -> None:
     """Note nothing."""
 
 
-service.worker.backend.note_state = nothing  # type: ignore[assignment]  # takes any arguments
-service.jobs.enqueuer.note_queued = nothing  # type: ignore[assignment]  # takes any arguments
+for module, name in (
+    (service.worker.backend, "note_state"),
+    (service.jobs.enqueuer, "note_queued"),
+):
+    setattr(module, name, nothing)
 
 app = get_celery(create_app())
 app.steps["worker"] = {step for step in app.steps["worker"] if "reporter" not in str(step)}
