@@ -26,9 +26,7 @@ ADD = post("/tasks/demo.my_add", b'{"a": 1, "b": 2}')
 def measure(url: str, request: bytes, status: bytes) -> float:
     """The rate of one round."""
     return asyncio.run(
-        requests_per_second(
-            url, request, connections=CONNECTIONS, seconds=SECONDS, status=status
-        )
+        requests_per_second(url, request, connections=CONNECTIONS, seconds=SECONDS, status=status)
     )
 
 

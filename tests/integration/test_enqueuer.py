@@ -215,7 +215,8 @@ async def test_bad_arguments_send_nothing(app: Quart, own_valkey: Valkey) -> Non
         await my_add.enqueue(1, "2")  # type: ignore[arg-type]
     assert caught.value.argument == "b"
     with own_valkey.client() as redis:
-        assert redis.dbsize() == 0
+        assert not redis.exists("celery")
+        assert not redis.keys(KEY_PREFIX + "*")
 
 
 async def test_a_key_gives_one_job_and_a_full_queue_none(

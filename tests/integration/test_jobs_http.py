@@ -93,7 +93,8 @@ async def test_a_body_that_cannot_be_used_is_told(
     found, answer = await post(client, body)
     assert found == status, answer
     with valkey.client() as redis:
-        assert redis.dbsize() == 0
+        assert not redis.exists("celery")
+        assert not redis.keys(KEY_PREFIX + "*")
 
 
 async def test_a_bad_argument_is_named(client: Client) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -23,6 +24,7 @@ from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.sample_tasks import add, total
 from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
 
 CONF = {
     "broker_transport_options": {"global_keyprefix": "app:", "priority_steps": [0, 5]},
@@ -126,7 +128,7 @@ async def test_an_expired_job_is_not_run(redis_url: str) -> None:
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[tuple[Process, str]]:
     """A RabbitMQ server of the test's own, and its address."""
-    port = free_port()
+    port, names_port = free_port(), str(free_port())
     env = {
         "HOME": str(folder),
         "RABBITMQ_NODENAME": f"test{port}@localhost",
@@ -139,13 +141,21 @@ def rabbitmq(folder: Path) -> Iterator[tuple[Process, str]]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "ERL_EPMD_PORT": str(free_port()),
+        "ERL_EPMD_PORT": names_port,
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
     }
     binary = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    with Process([binary], env=env, cwd=folder, name="rabbitmq") as server:
-        server.wait_for_output("completed with", timeout=50)
-        yield server, f"amqp://guest:guest@127.0.0.1:{port}//"
+    try:
+        with Process([binary], env=env, cwd=folder, name="rabbitmq") as server:
+            server.wait_for_output("completed with", timeout=50)
+            yield server, f"amqp://guest:guest@127.0.0.1:{port}//"
+    finally:
+        # Erlang's name server leaves the process group. It ends only when no node is known to it.
+        end = ["epmd", "-port", names_port, "-kill"]
+        wait_until(
+            lambda: b"Killed" in subprocess.run(end, capture_output=True, check=False).stdout,
+            description="epmd is ended",
+        )
 
 
 @pytest.mark.rabbitmq
