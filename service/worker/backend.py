@@ -57,21 +57,24 @@ class Backend(RedisBackend):
     def add_pending_result(
         self, result: Any, weak: bool = False, start_drainer: bool = True
     ) -> Any:
-        """Subscribe to a result that is waited for, and not to those of a group just made.
+        """Do not subscribe to a result before somebody waits for it.
 
-        Celery's GroupResult asks for each of its results, weakly, as soon as it is made: that
-        blocks, and holds subscriptions that nobody may ever need. `iter_native` makes up for it.
+        Celery's groups and chords ask for each of their results as soon as they are sent: that
+        blocks, and holds subscriptions that nobody may ever need.
         """
-        if weak:
-            return result
-        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[call-arg]  # not in celery-types
+        return result
+
+    def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
+        """Subscribe, and wait for one result: `AsyncResult.get` ends here."""
+        super().add_pending_result(result)
+        return super().wait_for_pending(result, *args, **options)
 
     def iter_native(  # type: ignore[override]  # celery-types: None
         self, result: Any, no_ack: bool = True, **options: Any
     ) -> Iterator[Any]:
-        """The results of a group as they come in, for its `get`."""
+        """Subscribe, and wait for the results of a group: its `get` ends here."""
         for single in _singles(result):
-            super().add_pending_result(single, weak=True)
+            super().add_pending_result(single)
         yield from super().iter_native(result, no_ack=no_ack, **options)  # type: ignore[misc]  # as above
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
