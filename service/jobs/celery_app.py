@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.app.defaults import SETTING_KEYS
+from kombu import Connection
 from kombu.utils.uuid import uuid
 from quart import Quart
 
@@ -56,8 +58,29 @@ class OffLoop(Protocol):
         """Make the call in a thread, and wait for it without blocking the loop."""
 
 
+class _Connection(Connection):
+    """A connection that calls its broker what its users call it.
+
+    Kombu names it by the transport's dotted path, which Flower, for one, does not know.
+    """
+
+    def as_uri(self, *args: Any, **options: Any) -> str:
+        """The broker's address."""
+        uri = str(super().as_uri(*args, **options))
+        for scheme, path in _TRANSPORTS.items():
+            if uri.startswith(f"{path}:"):
+                return scheme + uri.removeprefix(path)
+        return uri
+
+
+class _AMQP(AMQP):
+    Connection = _Connection
+
+
 class QuartCelery(Celery):
     """A Celery app that belongs to one Quart app."""
+
+    amqp_cls = f"{__name__}:_AMQP"
 
     def __init__(self, quart_app: Quart, **options: Any) -> None:
         super().__init__(
@@ -109,7 +132,8 @@ class QuartCelery(Celery):
         """Celery's `send_task`, which `delay` and the rest end in, with a QUEUED record first.
 
         So a job that was sent by Celery's own means is known from the same moment on. Inside an
-        `async def` task it is done in a thread, while the event loop goes on.
+        `async def` task it is done in a thread, while the event loop goes on. A child asyncio task
+        of a body can't be made to wait like that: there use `await handle.enqueue()`.
         """
 
         def send() -> Any:

@@ -1,36 +1,36 @@
-"""Turns what Celery knows of a job that changed its state into a note for the recorder."""
+"""Turns what is known of a job that changed its state into a note for the recorder."""
 
 import time
 from typing import Any, Final
 
 from service.monitor.recorder import Recorder
-from service.monitor.rows import JobRow, moment
-from service.results.model import TERMINAL, State
+from service.results.model import State
 
-_WORTH_NOTING: Final = frozenset({*TERMINAL, State.STARTED, State.RETRY})
+_WORTH_NOTING: Final = frozenset(
+    state.value for state in State if state not in {State.QUEUED, State.PROGRESS}
+)
+_QUEUED: Final = State.QUEUED.value
 
 
 def note_queued(recorder: Recorder, job_id: str, task: str) -> None:
     """A job was accepted."""
-    now = time.time()
-    recorder.note(JobRow(id=job_id, state=State.QUEUED.value, task=task, at=now, queued_at=now))
+    recorder.note((job_id, _QUEUED, task, time.time(), None, None, None, 0))
 
 
 def note_state(recorder: Recorder, job_id: str, state: str, request: Any) -> None:
-    """A worker is about to store a job's state; `request` is Celery's."""
+    """A worker has stored a job's state; `request` is Celery's."""
     if state not in _WORTH_NOTING:
         return
-    now = time.time()
+    task = getattr(request, "task", None)
     recorder.note(
-        JobRow(
-            id=job_id,
-            state=state,
-            task=str(getattr(request, "task", None) or ""),
-            at=now,
-            worker=getattr(request, "hostname", None),
-            queued_at=moment(getattr(request, "queued_at", None)),
-            started_at=moment(getattr(request, "started_at", None)),
-            finished_at=now if state in TERMINAL else None,
-            retries=getattr(request, "retries", None) or 0,
+        (
+            job_id,
+            state,
+            task if isinstance(task, str) else "",
+            time.time(),
+            getattr(request, "hostname", None),
+            getattr(request, "queued_at", None),
+            getattr(request, "started_at", None),
+            getattr(request, "retries", None) or 0,
         )
     )

@@ -8,6 +8,7 @@ import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from importlib.resources import files
+from itertools import islice
 from typing import Any, Final
 
 from quart import Quart
@@ -15,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
-from service.monitor.rows import JobRow, encode_row, newer
+from service.monitor.rows import Note, encode_note, is_newer
 from service.monitor.stats import SPAN, count
 from service.results.clients import connect_blocking
 from service.settings import get_settings
@@ -39,8 +40,8 @@ class Recorder:
     takes at most the last second's notes along: the jobs' own records are never behind.
     """
 
-    _notes: deque[JobRow]
-    _rows: dict[str, JobRow]
+    _notes: deque[Note]
+    _rows: dict[str, Note]
     _counts: Counter[tuple[int, str]]
     _unsent: tuple[list[str], list[Any]] | None
     _client: Redis | None
@@ -59,9 +60,9 @@ class Recorder:
         self._forget_process()
         _recorders.add(self)
 
-    def note(self, row: JobRow) -> None:
+    def note(self, note: Note) -> None:
         """Have this reported within a second or so."""
-        self._notes.append(row)
+        self._notes.append(note)
         if self._thread is None:
             self._start()
 
@@ -126,25 +127,28 @@ class Recorder:
 
     def _collect(self) -> None:
         """Take in what was noted; of one job only its newest row is worth a place in the list."""
-        noted: list[JobRow] = []
+        noted: list[Note] = []
         try:
             while True:
                 noted.append(self._notes.popleft())
         except IndexError:
             pass
         self._counts.update(count(noted))
-        for row in noted:
-            self._rows[row.id] = newer(self._rows.pop(row.id, None), row)
-        for job_id in list(self._rows)[: -self._keep]:
-            del self._rows[job_id]
+        rows = self._rows
+        for note in noted:
+            before = rows.get(note[0])
+            if before is None or is_newer(note, before):
+                rows[note[0]] = note
+        for job_id in list(rows)[: -self._keep]:
+            del rows[job_id]
 
     def _next_call(self, worker: str, status: str) -> tuple[list[str], list[Any]]:
         """The script's keys and arguments for what is to be reported, which is then dropped."""
-        ids = list(self._rows)[:_CHUNK]
+        ids = list(islice(self._rows, _CHUNK))
         buckets = sorted({bucket for bucket, _ in self._counts})
         keys = [mark_key(uuid.uuid4().hex), RECENT, WORKERS, SEEN, *map(stats_key, buckets)]
         limits = [self._keep * _ROWS_PER_JOB, self._lifetime, SPAN + 120]
-        rows = [encode_row(self._rows.pop(job_id)) for job_id in ids]
+        rows = [encode_note(self._rows.pop(job_id)) for job_id in ids]
         arguments = [*limits, worker, status, len(rows), *rows]
         for (bucket, field), amount in self._counts.items():
             arguments += (1 + buckets.index(bucket), field, amount)

@@ -49,12 +49,25 @@ class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
         return max(0.0, self.finished_at - self.started_at)
 
 
+# What is noted of a job, on the way of each job and so as cheaply as can be: id, state, task, when
+# (seconds since 1970), worker, queued at and started at (as records have them), retries.
+Note = tuple[str, str, str, float, str | None, object, object, int]
+
 _ENCODER = msgspec.json.Encoder()
 _DECODER = msgspec.json.Decoder(JobRow)
 
 
-def encode_row(row: JobRow) -> bytes:
-    """The form in which Redis keeps a row."""
+def is_newer(note: Note, other: Note) -> bool:
+    """Whether a note takes the place of one that was made before it."""
+    return _RANK.get(note[1], 1) >= _RANK.get(other[1], 1)
+
+
+def encode_note(note: Note) -> bytes:
+    """The row that a note makes, in the form in which Redis keeps it."""
+    job_id, state, task, at, worker, queued_at, started_at, retries = note
+    queued = at if state == State.QUEUED else moment(queued_at)
+    finished = at if _RANK.get(state, 1) == _RANK[State.SUCCESS] else None
+    row = (job_id, state, task, at, worker, queued, moment(started_at), finished, retries)
     return _ENCODER.encode(row)
 
 
@@ -88,6 +101,6 @@ def moment(text: object) -> float | None:
     if not isinstance(text, str):
         return None
     try:
-        return round(datetime.fromisoformat(text).timestamp(), 4)
+        return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.monitor.rows import JobRow
+from service.monitor.rows import Note, moment
 from service.results.model import State
 
 STEP: Final = 10  # seconds in one bucket
@@ -15,13 +15,14 @@ SPAN: Final = 3600  # seconds that are kept and shown
 _SEPARATOR: Final = "\x1f"
 _PER_DECADE: Final = 5  # classes of run times: each is 1.58 times as long as the one before
 _FINE: Final = 0.001  # seconds; whatever is quicker counts as this
-_KINDS: Final = {
-    State.QUEUED: "queued",
-    State.SUCCESS: "ok",
-    State.FAILURE: "failed",
-    State.RETRY: "retried",
-    State.REVOKED: "revoked",
+_KINDS: Final[dict[str, str]] = {
+    State.QUEUED.value: "queued",
+    State.SUCCESS.value: "ok",
+    State.FAILURE.value: "failed",
+    State.RETRY.value: "retried",
+    State.REVOKED.value: "revoked",
 }
+_TIMED: Final = frozenset({"ok", "failed", "revoked"})
 
 
 def bucket_of(time: float) -> int:
@@ -29,17 +30,24 @@ def bucket_of(time: float) -> int:
     return int(time // STEP)
 
 
-def count(rows: Iterable[JobRow]) -> Counter[tuple[int, str]]:
+def count(notes: Iterable[Note]) -> Counter[tuple[int, str]]:
     """What to add to which field of which bucket for what happened to jobs."""
-    totals: Counter[tuple[int, str]] = Counter()
-    for row in rows:
-        if (kind := _KINDS.get(State(row.state))) is None:
+    found: dict[tuple[int, str, str], int] = {}
+    times: dict[tuple[int, str], list[float]] = {}
+    for note in notes:
+        state, task, at = note[1], note[2], note[3]
+        if (kind := _KINDS.get(state)) is None:
             continue
-        bucket = bucket_of(row.at)
-        totals[bucket, f"{kind}{_SEPARATOR}{row.task}"] += 1
-        if row.ready and (seconds := row.ran_for) is not None:
-            totals[bucket, f"ms{_SEPARATOR}{row.task}"] += round(seconds * 1000)
-            totals[bucket, f"t{_class_of(seconds)}{_SEPARATOR}{row.task}"] += 1
+        bucket = bucket_of(at)
+        key = (bucket, kind, task)
+        found[key] = found.get(key, 0) + 1
+        if kind in _TIMED and (started := moment(note[6])) is not None:
+            times.setdefault((bucket, task), []).append(max(0.0, at - started))
+    totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in found.items()})
+    for (bucket, task), ran in times.items():
+        totals[bucket, f"ms{_SEPARATOR}{task}"] = round(sum(ran) * 1000)
+        for number, many in Counter(map(_class_of, ran)).items():
+            totals[bucket, f"t{number}{_SEPARATOR}{task}"] = many
     return totals
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from redis.exceptions import RedisError, ResponseError
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
-from service.jobs.outbox import current_outbox
 from service.monitor.note import note_state
 from service.monitor.recorder import get_recorder
 from service.results.model import State
@@ -58,14 +57,25 @@ class Backend(RedisBackend):
     def add_pending_result(
         self, result: Any, weak: bool = False, start_drainer: bool = True
     ) -> Any:
-        """Do not subscribe to the results of a group that the Enqueuer only has built.
+        """Do not subscribe to a result before somebody waits for it.
 
-        Celery's GroupResult does so as soon as it is made: it blocks, and again whenever the
-        results happen to be freed.
+        Celery's groups and chords ask for each of their results as soon as they are sent: that
+        blocks, and holds subscriptions that nobody may ever need.
         """
-        if current_outbox() is not None:
-            return result
-        return super().add_pending_result(result, weak=weak, start_drainer=start_drainer)  # type: ignore[call-arg]  # not in celery-types
+        return result
+
+    def wait_for_pending(self, result: Any, *args: Any, **options: Any) -> Any:
+        """Subscribe, and wait for one result: `AsyncResult.get` ends here."""
+        super().add_pending_result(result)
+        return super().wait_for_pending(result, *args, **options)
+
+    def iter_native(  # type: ignore[override]  # celery-types: None
+        self, result: Any, no_ack: bool = True, **options: Any
+    ) -> Iterator[Any]:
+        """Subscribe, and wait for the results of a group: its `get` ends here."""
+        for single in _singles(result):
+            super().add_pending_result(single)
+        yield from super().iter_native(result, no_ack=no_ack, **options)  # type: ignore[misc]  # as above
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
@@ -185,3 +195,12 @@ class Backend(RedisBackend):
 
 class SentinelBackend(Backend, CelerySentinelBackend):
     """The same behind Redis Sentinel, for `sentinel://` addresses."""
+
+
+def _singles(result: Any) -> Iterator[Any]:
+    """The results of single jobs in a group, also in the groups inside of it."""
+    for part in result.results:
+        if hasattr(part, "results"):
+            yield from _singles(part)
+        else:
+            yield part

@@ -1,7 +1,7 @@
 """The no-op in arq, which needs an older redis-py and so an interpreter of its own.
 
-    PYTHON -m arq tests.benchmarks.arq_jobs.WorkerSettings
-    PYTHON -m tests.benchmarks.arq_jobs COUNT        enqueues
+PYTHON -m arq tests.benchmarks.arq_jobs.WorkerSettings
+PYTHON -m tests.benchmarks.arq_jobs COUNT        enqueues
 """
 
 import asyncio

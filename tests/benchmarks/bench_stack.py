@@ -1,6 +1,6 @@
 """Compares our whole stack with Celery prefork, arq and SAQ, in one run: only the ratios count.
 
-    python -m tests.benchmarks.bench_stack [--jobs 5000] [--arq PYTHON] [--rounds 2] [--large 200000]
+    python -m tests.benchmarks.bench_stack [--jobs N] [--arq PYTHON] [--rounds N] [--large N]
 
 Jobs are no-ops whose results are stored. All of them are queued before a worker may go on.
 `--arq` names an interpreter that has arq. A round trip is a read by the server

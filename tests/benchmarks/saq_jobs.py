@@ -1,7 +1,7 @@
 """The no-op in SAQ.
 
-    python -m saq tests.benchmarks.saq_jobs.settings
-    python -m tests.benchmarks.saq_jobs COUNT        enqueues
+python -m saq tests.benchmarks.saq_jobs.settings
+python -m tests.benchmarks.saq_jobs COUNT        enqueues
 """
 
 import asyncio

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
 from functools import partial
 
 import pytest
@@ -12,7 +13,7 @@ from service import create_app
 from service.monitor.keys import RECENT
 from service.monitor.recent import Query
 from service.monitor.recorder import Recorder
-from service.monitor.rows import JobRow
+from service.monitor.rows import Note
 from service.monitor.status import WorkerStatus, encode_status
 from service.results.clients import connect_blocking
 from service.results.store import KEY_PREFIX
@@ -43,19 +44,10 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
         yield app
 
 
-def row(number: int, state: str = "SUCCESS", task: str = "a.task") -> JobRow:
-    now = time.time()
-    ended = now if state in {"SUCCESS", "FAILURE"} else None
-    return JobRow(
-        id=f"job-{number}",
-        state=state,
-        task=task,
-        at=now,
-        worker="w@h",
-        queued_at=now - 2,
-        started_at=now - 1,
-        finished_at=ended,
-    )
+def note(number: int, state: str = "SUCCESS", *, age: float = 0) -> Note:
+    now = time.time() - age
+    queued, started = (datetime.fromtimestamp(now - ago, UTC).isoformat() for ago in (2, 1))
+    return (f"job-{number}", state, "a.task", now, "w@h", queued, started, 0)
 
 
 def status(**changes: object) -> str:
@@ -65,8 +57,8 @@ def status(**changes: object) -> str:
 
 async def test_what_was_noted_is_shown(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
     """By its thread, within a second or so, without anybody asking for it."""
-    recorder.note(row(1))
-    recorder.note(row(2, "FAILURE"))
+    recorder.note(note(1))
+    recorder.note(note(2, "FAILURE"))
     reader = get_reader(app)
     with valkey.client() as redis:
         wait_until(lambda: redis.xlen(RECENT) == 2, description="both are reported")
@@ -94,9 +86,9 @@ async def test_a_report_that_comes_twice_counts_once(
 ) -> None:
     """Its answer was lost, so it was sent again."""
     recorder.take_over()
-    recorder.note(row(1))
+    recorder.note(note(1))
     assert recorder.report()
-    recorder.note(row(2))
+    recorder.note(note(2))
     recorder._collect()
     recorder._unsent = call = recorder._next_call("", "")
     recorder._send_rest()
@@ -110,7 +102,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart) -> Non
     recorder.take_over()
     for start in range(0, 2000, 500):
         for number in range(start, start + 500):
-            recorder.note(row(number))
+            recorder.note(note(number))
         assert recorder.report()
     reader = get_reader(app)
     assert (await reader.refresh()).jobs == KEEP
@@ -123,16 +115,16 @@ def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     """What was noted meanwhile is reported afterwards, and counted right."""
     recorder = Recorder(_client_of(own_valkey.url), timeout=0.3, keep=KEEP, lifetime=60)
     recorder.take_over()
-    recorder.note(row(1))
+    recorder.note(note(1))
     assert recorder.report()
     own_valkey.freeze()
     started = time.monotonic()
-    recorder.note(row(2))
+    recorder.note(note(2))
     assert time.monotonic() - started < 0.05
     assert not recorder.report()
     own_valkey.thaw()
     own_valkey.restart()
-    recorder.note(row(3))
+    recorder.note(note(3))
     wait_until(recorder.report, description="Redis takes the report")
     with own_valkey.client() as redis:
         assert redis.xlen(RECENT) == 3
@@ -161,8 +153,7 @@ async def test_a_job_whose_end_was_never_noted_is_looked_up(
 ) -> None:
     """Its worker was killed in the second before it would have reported."""
     recorder.take_over()
-    old = JobRow(id="job-1", state="STARTED", task="a.task", at=time.time() - 10, worker="w@h")
-    recorder.note(old)
+    recorder.note(note(1, "STARTED", age=10))
     recorder.report()
     with valkey.client() as redis:
         redis.set(f"{KEY_PREFIX}job-1", '{"status": "FAILURE", "result": null}', ex=60)

@@ -207,6 +207,18 @@ def test_a_taken_port_is_told_before_anything_starts() -> None:
             assert not dev.pids()
 
 
+def test_the_dashboard_is_open_to_who_reads_the_terminal() -> None:
+    """By a link whose token never reaches a log of the server."""
+    with Dev("--concurrency", "1") as dev:
+        url = dev.wait_for_url()
+        pattern = r"^Dashboard: (http://\S+/dashboard)/sign-in#(\S+)"
+        dashboard, token = dev.process.wait_for_output(pattern).groups()
+        assert dashboard.startswith(url)
+        assert httpx.get(dashboard).status_code == 403
+        headers = {"Authorization": f"Bearer {token}"}
+        assert httpx.get(dashboard, headers=headers).status_code == 200
+
+
 def test_it_serves_on_ipv6(client: httpx.Client) -> None:
     """Brackets and all."""
     try:

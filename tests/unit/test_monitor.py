@@ -1,11 +1,12 @@
 """Rows, counts and the list of recent jobs."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from service.monitor.recent import PAGE, Query, RecentJobs
-from service.monitor.rows import JobRow, decode_row, encode_row, newer
+from service.monitor.rows import JobRow, Note, decode_row, encode_note, newer
 from service.monitor.stats import by_task, count, overall
 
 
@@ -13,10 +14,27 @@ def row(job_id: str, state: str = "SUCCESS", **values: Any) -> JobRow:
     return JobRow(**{"id": job_id, "state": state, "task": "a.task", "at": 100.0, **values})
 
 
+def note(
+    job_id: str,
+    state: str = "SUCCESS",
+    *,
+    task: str = "a.task",
+    at: float = 100.0,
+    started: float | None = None,
+) -> Note:
+    queued_at, started_at = (
+        None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
+        for moment in (97.0, started)
+    )
+    return (job_id, state, task, at, "w", queued_at, started_at, 0)
+
+
 def test_a_row_survives_redis() -> None:
     """One that another version wrote is passed over."""
-    one = row("1", worker="w", queued_at=1.5)
-    assert decode_row(encode_row(one)) == one
+    found = decode_row(encode_note(note("1", started=98.0)))
+    assert found == row("1", worker="w", queued_at=97.0, started_at=98.0, finished_at=100.0)
+    queued = decode_row(encode_note(("1", "QUEUED", "a.task", 100.0, None, None, None, 0)))
+    assert queued == row("1", "QUEUED", queued_at=100.0)
     assert decode_row(b"[]") is None
     assert decode_row(b"nonsense") is None
 
@@ -34,10 +52,10 @@ def test_a_job_that_has_ended_stays_ended() -> None:
 
 def test_counts_are_by_task_and_time() -> None:
     """Run times are kept as classes, so that quantiles cost little."""
-    rows = [row(str(n), at=105.0, started_at=100.0, finished_at=100 + n / 100) for n in range(101)]
-    rows += [row("x", "FAILURE", task="b.task"), row("y", "REVOKED", task="b.task", at=111.0)]
-    rows += [row("z", "STARTED"), row("q", "QUEUED")]
-    totals = count(rows)
+    notes = [note(str(n), at=105.0, started=105 - n / 100) for n in range(101)]
+    notes += [note("x", "FAILURE", task="b.task"), note("y", "REVOKED", task="b.task", at=111.0)]
+    notes += [note("z", "STARTED"), note("q", "QUEUED")]
+    totals = count(notes)
     buckets = [{f: a for (b, f), a in totals.items() if b == wanted} for wanted in (10, 11)]
     tasks = by_task(buckets)
     assert (tasks["a.task"].ok, tasks["a.task"].queued) == (101, 1)

@@ -43,7 +43,9 @@ class Chaos:
     def bear(self) -> None:
         """Start another worker."""
         self._born += 1
-        worker = self.bench.worker(f"w{self._born}", pool=self.pool)
+        # Enough for a free place to be waiting whenever a job is recovered.
+        concurrency = 20 if self.pool == "asyncio" else 4
+        worker = self.bench.worker(f"w{self._born}", pool=self.pool, concurrency=concurrency)
         self.workers.append(self.stack.enter_context(worker))
 
     def submit(self) -> None:
@@ -116,11 +118,20 @@ def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> 
             chaos.strike()
             pause = time.monotonic() + chaos.chance.random() * bench.lease
             wait_until(lambda p=pause: time.monotonic() > p, description="a breath")  # type: ignore[misc]  # lambda default
-        wait_until(
-            lambda: all(bench.state(job) == "SUCCESS" for job in chaos.jobs.values()),
-            timeout=60,
-            description="every job has ended well",
-        )
+        unfinished = dict(chaos.jobs)
+
+        def all_ended() -> bool:
+            for label, job in list(unfinished.items()):
+                if bench.state(job) == "SUCCESS":
+                    del unfinished[label]
+            return not unfinished
+
+        try:
+            wait_until(all_ended, timeout=60, description="every job has ended well")
+        except AssertionError:
+            for label, job in unfinished.items():
+                print(label, bench.times("start", label), bench.result(job))
+            raise
         bench.wait_until_empty(timeout=10 * bench.lease)
         overlaps = _overlaps(bench)
         never = [label for label in chaos.jobs if not bench.count("end", label)]

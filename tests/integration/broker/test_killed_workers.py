@@ -157,9 +157,7 @@ class _Keeper:
 
     def _bear(self) -> None:
         self.born += 1
-        worker = self._bench.worker(
-            f"w{self.born}", pool=self._pool, concurrency=self._concurrency
-        )
+        worker = self._bench.worker(f"w{self.born}", pool=self._pool, concurrency=self._concurrency)
         self._worker = self._stack.enter_context(worker)
 
     def __enter__(self) -> "_Keeper":
