@@ -132,7 +132,13 @@ def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> 
             for label, job in unfinished.items():
                 print(label, bench.times("start", label), bench.result(job))
             raise
-        bench.wait_until_empty(timeout=10 * bench.lease)
+        try:
+            bench.wait_until_empty(timeout=10 * bench.lease)
+        except AssertionError:
+            print("dead", bench.redis.lrange("celery.dead", 0, -1))
+            print("queued", bench.redis.lrange("celery", 0, -1))
+            print("held", bench.redis.hgetall("unacked"))
+            raise
         overlaps = _overlaps(bench)
         never = [label for label in chaos.jobs if not bench.count("end", label)]
         _report(bench, chaos)
