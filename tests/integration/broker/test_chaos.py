@@ -12,7 +12,7 @@ from itertools import pairwise
 
 import pytest
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
 from tests.support.process import Process
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
@@ -215,7 +215,7 @@ def _returns(workers: list[Process]) -> dict[str, list[float]]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_a_short_storm(own_bench: Bench, own_valkey: Valkey, pool: str) -> None:
     """Half a minute of it."""
     _run(own_bench, own_valkey, pool, 35, random.randrange(2**32))

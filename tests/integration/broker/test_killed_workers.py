@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
@@ -82,7 +82,7 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
         bench.wait_until_empty()
 
 
-@both_pools
+@pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_killing_workers_under_load_loses_nothing(bench: Bench, pool: str) -> None:
     """Stock Celery lost two jobs in six kills."""
     _kill_under_load(bench, pool, kills=10)

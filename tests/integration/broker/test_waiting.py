@@ -79,10 +79,10 @@ def test_messages_come_by_priority_and_from_every_queue(bench: Bench) -> None:
     with bench.worker(pool="solo", concurrency=1, queues="one,two") as worker:
         ready(worker)
         wait_until(lambda: len(bench.notes()) == 12, description="all six have run")
+        for queue in ("one", "two"):
+            bench.wait_until_empty(queue)
     order = [note[1].split("-")[0] for note in bench.notes() if note[0] == "start"]
     assert order == ["high", "high", "middle", "middle", "low", "low"]
-    for queue in ("one", "two"):
-        bench.wait_until_empty(queue)
 
 
 def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
