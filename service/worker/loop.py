@@ -21,7 +21,7 @@ logger: Final = logging.getLogger(__name__)
 
 _DEFAULT_THREADS: Final = 32
 _CALLERS: Final = 16  # threads for Celery's blocking calls, which bodies must not have to wait for
-_STOP_TIMEOUT: Final = 5.0  # seconds for what is left on the loop to end after its cancellation
+_STOP_TIMEOUT: Final = 2.0  # seconds for what is left on the loop to end after its cancellation
 
 
 class ProcessLoop:

@@ -20,6 +20,7 @@ logger: Final = logging.getLogger(__name__)
 _EXTENSION: Final = "service.results_writer"
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
+_ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
 _FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
 _LAST_PAUSE: Final = 5.0  # seconds
 
@@ -184,8 +185,7 @@ def get_writer(app: Quart) -> ResultsWriter:
     """The process's writer; made when it is first needed. To be called on the loop."""
     if _EXTENSION not in app.extensions:
         loop = get_loop(app)
-        settings = get_settings(app)
-        writer = ResultsWriter(connect(settings), loop.loop, timeout=settings.redis_timeout)
+        writer = ResultsWriter(connect(get_settings(app)), loop.loop, timeout=_ANSWER)
         loop.closers.append(writer.close)
         app.extensions[_EXTENSION] = writer
     found: ResultsWriter = app.extensions[_EXTENSION]

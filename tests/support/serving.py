@@ -1,5 +1,6 @@
 """An app of the test's own beside a worker, to enqueue with and to read results."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from quart import Quart
 
 from service import create_app, get_celery
-from tests.support.wait import wait_until
+from tests.support.wait import wait_until_async
 from tests.support.workers import Worker
 
 
@@ -19,9 +20,11 @@ async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
         yield app
 
 
-def inspect(app: Quart, what: str) -> Any:
+async def inspect(app: Quart, what: str) -> Any:
     """What the only worker answers to a question of Celery's remote control."""
-    ask = getattr(get_celery(app).control.inspect(timeout=1, limit=1), what)
-    # A worker says that it is ready a moment before it listens to broadcasts.
-    replies = wait_until(ask, description=f"a reply to inspect {what}")
+    ask = getattr(get_celery(app).control.inspect(timeout=1), what)
+    # Again and again: a worker says that it is ready a moment before it listens to broadcasts.
+    replies = await wait_until_async(
+        lambda: asyncio.to_thread(ask), description=f"a reply to inspect {what}"
+    )
     return next(iter(replies.values()))

@@ -22,7 +22,7 @@ from tests.support import sample_tasks as sample
 from tests.support.process import is_alive
 from tests.support.serving import inspect, serving_app
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until
+from tests.support.wait import wait_until, wait_until_async
 from tests.support.workers import Worker, running_worker
 
 MODULES = "tests.support.sample_tasks,tests.support.pool_tasks"
@@ -60,7 +60,7 @@ async def test_it_is_the_default_with_a_hundred_jobs_at_once(tmp_path: Path) -> 
     """And prefetches as many as it runs; Celery's own default is one process per processor."""
     with running_worker("asyncio", tmp_path, "--concurrency", "0") as worker:
         async with serving_app(worker, MODULES) as app:
-            stats = inspect(app, "stats")
+            stats = await inspect(app, "stats")
     assert stats["pool"]["implementation"] == "service.worker.pool:AsyncioPool"
     assert stats["pool"]["max-concurrency"] == stats["prefetch_count"] == 100
     assert stats["pool"]["loop"] == "uvloop"  # which the tests' environment has
@@ -70,7 +70,7 @@ async def test_prefork_is_to_be_had_with_its_own_default(tmp_path: Path) -> None
     """Celery takes an explicit `-P prefork` for its own default, and the configured pool for it."""
     with running_worker("prefork", tmp_path, "--concurrency", "0") as worker:
         async with serving_app(worker, MODULES) as app:
-            stats = inspect(app, "stats")
+            stats = await inspect(app, "stats")
     assert "prefork" in stats["pool"]["implementation"]
     assert stats["pool"]["max-concurrency"] == os.cpu_count()
 
@@ -87,13 +87,20 @@ async def test_no_more_jobs_run_than_asked_for(tmp_path: Path) -> None:
                 return {line.split()[1] for line in worker.notes if line.startswith("started")}
 
             wait_until(lambda: len(started()) == 2, description="two jobs run")
-            assert {job["id"] for job in inspect(app, "active")} == started()
+            active = await inspect(app, "active")
+            assert {job["id"] for job in active} == started()
             control = get_celery(app).control
-            control.pool_grow(1, reply=True, timeout=5, limit=1)
+            control.pool_grow(1)
             wait_until(lambda: len(started()) == 3, description="a third runs")
-            assert len(inspect(app, "active")) == 3
-            wait_until(lambda: len(inspect(app, "reserved")) >= 0, description="reserved answers")
-            control.pool_shrink(2, reply=True, timeout=5, limit=1)
+            assert len(await inspect(app, "active")) == 3
+            assert all(job["id"] not in started() for job in await inspect(app, "reserved"))
+            control.pool_shrink(2)
+
+            async def has_shrunk() -> bool:
+                stats = await inspect(app, "stats")
+                return bool(stats["pool"]["max-concurrency"] == 1)
+
+            await wait_until_async(has_shrunk, description="the pool has shrunk")
             worker.open_gate("gate-0")
             assert await jobs[0].result(timeout=TIMEOUT) == "gate-0"
             assert len(started()) == 3
@@ -101,7 +108,6 @@ async def test_no_more_jobs_run_than_asked_for(tmp_path: Path) -> None:
                 worker.open_gate(f"gate-{n}")
             for n, job in enumerate(jobs):
                 assert await job.result(timeout=TIMEOUT) == f"gate-{n}"
-            assert inspect(app, "stats")["pool"]["max-concurrency"] == 1
 
 
 # Bodies.
@@ -162,12 +168,14 @@ async def test_the_hard_limit_gives_up_a_thread(app: Quart, worker: Worker) -> N
     result = await ended(app, job)
     assert result.error.type == "TimeLimitExceeded"
     worker.process.wait_for_output("1 of 32 threads for sync bodies are lost.*-P prefork")
-    assert inspect(app, "stats")["pool"]["sync-threads"] == {"size": 32, "lost": 1}
+    assert (await inspect(app, "stats"))["pool"]["sync-threads"] == {"size": 32, "lost": 1}
     worker.open_gate("thread")
-    wait_until(
-        lambda: inspect(app, "stats")["pool"]["sync-threads"]["lost"] == 0,
-        description="the thread is found again",
-    )
+
+    async def found_again() -> bool:
+        stats = await inspect(app, "stats")
+        return bool(stats["pool"]["sync-threads"]["lost"] == 0)
+
+    await wait_until_async(found_again, description="the thread is found again")
 
 
 # Cancelling.
