@@ -19,9 +19,9 @@ from tests.support.process import Process
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
-JOBS: Final = 6_000  # for a worker
-SENT: Final = 20_000  # by an enqueuer
-ROUNDS: Final = 6
+JOBS: Final = 24_000  # for a worker: long enough that its start does not count
+SENT: Final = 40_000  # by an enqueuer
+ROUNDS: Final = 4
 APPS: Final = {"with": "worker_entry", "without": "tests.benchmarks.unwatched"}
 
 
