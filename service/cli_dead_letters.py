@@ -15,6 +15,7 @@ from service.broker.dead_letters import Box, DeadLetter, DeadLetters, Record
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.jobs.celery_app import get_celery
 from service.jobs.envelope import queued_record
+from service.results.clients import connect_blocking
 from service.results.store import key_prefix
 from service.settings import Settings, get_settings
 
@@ -85,11 +86,7 @@ def _with_box(action: Callable[[_Box], None]) -> None:
     celery = get_celery(app)
     prefix = celery.conf.broker_transport_options.get("global_keyprefix", "")
     try:
-        with Redis.from_url(
-            celery.conf.broker_url,
-            socket_timeout=settings.redis_timeout,
-            socket_connect_timeout=settings.redis_timeout,
-        ) as client:
+        with connect_blocking(settings, celery.conf.broker_url) as client:
             action(_Box(client, settings, tuple(celery.amqp.queues), prefix))
     except (RedisError, OSError) as error:
         raise BrokerUnavailableError(str(error) or type(error).__name__) from error

@@ -117,7 +117,7 @@ class Channel(DeliveringChannel):
     def _brpop_start(self, timeout: float | None = None) -> None:
         leases = self.leases
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues:
+        if not queues or leases.trial.pauses:
             return
         for held in leases.adopt(queues):
             self.backlog.append((held.queue, held.tag, held.item))
@@ -190,15 +190,21 @@ class Channel(DeliveringChannel):
         )
 
     def _enter(self, taken: Taken) -> None:
+        later = []
         for queue, tag, item in taken.messages:
             if self.leases.hold(Held(tag, queue, item, tag.rpartition("@")[0])):
-                self.backlog.append((queue, tag, item))
+                if self.leases.trial.admits(tag, item):
+                    self.backlog.append((queue, tag, item))
+                else:
+                    later.append(tag)
             self._queue_cycle.rotate(queue)
         for queue, item, reason in taken.dead:
             logger.error("A message is now a dead letter of %s: %s %.200r", queue, reason, item)
             self.leases.fail(item, reason)
         if taken.carried or taken.late:
             self.leases.confirm(taken.carried, taken.late)
+        if later:
+            self.leases.put_off(later)
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message now, if there is one."""

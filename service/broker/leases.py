@@ -23,6 +23,7 @@ from service.broker.ledger import Ledger
 from service.broker.recovery import Recovery
 from service.broker.scripts import Keys, Scripts
 from service.broker.tending import Tending
+from service.broker.trial import Trial
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Leases:
         self._moving = threading.Lock()
         self._holders: WeakSet[Holder] = WeakSet()
         self._suspects: set[str] = set()
+        self.trial = Trial(options, self.is_open)
         self._recovery = Recovery(self.scripts, options, fail=fail)
         self._renew_now = True
         self._renewed_at = 0.0
@@ -111,6 +113,18 @@ class Leases:
         """Put messages back to the head of their queues as if they had not been delivered."""
         for tag in tags:
             self._settle("return", tag)
+
+    def put_off(self, tags: Iterable[str]) -> None:
+        """Put messages to the end of their queues as if they had not been delivered, and wait.
+
+        Until Redis knows, the end of this process would count against them.
+        """
+        for tag in tags:
+            self._settle("later", tag)
+        try:
+            self._move()
+        except TRANSIENT as error:
+            logger.warning("Jobs that are to run later could not be put back yet: %r", error)
 
     def bury(self, tag: str, reason: str) -> None:
         """Make the message a dead letter and its job a FAILURE."""

@@ -14,7 +14,7 @@ _REMEMBERED: Final = 20_000
 
 @dataclass(slots=True)
 class Ending:
-    """What Redis is still to be told about a message: 'ack', 'requeue', 'return' or 'bury'."""
+    """What Redis is still to be told about a message; `kind` is as Recovery.settle has it, or 'ack'."""
 
     kind: str
     held: Held

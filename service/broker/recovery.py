@@ -72,7 +72,7 @@ class Recovery:
             raise trouble
 
     def settle(self, kind: str, held: Held, reason: str) -> None:
-        """Carry out how a message of our own ended: 'return', 'requeue' or 'bury'."""
+        """Carry out how a message of our own ended: 'return', 'later', 'requeue' or 'bury'."""
         if kind == "bury":
             self._bury(held, _ANY, reason, counted=1)
         else:

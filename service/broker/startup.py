@@ -5,16 +5,16 @@ import logging
 from typing import Final
 
 from quart import Quart
-from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from service.broker.checks import ask, check
 from service.errors import ConfigurationError
-from service.settings import get_settings
+from service.results.clients import connect_blocking
+from service.settings import Settings, get_settings
 
 logger: Final = logging.getLogger(__name__)
+
+_REDIS: Final = ("redis:", "rediss:", "sentinel:")
 
 
 def init_checks(app: Quart) -> None:
@@ -23,19 +23,21 @@ def init_checks(app: Quart) -> None:
     @app.before_serving
     async def check_redis() -> None:
         settings = get_settings(app)
-        if settings.redis_url.startswith(("redis:", "rediss:")):
-            await asyncio.to_thread(_check, settings.redis_url, settings.redis_timeout)
+        for url in _addresses(settings):
+            await asyncio.to_thread(_check, settings, url)
 
 
-def _check(url: str, timeout: float) -> None:
+def _addresses(settings: Settings) -> tuple[str, ...]:
+    """The results' Redis, and the broker if it is another one."""
+    broker = str(settings.celery.get("broker_url", settings.redis_url))
+    is_other = broker.startswith(_REDIS) and broker != settings.redis_url
+    return (settings.redis_url, broker) if is_other else (settings.redis_url,)
+
+
+def _check(settings: Settings, url: str) -> None:
     """Warn of what is at risk. Raises ConfigurationError where jobs would be lost silently."""
     try:
-        with Redis.from_url(
-            url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
-            retry=Retry(NoBackoff(), 0),
-        ) as client:
+        with connect_blocking(settings, url) as client:
             findings = check(ask(client))
     except (RedisError, OSError) as error:
         logger.warning("Redis cannot be checked, as it is not available yet: %s", error)

@@ -18,6 +18,7 @@ from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.outbox import current_outbox
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
+from service.results.clients import is_sentinel, sentinel_options
 from service.settings import Settings, get_settings
 
 _BUILDING: Final = threading.Lock()
@@ -34,6 +35,9 @@ _TRANSPORTS: Final = {
     "rediss": "service.broker.transport:SecureTransport",
     "sentinel": "service.broker.transport:SentinelTransport",
 }
+
+# Given by the user, these are taken together with what we set.
+_MERGED: Final = ("broker_transport_options", "result_backend_transport_options")
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -196,7 +200,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
-        "result_backend": f"{_backend_class(settings.redis_url)}+{settings.redis_url}",
+        "result_backend": _result_backend(settings.redis_url),
+        "result_backend_transport_options": _backend_options(settings),
         "result_expires": settings.result_expires,
         "result_backend_always_retry": True,
         # One backend for all threads of a process; else each builds its own, with connections.
@@ -210,14 +215,14 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         **_ONLY_JSON,
-        **{name: value for name, value in given.items() if name != "broker_transport_options"},
+        **{name: value for name, value in given.items() if name not in _MERGED},
     }
 
 
 def _transport(settings: Settings) -> dict[str, Any]:
     """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
     given = settings.celery
-    options = given.get("broker_transport_options", {})
+    options = {**sentinel_options(given), **given.get("broker_transport_options", {})}
     scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
     if not settings.lease or scheme not in _TRANSPORTS or "broker_transport" in given:
         return {
@@ -236,5 +241,14 @@ def _transport(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _backend_class(redis_url: str) -> str:
-    return _SENTINEL_BACKEND if redis_url.startswith("sentinel:") else _BACKEND
+def _result_backend(redis_url: str) -> str:
+    backend = _SENTINEL_BACKEND if is_sentinel(redis_url) else _BACKEND
+    if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
+        # What redis-py does by default; Celery wants to be told.
+        redis_url += ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
+    return f"{backend}+{redis_url}"
+
+
+def _backend_options(settings: Settings) -> dict[str, Any]:
+    given = settings.celery.get("result_backend_transport_options") or {}
+    return {**sentinel_options(settings.celery), **given}

@@ -6,19 +6,19 @@ import threading
 import uuid
 import weakref
 from collections import Counter, deque
+from collections.abc import Callable
 from importlib.resources import files
 from itertools import islice
 from typing import Any, Final
 
 from quart import Quart
 from redis import Redis
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
 from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
 from service.monitor.rows import Note, encode_note, is_newer
 from service.monitor.stats import SPAN, count
+from service.results.clients import connect_blocking
 from service.settings import get_settings
 
 logger: Final = logging.getLogger(__name__)
@@ -50,8 +50,10 @@ class Recorder:
     _reporting: threading.Lock
     _away: bool
 
-    def __init__(self, redis_url: str, *, timeout: float, keep: int, lifetime: int) -> None:
-        self._redis_url = redis_url
+    def __init__(
+        self, new_client: Callable[[], Redis], *, timeout: float, keep: int, lifetime: int
+    ) -> None:
+        self._new_client = new_client
         self._timeout = timeout
         self._keep = keep
         self._lifetime = lifetime
@@ -109,12 +111,7 @@ class Recorder:
         self._unsent = None
 
     def _connect(self) -> Redis:
-        self._client = Redis.from_url(
-            self._redis_url,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._client = self._new_client()
         return self._client
 
     def _start(self) -> None:
@@ -189,7 +186,7 @@ def init_recorder(app: Quart) -> None:
     """Give the app its recorder; what it has left is reported when the app stops serving."""
     settings = get_settings(app)
     recorder = Recorder(
-        settings.redis_url,
+        lambda: connect_blocking(settings),
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
         lifetime=settings.result_expires,

@@ -6,36 +6,14 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from quart import Quart
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from redis.maint_notifications import MaintNotificationsConfig
 
 from service.errors import BrokerUnavailableError
-from service.settings import Settings, get_settings
+from service.results.clients import connect
+from service.settings import get_settings
 
 _EXTENSION: Final = "service.redis"
-_MAX_CONNECTIONS: Final = 20
-
-
-def connect(settings: Settings) -> Redis:
-    """A client that connects when it is first used, and never retries by itself.
-
-    redis-py's own default is ten retries, which made one GET on a silent server take 12 s.
-    """
-    pool = BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=_MAX_CONNECTIONS,
-        timeout=settings.redis_timeout,
-        socket_timeout=settings.redis_timeout,
-        socket_connect_timeout=settings.redis_timeout,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=15,
-        # While it is on, the pool hands out connections that the server has closed.
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-    )
-    return Redis.from_pool(pool)
 
 
 @asynccontextmanager

@@ -11,7 +11,8 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.cancel import refuse_if_cancelled
-from service.results.connection import bounded, connect
+from service.results.clients import connect
+from service.results.connection import bounded
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.lifespan import get_loop

@@ -48,8 +48,10 @@ def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
             meta["parent_id"] = parent
         for key, attribute in _STORY.items():
             meta[key] = getattr(request, attribute, None)
-        task = backend.app.tasks.get(meta["name"])
-        if (shown := shown_arguments(task, request.args, request.kwargs)) is not None:
+        # Of a task that it does not know Celery makes up a request, with hardly anything in it.
+        if (task := backend.app.tasks.get(meta["name"])) is None:
+            meta["name"] = meta["name"] or getattr(request, "name", None)
+        elif (shown := shown_arguments(task, request.args, request.kwargs)) is not None:
             meta["arguments"] = shown
     meta["task_id"] = task_id
     return meta

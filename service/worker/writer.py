@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.errors import UnstorableResultError
-from service.results.connection import connect
+from service.results.clients import connect
 from service.settings import get_settings
 from service.worker.entry import STORE, Entry, will_pass
 from service.worker.lifespan import get_loop

@@ -1,11 +1,13 @@
 """The recorder and the reader, against a real Valkey."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 from quart import Quart
+from redis import Redis
 
 from service import create_app
 from service.monitor.keys import RECENT
@@ -13,7 +15,9 @@ from service.monitor.recent import Query
 from service.monitor.recorder import Recorder
 from service.monitor.rows import Note
 from service.monitor.status import WorkerStatus, encode_status
+from service.results.clients import connect_blocking
 from service.results.store import KEY_PREFIX
+from service.settings import read_settings
 from service.web.dashboard import get_reader
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
@@ -21,9 +25,14 @@ from tests.support.wait import wait_until
 KEEP = 100
 
 
+def _client_of(redis_url: str) -> Callable[[], Redis]:
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_REDIS_TIMEOUT": 0.3}
+    return partial(connect_blocking, read_settings(settings))
+
+
 @pytest.fixture
 def recorder(redis_url: str) -> Iterator[Recorder]:
-    recorder = Recorder(redis_url, timeout=0.5, keep=KEEP, lifetime=60)
+    recorder = Recorder(_client_of(redis_url), timeout=0.5, keep=KEEP, lifetime=60)
     yield recorder
     recorder.close()
 
@@ -104,7 +113,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart) -> Non
 
 def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     """What was noted meanwhile is reported afterwards, and counted right."""
-    recorder = Recorder(own_valkey.url, timeout=0.3, keep=KEEP, lifetime=60)
+    recorder = Recorder(_client_of(own_valkey.url), timeout=0.3, keep=KEEP, lifetime=60)
     recorder.take_over()
     recorder.note(note(1))
     assert recorder.report()

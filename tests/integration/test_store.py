@@ -8,7 +8,7 @@ import pytest
 from redis import Redis as SyncRedis
 
 from service.errors import UnstorableResultError
-from service.results.connection import connect
+from service.results.clients import connect
 from service.settings import Settings
 from service.worker.entry import STORE, Entry
 from service.worker.writer import ResultsWriter

@@ -1,4 +1,4 @@
-"""Runs workers of the small broker app and watches what they do to Redis and to a file."""
+"""Runs workers, the service's own and stock ones, and watches what they do to Redis and a file."""
 
 import json
 import sys
@@ -10,12 +10,16 @@ from typing import Any, Final
 from celery import Celery
 from redis import Redis
 
+from tests.support.enqueuing import Enqueuing
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
 LEASED: Final = "service.broker.transport:Transport"
-APP: Final = "tests.support.broker_app"
-POOLS: Final = ("prefork",)
+TASKS: Final = "faults"
+# The service's own worker under both of its pools. Under others, and where a stock one is wanted,
+# a worker of the small app runs, whose only part of ours is the transport.
+POOLS: Final = ("asyncio", "prefork")
+_SMALL: Final = "tests.support.broker_app"
 
 
 class Bench:
@@ -25,16 +29,24 @@ class Bench:
     """
 
     def __init__(
-        self, url: str, folder: Path, *, lease: float = 2.0, results: str | None = None
+        self,
+        url: str,
+        folder: Path,
+        *,
+        lease: float = 2.0,
+        results: str | None = None,
+        redis: Redis | None = None,
     ) -> None:
         self.url = url
         self.results = results or url
         self.lease = lease
         self.options: dict[str, Any] = {"lease": lease}
+        self.extra: dict[str, str] = {}
         self.transport = LEASED
         self._notes = folder / "notes"
         self._clients: dict[bool, Celery] = {}
-        self.redis = Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
+        self._enqueuing: Enqueuing | None = None
+        self.redis = redis or Redis.from_url(self.results, decode_responses=True, socket_timeout=5)
 
     def worker(  # noqa: PLR0913 - all by keyword
         self,
@@ -47,23 +59,44 @@ class Bench:
         options: Mapping[str, Any] | None = None,
     ) -> Process:
         """A worker to be started as a context manager; wait until it says `ready`."""
-        command = [sys.executable, "-m", "celery", "-A", APP, "worker", "-l", "INFO"]
-        command += ["-c", str(concurrency), "-P", pool, "-n", f"{name}@%h", "-Q", queues]
-        command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        return Process(command, env=self.env(stock=stock, options=options), name=name)
+        is_small = stock or pool not in POOLS
+        command = [sys.executable, "-m", "celery", "-A", _SMALL if is_small else "worker_entry"]
+        command += ["worker", "-l", "INFO", "-c", str(concurrency), "-n", f"{name}@%h"]
+        command += [] if pool == "asyncio" else ["-P", pool]  # ours, unless it is told otherwise
+        command += ["-Q", queues, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        env = self._small_env(stock=stock, options=options) if is_small else self.settings(options)
+        return Process(command, env={"BROKER_NOTES": str(self._notes), **env}, name=name)
 
-    def env(
-        self, *, stock: bool = False, options: Mapping[str, Any] | None = None
-    ) -> dict[str, str]:
-        """What the app reads."""
+    def settings(self, options: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """What the service's own processes read."""
+        settings = {
+            "SERVICE_REDIS_URL": self.results,
+            "SERVICE_TASK_MODULES": "tests.support.fault_tasks",
+            "SERVICE_LEASE": str(self.lease),
+            "SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS": json.dumps(
+                {**self.options, **(options or {})}
+            ),
+            **self.extra,
+        }
+        if self.results != self.url:
+            settings["SERVICE_CELERY__BROKER_URL"] = self.url
+        return settings
+
+    def _small_env(self, *, stock: bool, options: Mapping[str, Any] | None) -> dict[str, str]:
         mine = {} if stock else self.options
         return {
             "BROKER_URL": self.url,
             "RESULT_URL": self.results,
             "BROKER_TRANSPORT": "" if stock else self.transport,
             "BROKER_OPTIONS": json.dumps({**mine, **(options or {})}),
-            "BROKER_NOTES": str(self._notes),
         }
+
+    @property
+    def web(self) -> Enqueuing:
+        """The service's own side that enqueues."""
+        if self._enqueuing is None:
+            self._enqueuing = Enqueuing(self.settings())
+        return self._enqueuing
 
     def client(self, *, stock: bool = False) -> Celery:
         """An app that publishes with the stock transport or with ours."""
@@ -81,9 +114,11 @@ class Bench:
         return self._clients[stock]
 
     def send(self, task: str, *args: object, stock: bool = False, **options: Any) -> str:
-        """Enqueue a task of the app by its short name; the job's id."""
-        signature = self.client(stock=stock).send_task(f"{APP}.{task}", args=args, **options)
-        return str(signature.id)
+        """Enqueue a task by its short name, with our Enqueuer or a stock client; the job's id."""
+        name = f"{TASKS}.{task}"
+        if stock:
+            return str(self.client(stock=True).send_task(name, args=args, **options).id)
+        return self.web.enqueue(name, *args, **options)
 
     def result(self, job: str) -> dict[str, Any]:
         """The stored result; empty if there is none."""
@@ -101,7 +136,7 @@ class Bench:
         )
 
     def notes(self) -> list[list[str]]:
-        """What the tasks noted: [what, label, process, time] each."""
+        """What the tasks noted: [what, label, process, time, run] each."""
         text = self._notes.read_text() if self._notes.exists() else ""
         return [line.split() for line in text.splitlines()]
 
@@ -125,9 +160,9 @@ class Bench:
         """How many runs of one job overlapped at most, going by the notes of those that ended."""
         open_runs: set[str] = set()
         most = 0
-        for what, name, process, _ in self.notes():
+        for what, name, _, _, run in self.notes():
             if name == label:
-                (open_runs.add if what == "start" else open_runs.discard)(process)
+                (open_runs.add if what == "start" else open_runs.discard)(run)
                 most = max(most, len(open_runs))
         return most
 
@@ -142,12 +177,14 @@ class Bench:
         ]
         return not self.redis.exists(*(prefix + key for key in (*keys, f"{queue}.dead")))
 
-    def wait_until_empty(self, timeout: float = 10) -> None:
+    def wait_until_empty(self, queue: str = "celery", timeout: float = 10) -> None:
         """Wait until nothing is queued, held or dead."""
-        wait_until(self.is_empty, timeout=timeout, description="the broker is empty")
+        wait_until(lambda: self.is_empty(queue), timeout=timeout, description=f"{queue} is empty")
 
     def close(self) -> None:
         """Close the clients' connections."""
+        if self._enqueuing is not None:
+            self._enqueuing.close()
         for app in self._clients.values():
             app.close()
         self.redis.close()

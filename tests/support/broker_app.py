@@ -1,12 +1,13 @@
-"""A small Celery app on the leased transport; its tasks note what they do in a file."""
+"""A small Celery app, on the stock transport or ours, that knows the tasks of the fault tests."""
 
 import json
 import os
 import signal
 import time
-from pathlib import Path
 
 from celery import Celery
+
+from tests.support.noting import Run
 
 app = Celery("broker_app", set_as_current=True)
 _OPTIONS = json.loads(os.environ.get("BROKER_OPTIONS", "{}"))
@@ -29,37 +30,22 @@ if transport := os.environ.get("BROKER_TRANSPORT"):
     app.conf.broker_transport = transport
 
 
-def note(what: str, label: str) -> None:
-    """Append one line, atomically: it must survive a SIGKILL and an outage of Redis."""
-    line = f"{what} {label} {os.getpid()} {time.time():.6f}\n"
-    file = os.open(os.environ["BROKER_NOTES"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    try:
-        os.write(file, line.encode())
-    finally:
-        os.close(file)
-
-
-@app.task
+@app.task(name="faults.work")
 def work(label: str, seconds: float = 0) -> str:
     """Take a while."""
-    note("start", label)
+    run = Run(label)
     time.sleep(seconds)
-    note("end", label)
+    run.end()
     return label
 
 
-@app.task
+@app.task(name="faults.noop")
 def noop() -> None:
     """Nothing, as fast as possible."""
 
 
-@app.task
+@app.task(name="faults.die")
 def die(label: str) -> None:
     """Kill the process that runs it."""
-    note("start", label)
+    Run(label)
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def notes_path() -> Path:
-    """Where the notes are."""
-    return Path(os.environ["BROKER_NOTES"])

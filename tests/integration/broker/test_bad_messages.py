@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support.broker import APP, POOLS, Bench, ready
+from tests.support.broker import POOLS, TASKS, Bench, ready
 from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.parametrize("pool", POOLS)
@@ -34,7 +34,7 @@ def _message(body: Any, headers: Any = None, **properties: Any) -> str:
     )
 
 
-def _job(args: str = "[]", *, task: str = f"{APP}.noop", **changes: Any) -> str:
+def _job(args: str = "[]", *, task: str = f"{TASKS}.noop", **changes: Any) -> str:
     headers = {"lang": "py", "task": task, "id": "bad-job", "retries": 0, "eta": None}
     return _message(f"[{args}, {{}}, {{}}]", {**headers, "argsrepr": "", **changes})
 
@@ -61,7 +61,7 @@ MESSAGES: dict[str, str | bytes] = {
     "10 MB": _job(json.dumps("x" * 10_000_000)),
     "pickle": _job().replace("application/json", "application/x-python-serialize"),
     "unknown compression": _job(compression="application/x-nothing"),
-    "no id": _message([[], {}, {}], {"task": f"{APP}.noop"}),
+    "no id": _message([[], {}, {}], {"task": f"{TASKS}.noop"}),
 }
 
 

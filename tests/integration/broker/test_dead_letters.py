@@ -4,7 +4,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.broker.dead_letters import AsyncDeadLetters, DeadLetters, Record
-from tests.support.broker import APP, Bench, ready
+from tests.support.broker import TASKS, Bench, ready
 from tests.support.wait import wait_until
 
 
@@ -13,12 +13,12 @@ def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
     with bench.worker(concurrency=1) as worker, Redis.from_url(bench.url) as client:
         ready(worker)
         letters = DeadLetters(client)
-        job = str(bench.client().send_task(f"{APP}.later", args=("x",)).id)
+        job = str(bench.client().send_task(f"{TASKS}.later", args=("x",)).id)
         bench.wait_for(job, "FAILURE")
         wait_until(lambda: letters.page("celery").total == 1, description="it is dead")
         letter = letters.get(job)
         assert letter is not None
-        assert (letter.job_id, letter.task, letter.queue) == (job, f"{APP}.later", "celery")
+        assert (letter.job_id, letter.task, letter.queue) == (job, f"{TASKS}.later", "celery")
         assert "later" in letter.reason
         worker.stop()
         assert letters.replay(letter, record=Record(f"celery-task-meta-{job}", "{}", 60))

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+from contextlib import ExitStack
 
 import pytest
 
@@ -10,9 +11,10 @@ from tests.support.broker import POOLS, Bench, ready
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.parametrize("pool", POOLS)
+both_pools = pytest.mark.parametrize("pool", POOLS)
 
 
+@both_pools
 def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
     bench: Bench, pool: str
 ) -> None:
@@ -80,11 +82,13 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
         bench.wait_until_empty()
 
 
+@both_pools
 def test_killing_workers_under_load_loses_nothing(bench: Bench, pool: str) -> None:
     """Stock Celery lost two jobs in six kills."""
     _kill_under_load(bench, pool, kills=10)
 
 
+@both_pools
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_killing_workers_a_hundred_times_loses_nothing(bench: Bench, pool: str) -> None:
@@ -92,15 +96,72 @@ def test_killing_workers_a_hundred_times_loses_nothing(bench: Bench, pool: str) 
     _kill_under_load(bench, pool, kills=100)
 
 
-def test_a_job_that_kills_its_process_becomes_a_dead_letter(bench: Bench, pool: str) -> None:
+@both_pools
+@pytest.mark.parametrize("task", ["die", "leave"])
+def test_a_job_that_kills_its_process_becomes_a_dead_letter(
+    bench: Bench, pool: str, task: str
+) -> None:
     """It would otherwise end one process after the other, for ever."""
     bench.options["max_deliveries"] = 3
-    with bench.worker(pool=pool) as worker:
-        ready(worker)
-        poison = bench.send("die", "poison")
-        bench.wait_for(poison, "FAILURE")
+    with _Keeper(bench, pool) as keeper:
+        poison = bench.send(task, "poison")
+        wait_until(
+            lambda: keeper.keep() and bench.state(poison) == "FAILURE",
+            timeout=40,
+            description="the poison is given up on",
+        )
         assert bench.count("start", "poison") == 3
         assert "3 times" in str(bench.result(poison)["result"])
         wait_until(lambda: bench.redis.llen("celery.dead") == 1, description="it is a dead letter")
-        bench.wait_for(bench.send("work", "after"))
-        assert worker.returncode is None
+        after = bench.send("work", "after")
+        wait_until(lambda: keeper.keep() and bench.state(after) == "SUCCESS", description="go on")
+        assert keeper.born == (4 if pool == "asyncio" else 1)
+
+
+def test_a_job_that_kills_its_process_takes_no_others_along(bench: Bench) -> None:
+    """Under the asyncio pool many jobs share a process, and all are put back when it dies."""
+    bench.options["max_deliveries"] = 4
+    with _Keeper(bench, "asyncio", concurrency=20) as keeper:
+        poison = bench.send("die", "poison", 0.2)
+        others = [bench.send("work", f"innocent{i}", 1.0) for i in range(8)]
+        wait_until(
+            lambda: keeper.keep() and bench.state(poison) == "FAILURE",
+            timeout=50,
+            description="the poison is given up on",
+        )
+        for other in others:
+            wait_until(
+                lambda o=other: keeper.keep() and bench.state(o) in {"SUCCESS", "FAILURE"},  # type: ignore[misc]  # lambda default
+                timeout=30,
+                description="the others have ended",
+            )
+        assert {bench.state(other) for other in others} == {"SUCCESS"}
+
+
+class _Keeper:
+    """Starts the worker again whenever it ends, as a supervisor does."""
+
+    def __init__(self, bench: Bench, pool: str, concurrency: int = 2) -> None:
+        self._bench = bench
+        self._concurrency = concurrency
+        self._pool = pool
+        self._stack = ExitStack()
+        self.born = 0
+        self._bear()
+
+    def keep(self) -> bool:
+        """See to it that there is a worker; always true."""
+        if self._worker.returncode is not None:
+            self._bear()
+        return True
+
+    def _bear(self) -> None:
+        self.born += 1
+        worker = self._bench.worker(f"w{self.born}", pool=self._pool, concurrency=self._concurrency)
+        self._worker = self._stack.enter_context(worker)
+
+    def __enter__(self) -> "_Keeper":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()

@@ -41,14 +41,14 @@ def test_an_idle_worker_starts_a_job_within_milliseconds(
 
 @pytest.mark.parametrize("pool", POOLS)
 def test_an_idle_worker_does_not_poll(bench: Bench, pool: str) -> None:
-    """An idle worker asks about once a second; leases and sweeps go by the lease."""
+    """It asks about once a second; leases and sweeps go by the lease, the dashboard by seconds."""
     bench.options["lease"] = 30
     with bench.worker(pool=pool) as worker:
         ready(worker)
         bench.wait_for(bench.send("noop"))
         before, start = _scripts(bench), time.monotonic()
         wait_until(lambda: time.monotonic() > start + 3, description="three idle seconds")
-        assert _scripts(bench) - before <= 6
+        assert _scripts(bench) - before <= 15
 
 
 def test_one_message_wakes_few_of_many_idle_workers(bench: Bench) -> None:
@@ -81,8 +81,8 @@ def test_messages_come_by_priority_and_from_every_queue(bench: Bench) -> None:
         wait_until(lambda: len(bench.notes()) == 12, description="all six have run")
     order = [note[1].split("-")[0] for note in bench.notes() if note[0] == "start"]
     assert order == ["high", "high", "middle", "middle", "low", "low"]
-    assert bench.is_empty("one")
-    assert bench.is_empty("two")
+    for queue in ("one", "two"):
+        bench.wait_until_empty(queue)
 
 
 def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
@@ -102,7 +102,7 @@ def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
 
 
 def test_a_key_prefix_is_on_every_key(bench: Bench) -> None:
-    """Two services may share one Redis; its rights may be given by prefix."""
+    """On those of the broker, that is: results and the dashboard have prefixes of their own."""
     bench.options |= {"global_keyprefix": "mine:", "max_deliveries": 1}
     with bench.worker(concurrency=1) as worker:
         ready(worker)
@@ -110,4 +110,5 @@ def test_a_key_prefix_is_on_every_key(bench: Bench) -> None:
         bench.send("die", "poison")
         wait_until(lambda: bench.redis.exists("mine:celery.dead"), description="it is dead")
     names = {str(name) for name in bench.redis.keys("*")}
-    assert {name for name in names if not name.startswith(("mine:", "celery-task-meta-"))} == set()
+    others = ("mine:", "celery-task-meta-", "service:")
+    assert {name for name in names if not name.startswith(others)} == set()

@@ -1,0 +1,150 @@
+"""Makes Redis clients, asyncio and blocking, for redis://, rediss:// and sentinel:// addresses."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+from redis import ConnectionPool, Redis
+from redis import connection as _connection
+from redis import sentinel as _blocking
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio import sentinel as _asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from service.errors import ConfigurationError
+from service.settings import Settings
+
+# As Any: redis-py has no types here.
+asyncio_sentinel: Any = _asyncio
+blocking_sentinel: Any = _blocking
+connection: Any = _connection
+
+_MAX_CONNECTIONS: Final = 20
+_SENTINEL: Final = "sentinel"
+# Where Celery itself looks for the name of the master: the one for its broker, the other for its
+# result backend.
+_OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
+
+
+def connect(settings: Settings) -> AsyncRedis:
+    """An asyncio client that connects when it is first used, and never retries by itself.
+
+    redis-py's own default is ten retries, which made one GET on a silent server take 12 s.
+    Raises ConfigurationError.
+    """
+    options = {
+        "max_connections": _MAX_CONNECTIONS,
+        "timeout": settings.redis_timeout,
+        **_deadlines(settings),
+        "retry": AsyncRetry(NoBackoff(), 0),
+        "health_check_interval": 15,
+        # While it is on, the pool hands out connections that the server has closed.
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if not is_sentinel(settings.redis_url):
+        return AsyncRedis.from_pool(BlockingConnectionPool.from_url(settings.redis_url, **options))
+    group = sentinels(settings.redis_url, settings.celery)
+    asked = asyncio_sentinel.Sentinel(
+        group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
+    )
+    pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
+    return AsyncRedis.from_pool(pool)
+
+
+def connect_blocking(settings: Settings, url: str = "") -> Redis:
+    """A blocking client of the settings' Redis or another; also without retries.
+
+    Raises ConfigurationError.
+    """
+    address = url or settings.redis_url
+    options: dict[str, Any] = {**_deadlines(settings), "retry": Retry(NoBackoff(), 0)}
+    if not is_sentinel(address):
+        return Redis.from_pool(ConnectionPool.from_url(address, **options))
+    group = sentinels(address, settings.celery)
+    asked = blocking_sentinel.Sentinel(
+        group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
+    )
+    pool: Any = _BlockingSentinelPool(group.master, asked, **group.server, **options)
+    return Redis.from_pool(pool)
+
+
+def is_sentinel(url: str) -> bool:
+    """Whether an address is that of sentinels, which know the server."""
+    return urlsplit(url).scheme == _SENTINEL
+
+
+@dataclass(frozen=True, slots=True)
+class Sentinels:
+    """Where sentinels are and how to connect to them; whom to ask for, and how to connect there."""
+
+    hosts: list[tuple[str, int]]
+    options: Mapping[str, Any]
+    master: str
+    server: Mapping[str, Any]
+
+
+def sentinels(url: str, celery: Mapping[str, Any]) -> Sentinels:
+    """Read `sentinel://host:port/database;sentinel://…` and Celery's options for it.
+
+    The first address has the database, and name and password for the server.
+    Raises ConfigurationError.
+    """
+    options = sentinel_options(celery)
+    if not options.get("master_name"):
+        raise ConfigurationError(
+            [
+                "A sentinel:// address needs the name of the master. Set"
+                ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
+            ]
+        )
+    parts = [
+        connection.parse_url("redis" + part.removeprefix(_SENTINEL))
+        for part in url.split(";")
+        if part
+    ]
+    first = parts[0]
+    return Sentinels(
+        hosts=[(str(p.get("host", "localhost")), int(p.get("port", 26379))) for p in parts],
+        options=options.get("sentinel_kwargs") or {},
+        master=str(options["master_name"]),
+        server={name: first[name] for name in ("db", "username", "password") if name in first},
+    )
+
+
+def sentinel_options(celery: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that Sentinel needs, from whichever of Celery's settings has them."""
+    names = ("master_name", "sentinel_kwargs", "min_other_sentinels")
+    given = [celery.get(options) or {} for options in _OPTIONS]
+    return {name: each[name] for name in names for each in reversed(given) if name in each}
+
+
+def _deadlines(settings: Settings) -> dict[str, Any]:
+    return {
+        "socket_timeout": settings.redis_timeout,
+        "socket_connect_timeout": settings.redis_timeout,
+    }
+
+
+class _SentinelPool(asyncio_sentinel.SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # Any
+    """Waits for a free connection where redis-py's own would fail; closes the sentinels' too."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:  # else the sentinels have just named another master
+            for sentinel in self.sentinel_manager.sentinels:
+                await sentinel.aclose()
+
+
+class _BlockingSentinelPool(blocking_sentinel.SentinelConnectionPool):  # type: ignore[misc]  # Any
+    """Closes its connections to the sentinels along with those to the server."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            for sentinel in self.sentinel_manager.sentinels:
+                sentinel.close()

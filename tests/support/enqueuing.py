@@ -1,0 +1,62 @@
+"""Enqueues from tests that are not async, with the service's own Enqueuer."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from service import create_app
+from service.errors import BrokerUnavailableError
+from service.jobs.call import SendOptions
+from service.jobs.enqueuer import get_enqueuer
+
+T = TypeVar("T")
+
+_DEADLINE = 20.0
+
+
+class Enqueuing:
+    """An app of the service's, started on a loop in a thread of its own."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self._app = create_app(dict(settings))
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="enqueuing")
+        self._thread.start()
+        self._run(self._app.startup())
+
+    def enqueue(self, task: str, *args: object, **options: Any) -> str:
+        """Enqueue a job, as a patient user would: with one id, until it is accepted."""
+        options.setdefault("job_id", str(uuid4()))
+        return self._run(self._insist(task, args, SendOptions(**options)))
+
+    def result(self, task: str, *args: object, timeout: float = 20) -> Any:
+        """Enqueue a job and wait for its value."""
+        return self._run(self._value(task, args, timeout))
+
+    def close(self) -> None:
+        """Stop the app and its loop."""
+        self._run(self._app.shutdown())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _insist(self, task: str, args: tuple[object, ...], options: SendOptions) -> str:
+        deadline = self._loop.time() + _DEADLINE
+        while True:
+            try:
+                async with self._app.app_context():
+                    return (await get_enqueuer().enqueue(task, args, {}, options)).id
+            except BrokerUnavailableError:
+                if self._loop.time() > deadline:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _value(self, task: str, args: tuple[object, ...], timeout: float) -> Any:
+        async with self._app.app_context():
+            job = await get_enqueuer().enqueue(task, args, {})
+            return await job.result(timeout=timeout)
+
+    def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout=60)
