@@ -14,7 +14,7 @@ _REMEMBERED: Final = 20_000
 
 @dataclass(slots=True)
 class Ending:
-    """What Redis is still to be told about a message; `kind` is as Recovery.settle has it, or 'ack'."""
+    """What Redis is still to be told of a message; `kind` is one of Recovery.settle, or "ack"."""
 
     kind: str
     held: Held
