@@ -14,7 +14,7 @@ _REMEMBERED: Final = 20_000
 
 @dataclass(slots=True)
 class Ending:
-    """What Redis is still to be told of a message; `kind` is one of Recovery.settle, or "ack"."""
+    """What Redis is still to be told about a message: 'ack', or what Recovery.settle takes."""
 
     kind: str
     held: Held
