@@ -78,11 +78,12 @@ def _tag(stored: dict[str, bytes]) -> str:
 
 async def _change(stored: dict[str, bytes], seconds: float) -> None:
     """Wait until one of the jobs is not as it was, for at most so many seconds."""
-    watches = await _watch(list(stored))
+    running = [job_id for job_id, record in stored.items() if not decode(job_id, record).ready]
+    watches = await _watch(running)
     try:
         if any(watch.stored != stored[watch.job_id] for watch in watches):
             return
-        waits = [asyncio.create_task(w.change(seconds)) for w in watches if not w.result.ready]
+        waits = [asyncio.create_task(watch.change(seconds)) for watch in watches]
         waits.append(asyncio.create_task(get_stopping(current_app).wait()))
         try:
             await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
@@ -133,17 +134,21 @@ async def _stream(ids: list[str], template: str) -> Response:
 
 
 async def _follow(watch: Watch, news: asyncio.Queue[Watch | None]) -> None:
-    while not watch.result.ready:
-        try:
-            changed = await watch.change(LONGEST_WAIT)
-        except BrokerUnavailableError:
-            continue
-        except UnknownJobError:
-            return
-        if changed:
-            news.put_nowait(watch)
-        elif watch.stopping:
-            return
+    """Tell of each change; a job that has ended is not watched any longer."""
+    try:
+        while not watch.result.ready:
+            try:
+                changed = await watch.change(LONGEST_WAIT)
+            except BrokerUnavailableError:
+                continue
+            except UnknownJobError:
+                return
+            if changed:
+                news.put_nowait(watch)
+            elif watch.stopping:
+                return
+    finally:
+        watch.close()
 
 
 async def _tell_of(stopping: asyncio.Event, news: asyncio.Queue[Watch | None]) -> None:

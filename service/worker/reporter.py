@@ -10,12 +10,14 @@ from celery import bootsteps
 from celery.worker import state
 
 from service.broker.registry import lease_age
+from service.monitor.note import note_running
 from service.monitor.recorder import INTERVAL, get_recorder
 from service.monitor.status import WorkerStatus, encode_status
 
 logger: Final = logging.getLogger(__name__)
 
 _STOP_WITHIN: Final = 3.0  # seconds
+_A_WHILE: Final = 0.3  # seconds that a job runs before it is shown as running
 
 
 class ReporterStep(bootsteps.StartStopStep):
@@ -28,6 +30,7 @@ class ReporterStep(bootsteps.StartStopStep):
         self._worker = worker
         self._recorder = get_recorder(worker.app.quart_app)
         self._started_at = time.time()
+        self._noted: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
@@ -49,6 +52,7 @@ class ReporterStep(bootsteps.StartStopStep):
         self._recorder.take_over()
         while True:
             try:
+                self._note_running()
                 self._recorder.report(self._worker.hostname, encode_status(self._status()))
             except Exception:
                 # A worker that nobody sees is better than one that ends because of it.
@@ -56,6 +60,19 @@ class ReporterStep(bootsteps.StartStopStep):
             if self._stopping.wait(INTERVAL):
                 break
         self._recorder.report(self._worker.hostname)
+
+    def _note_running(self) -> None:
+        """Note the jobs that have run for a while and were not noted yet."""
+        now = time.time()
+        running: set[str] = set()
+        for request in tuple(state.active_requests):
+            started = request.time_start or now
+            if now - started < _A_WHILE:
+                continue
+            running.add(request.id)
+            if request.id not in self._noted:
+                note_running(self._recorder, request, started)
+        self._noted = running
 
     def _status(self) -> WorkerStatus:
         worker = self._worker

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.async_api import Browser, Page, expect
 
+from tests.support.dead import DEAD, dead_letter
 from tests.support.site import TOKEN, Site, site_worker
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -132,15 +133,7 @@ async def test_dead_letters_are_read_replayed_and_dropped(page: Page, served: Si
     ids = ["5e11c7e5-0000-4000-8000-000000000001", "5e11c7e5-0000-4000-8000-000000000002"]
     with served.valkey.client() as redis:
         for job_id in ids:
-            message = message_of(job_id, "forms.secret", ["<b>again</b>"])
-            letter = {
-                "message": json.dumps(message),
-                "queue": "celery",
-                "reason": "Delivered 5 times without an end.",
-                "deliveries": 5,
-                "at": 1_700_000_000.5,
-            }
-            redis.lpush("celery.dead", json.dumps(letter))
+            redis.lpush(DEAD, dead_letter(job_id, "forms.secret", ["<b>again</b>"]))
             record = {"status": "FAILURE", "result": {"exc_type": "DeadLetterError"}}
             redis.set(f"celery-task-meta-{job_id}", json.dumps(record), ex=60)
     await open_dashboard(page, served)
@@ -159,22 +152,3 @@ async def test_dead_letters_are_read_replayed_and_dropped(page: Page, served: Si
     await expect(page.get_by_text("There are none.")).to_be_visible()
     await page.goto(f"{served.url}/result/{ids[0]}")
     await expect(page.locator("pre.value")).to_have_text('"<B>AGAIN</B>"')
-
-
-def message_of(job_id: str, task: str, args: list[object]) -> dict[str, object]:
-    """A message as Kombu keeps it in a queue."""
-    body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None}])
-    return {
-        "body": body,
-        "content-encoding": "utf-8",
-        "content-type": "application/json",
-        "headers": {"id": job_id, "task": task, "lang": "py", "root_id": job_id, "retries": 0},
-        "properties": {
-            "correlation_id": job_id,
-            "delivery_mode": 2,
-            "delivery_info": {"exchange": "", "routing_key": "celery"},
-            "priority": 0,
-            "body_encoding": None,
-            "delivery_tag": job_id,
-        },
-    }

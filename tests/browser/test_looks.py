@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # no types
 from playwright.async_api import Browser, Page, expect
 
+from tests.support.dead import DEAD, dead_letter
 from tests.support.process import ROOT
 from tests.support.site import TOKEN, Site
 
@@ -60,7 +61,12 @@ async def test_the_pages_look_right(browser: Browser, served: Site, look: Look) 
     await page.keyboard.press("Enter")
     await expect(page.locator(".uplot")).to_have_count(2)
     await check(page, look, "dashboard")
-    await page.get_by_role("link", name="Dead letters").first.click()
+    letter = dead_letter("a-job-that-ended-its-workers", "demo.find_primes", [10**9])
+    with served.valkey.client() as redis:
+        redis.lpush(DEAD, letter)
+        await page.get_by_role("link", name="Dead letters").first.click()
+        await page.get_by_text("Drop…").click()
+        redis.lrem(DEAD, 1, letter)
     await check(page, look, "dead-letters")
     await context.close()
 

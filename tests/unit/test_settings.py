@@ -58,3 +58,12 @@ def test_a_password_is_not_repeated_in_a_mistake() -> None:
     with pytest.raises(ConfigurationError) as caught:
         read_settings({"SERVICE_REDIS_URL": "http://:hunter2@host/0"})
     assert "hunter2" not in str(caught.value)
+
+
+def test_an_admin_token_is_long_and_never_printed() -> None:
+    """Not in the settings' repr, which logs and tracebacks may show."""
+    with pytest.raises(ConfigurationError, match="SERVICE_ADMIN_TOKEN"):
+        read_settings({"SERVICE_ADMIN_TOKEN": "short"})
+    settings = read_settings({"SERVICE_ADMIN_TOKEN": "long enough to be one"})
+    assert settings.admin_token == "long enough to be one"  # noqa: S105  of no server
+    assert "long enough" not in repr(settings)

@@ -1,0 +1,37 @@
+"""Makes dead letters as the broker keeps them."""
+
+import json
+from typing import Final
+
+DEAD: Final = "celery.dead"  # the list of the default queue's
+
+
+def dead_letter(job_id: str, task: str, args: list[object]) -> str:
+    """One whose job can be replayed."""
+    letter = {
+        "message": json.dumps(message_of(job_id, task, args)),
+        "queue": "celery",
+        "reason": "Delivered 5 times without an end.",
+        "deliveries": 5,
+        "at": 1_700_000_000.5,
+    }
+    return json.dumps(letter)
+
+
+def message_of(job_id: str, task: str, args: list[object]) -> dict[str, object]:
+    """A message as Kombu keeps it in a queue."""
+    body = json.dumps([args, {}, {"callbacks": None, "errbacks": None, "chain": None}])
+    return {
+        "body": body,
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": {"id": job_id, "task": task, "lang": "py", "root_id": job_id, "retries": 0},
+        "properties": {
+            "correlation_id": job_id,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": "celery"},
+            "priority": 0,
+            "body_encoding": None,
+            "delivery_tag": job_id,
+        },
+    }
