@@ -27,5 +27,7 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
     """A server of the test's own, to stop, kill or freeze; its data outlives a restart."""
     folder = tmp_path / "valkey"
     folder.mkdir()
-    with Valkey(folder, {"appendonly": "yes"}) as server:
+    # With `everysec` it answers before it has written while the disk is busy: what was accepted in
+    # the second before a SIGKILL can be gone.
+    with Valkey(folder, {"appendonly": "yes", "appendfsync": "always"}) as server:
         yield server

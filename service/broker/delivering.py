@@ -82,8 +82,7 @@ class DeliveringChannel(PublishingChannel):
             if message.errors:
                 raise messages.UnreadableMessageError(repr(message.errors[0][1]))
             if message.content_type == "application/json":
-                messages.check_depth(message.body or b"")
-                message.decode()
+                messages.decode_body(message)
             return callback(message)
 
         return super().basic_consume(queue, no_ack, decoded, *args, **kwargs)

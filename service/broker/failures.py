@@ -22,15 +22,19 @@ class FailureWriter:
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def __call__(self, item: bytes, reason: str) -> None:
-        """Store FAILURE for the message's job unless it has ended; raises one of TRANSIENT."""
+    def __call__(self, item: bytes, reason: str) -> bool:
+        """Store FAILURE for the message's job unless it has ended; false if it has ended well.
+
+        Raises one of TRANSIENT.
+        """
         job_id = messages.job_id(item)
         if job_id is None:
-            return
+            return True
         backend = self._app.backend
         try:
-            if backend.get_state(job_id) in states.READY_STATES:
-                return
+            state = backend.get_state(job_id)
+            if state in states.READY_STATES:
+                return bool(state != states.SUCCESS)
             # With the request, so that a chord or an errback that counts on this job hears of it.
             backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request(item))
         except TRANSIENT:
@@ -38,6 +42,7 @@ class FailureWriter:
         except Exception:
             # Whatever a backend may raise on a strange message must not keep it in the queue.
             logger.exception("Could not store FAILURE for job %s (%s).", job_id, reason)
+        return True
 
 
 def _request(item: bytes) -> Context:

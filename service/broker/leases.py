@@ -52,7 +52,7 @@ class Leases:
         keys: Keys,
         options: LeaseOptions,
         *,
-        fail: Callable[[bytes, str], None],
+        fail: Callable[[bytes, str], bool],
     ) -> None:
         self.options = options
         self.keys = keys

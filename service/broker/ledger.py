@@ -14,7 +14,7 @@ _REMEMBERED: Final = 10_000  # jobs: some seconds of a worker at its quickest, f
 
 @dataclass(slots=True)
 class Ending:
-    """What Redis is still to be told of a message; `kind` is one of Recovery.settle, or "ack"."""
+    """What Redis is still to be told about a message: 'ack', or what Recovery.settle takes."""
 
     kind: str
     held: Held

@@ -13,7 +13,7 @@ from service.broker.scripts import Expired, Scripts
 
 logger = logging.getLogger(__name__)
 
-Fail = Callable[[bytes, str], None]
+Fail = Callable[[bytes, str], bool]
 _ANY: Final = "+inf"
 _BATCH: Final = 100
 
@@ -115,7 +115,10 @@ class Recovery:
             count = counted
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
-        self._fail(held.item, reason)
+        if not self._fail(held.item, reason):
+            # Its worker died between the result and the ack: there is nothing to be given up on.
+            self._scripts.acknowledge([held.tag])
+            return False
         done = self._scripts.bury(held, highest, reason, count)
         if done:
             job = messages.job_id(held.item)

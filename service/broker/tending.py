@@ -51,9 +51,19 @@ class Tending(threading.Thread):
                 self._wake.clear()
                 self._never.wait(self._linger)
 
-    def _try(self) -> bool:
+    def _work_on_a_live_connection(self) -> None:
         try:
             self._work()
+        except TRANSIENT:
+            if self._away:
+                raise
+            # One connection that was cut is no outage, after which nobody may recover anything
+            # for a lease. A new connection tells them apart.
+            self._work()
+
+    def _try(self) -> bool:
+        try:
+            self._work_on_a_live_connection()
         except TRANSIENT as error:
             if not self._away:
                 logger.warning("Redis is away; the %s thread goes on trying: %r", self.name, error)

@@ -53,7 +53,9 @@ def keep_from_flush(requests: Iterable[Any]) -> None:
 def may_still_run(request: Any) -> bool:
     """Whether a request that was handed to the pool before a connection was lost will run.
 
-    What the flush has dropped will not. Pools without a flush run all that they were given.
+    What the flush has dropped will not. Pools without a flush run all that they were given. While
+    the main thread waits for Redis nobody is told which jobs have begun or even ended, so it is
+    asked whether the pool still has what it was given.
     """
     if request in state.active_requests:
         return True

@@ -69,7 +69,7 @@ class AsyncioPool(BasePool):
         """Have the main thread told of jobs from now on."""
         self._main_thread.attach(hub)
 
-    def on_apply(  # noqa: PLR0913, PLR0917  Celery's own
+    def on_apply(  # type: ignore[override]  # noqa: PLR0913, PLR0917  Celery's own
         self,
         target: Callable[..., Any],
         args: Any = None,
@@ -81,22 +81,22 @@ class AsyncioPool(BasePool):
         soft_timeout: float | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> None:
+    ) -> Call:
         """Start the job when there is room."""
-        self._waiting.append(
-            Call(
-                target=target,
-                args=args,
-                kwargs=kwargs,
-                on_accepted=accept_callback,
-                on_success=callback,
-                on_error=error_callback,
-                on_timeout=timeout_callback,
-                soft_limit=soft_timeout or self.options.get("soft_timeout"),
-                hard_limit=timeout or self.options.get("timeout"),
-            )
+        call = Call(
+            target=target,
+            args=args,
+            kwargs=kwargs,
+            on_accepted=accept_callback,
+            on_success=callback,
+            on_error=error_callback,
+            on_timeout=timeout_callback,
+            soft_limit=soft_timeout or self.options.get("soft_timeout"),
+            hard_limit=timeout or self.options.get("timeout"),
         )
+        self._waiting.append(call)
         self._admit_soon()
+        return call
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Cancel the one job that was accepted under this pid."""

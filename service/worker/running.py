@@ -20,9 +20,13 @@ from service.worker.stacks import enter_job, own_stacks
 running_job: Final[ContextVar["RunningJob"]] = ContextVar("running_job_on_loop")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Call:
-    """What Celery's worker hands to a pool: the tracer, its arguments, and whom to tell what."""
+    """What Celery's worker hands to a pool: the tracer, its arguments, and whom to tell what.
+
+    Celery's request refers to it weakly. It lives until the main thread has been told of the
+    job's end: by that the transport knows, after a lost connection, whom the pool still has.
+    """
 
     target: Callable[..., Any]
     args: Any
@@ -33,6 +37,9 @@ class Call:
     on_timeout: Callable[..., Any] | None
     soft_limit: float | None  # seconds
     hard_limit: float | None  # seconds
+
+    def terminate(self, signal: Any = None) -> None:
+        """Nothing: Celery asks this of what a pool answers, after it has asked the pool."""
 
     @property
     def task_name(self) -> str:
@@ -191,7 +198,7 @@ class RunningJob:
     def _report(self, tell: Callable[..., Any] | None, outcome: Any) -> None:
         if not self._reported and tell is not None:
             self._reported = True
-            self._host.tell(tell, outcome)
+            self._host.tell(_report_end, self._call, tell, outcome)
 
     def _leave(self) -> None:
         for timer in self._timers:
@@ -199,3 +206,9 @@ class RunningJob:
         self._timers.clear()
         self._task = None  # the watchdog's map from tasks to jobs must not keep them alive
         self._host.ended(self)
+
+
+def _report_end(call: Call, tell: Callable[..., Any], outcome: Any) -> None:
+    """Tell the worker how a call ended, which lives until then."""
+    del call
+    tell(outcome)

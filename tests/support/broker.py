@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from celery import Celery
 from redis import Redis
 
@@ -19,6 +20,8 @@ TASKS: Final = "faults"
 # The service's own worker under both of its pools. Under others, and where a stock one is wanted,
 # a worker of the small app runs, whose only part of ours is the transport.
 POOLS: Final = ("asyncio", "prefork")
+# For what hardly depends on the pool: the others only when there is time.
+MAINLY_ASYNCIO: Final = ("asyncio", pytest.param("prefork", marks=pytest.mark.chaos))
 _SMALL: Final = "tests.support.broker_app"
 
 

@@ -85,9 +85,11 @@ class Chaos:
 
     def _pause(self) -> None:
         worker = self._pick()
+        begun = time.time()
         os.killpg(worker.pid, signal.SIGSTOP)
         self._let_pass(0.4 * self.bench.lease)  # less than a lease: nothing may be lost by it
         os.killpg(worker.pid, signal.SIGCONT)
+        self.outages.append((begun, time.time()))
 
     def _cut(self) -> None:
         mine = self.bench.redis.client_id()
@@ -132,7 +134,13 @@ def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> 
             for label, job in unfinished.items():
                 print(label, bench.times("start", label), bench.result(job))
             raise
-        bench.wait_until_empty(timeout=10 * bench.lease)
+        try:
+            bench.wait_until_empty(timeout=10 * bench.lease)
+        except AssertionError:
+            print("dead", bench.redis.lrange("celery.dead", 0, -1))
+            print("queued", bench.redis.lrange("celery", 0, -1))
+            print("held", bench.redis.hgetall("unacked"))
+            raise
         overlaps = _overlaps(bench)
         never = [label for label in chaos.jobs if not bench.count("end", label)]
         _report(bench, chaos)
@@ -162,7 +170,8 @@ def _overlaps(bench: Bench) -> list[str]:
 def _report(bench: Bench, chaos: Chaos) -> None:
     """Say how soon the jobs of killed workers were back, and how long they then had to queue.
 
-    While Redis was away, and for a lease after that, nobody may take over: told by itself.
+    After Redis was away nobody may take over for a lease, nor may a worker that was frozen: told
+    by itself.
     """
     lease = bench.lease
     back_at = _returns(chaos.workers + chaos.fallen)
@@ -180,7 +189,7 @@ def _report(bench: Bench, chaos: Chaos) -> None:
             queued.append(second - back[-1])
     print(f"{len(chaos.jobs)} jobs, {len(chaos.killed)} kills, {Counter(chaos.done)}")
     print(f"back in the queue after a kill: {_spread(recovered, lease)}")
-    print(f"the same around outages of Redis: {_spread(disturbed, lease)}")
+    print(f"the same around pauses of workers and outages of Redis: {_spread(disturbed, lease)}")
     print(f"and then queued: {_spread(queued, lease)}")
 
 

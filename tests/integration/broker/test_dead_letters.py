@@ -1,5 +1,7 @@
 """A person can see what was given up on, and have it run again."""
 
+import json
+
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
@@ -42,3 +44,19 @@ async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
         assert await letters.drop(page.letters[0])
         assert not await letters.drop(page.letters[0])
         assert (await letters.page("celery")).total == 1
+
+
+def test_a_job_that_has_succeeded_is_not_given_up_on(bench: Bench) -> None:
+    """Its worker died between the result and the ack, once too often."""
+    job = bench.send("noop")
+    message = json.loads(str(bench.redis.rpop("celery")))
+    message["properties"]["x-deliveries"] = 4
+    tag = f"{message['properties']['delivery_tag']}@0-1"
+    bench.redis.hset("unacked", tag, f'[{json.dumps(message)},"","celery"]')
+    bench.redis.zadd("unacked_index", {tag: 1})
+    bench.redis.set(f"celery-task-meta-{job}", json.dumps({"status": "SUCCESS", "result": 1}))
+    with bench.worker(concurrency=1) as worker:
+        ready(worker)
+        wait_until(lambda: not bench.redis.exists("unacked"), description="nobody holds it")
+        assert bench.is_empty()
+        assert bench.state(job) == "SUCCESS"

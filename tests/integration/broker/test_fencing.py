@@ -24,7 +24,7 @@ def test_a_thawed_workers_late_ack_takes_nothing(bench: Bench, pool: str) -> Non
             bench.wait_for_note("start", "job", times=2, timeout=5 * bench.lease)
             held = bench.redis.hkeys("unacked")
             _freeze_group(frozen, signal.SIGCONT)
-            frozen.wait_for_output("LOST")
+            frozen.wait_for_output("LOST|was lost before its job ended")
             bench.wait_for_note("end", "job", timeout=6 * bench.lease)
             wait_until(
                 lambda: bench.count("end", "job") == 2 or bench.redis.hkeys("unacked") == held,

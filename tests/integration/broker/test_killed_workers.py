@@ -97,7 +97,9 @@ def test_killing_workers_a_hundred_times_loses_nothing(bench: Bench, pool: str) 
 
 
 @both_pools
-@pytest.mark.parametrize("task", ["die", "leave"])
+@pytest.mark.parametrize(
+    "task", ["leave", pytest.param("die", marks=pytest.mark.chaos)], ids=["os._exit", "SIGKILL"]
+)
 def test_a_job_that_kills_its_process_becomes_a_dead_letter(
     bench: Bench, pool: str, task: str
 ) -> None:

@@ -7,7 +7,8 @@ import pytest
 from tests.support.broker import POOLS, Bench, ready
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.parametrize("pool", [*POOLS, "threads", "solo"])
+_SMALL = [pytest.param(pool, marks=pytest.mark.chaos) for pool in ("threads", "solo")]
+pytestmark = pytest.mark.parametrize("pool", [*POOLS, *_SMALL])
 
 
 def test_long_and_scheduled_jobs_run_once(bench: Bench, pool: str) -> None:

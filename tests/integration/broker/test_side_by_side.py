@@ -2,10 +2,10 @@
 
 import pytest
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.parametrize("pool", POOLS)
+pytestmark = pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 
 
 def test_stock_clients_and_workers_understand_ours(bench: Bench, pool: str) -> None:

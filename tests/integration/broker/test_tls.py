@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
 from tests.support.tls import TlsFront, make_certificate
 from tests.support.valkey import Valkey
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_a_job_goes_all_the_way_under_tls(
     redis_url: str, valkey: Valkey, tmp_path: Path, pool: str
 ) -> None:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 from redis import Redis
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
 from tests.support.wait import wait_until
 
 
@@ -20,7 +20,7 @@ def _scripts(bench: Bench) -> int:
     return _calls(bench.redis, "eval", "evalsha")
 
 
-@pytest.mark.parametrize("pool", [*POOLS, "threads", "solo"])
+@pytest.mark.parametrize("pool", [*POOLS, "solo"])
 @pytest.mark.parametrize("stock", [False, True], ids=["our-client", "stock-client"])
 def test_an_idle_worker_starts_a_job_within_milliseconds(
     bench: Bench, pool: str, stock: bool
@@ -39,7 +39,7 @@ def test_an_idle_worker_starts_a_job_within_milliseconds(
     assert sorted(delays)[len(delays) // 2] < 0.03, delays
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_an_idle_worker_does_not_poll(bench: Bench, pool: str) -> None:
     """It asks about once a second; leases and sweeps go by the lease, the dashboard by seconds."""
     bench.options["lease"] = 30
