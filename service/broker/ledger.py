@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from service.broker.held import Held
 
-_REMEMBERED: Final = 20_000
+_REMEMBERED: Final = 10_000  # jobs: some seconds of a worker at its quickest, for 3 MB
 
 
 @dataclass(slots=True)

@@ -49,7 +49,10 @@ def refuse_if_cancelled(task: Any, stored: bytes | str | None) -> None:
     not. A chord learns that this part of it is not coming, as from Celery's own revoke.
     """
     request = task.request
-    if stored is not None and decode(request.id, stored).state is State.REVOKED:
+    # A substring rules it out for nearly every job at a tenth of the cost of decoding.
+    if not stored or (b"REVOKED" if isinstance(stored, bytes) else "REVOKED") not in stored:  # type: ignore[operator]  # both are of one type
+        return
+    if decode(request.id, stored).state is State.REVOKED:
         task.backend.mark_as_revoked(request.id, _REASON, request=request, store_result=False)
         raise Ignore
 

@@ -112,13 +112,18 @@ class Backend(RedisBackend):
         encoded = self.encode_result(result, state)
         if state == states.STARTED and request is not None:
             request.started_at = now()
-        entry = self._entry(task_id, encoded, state, traceback, request)
+
+        def make() -> Entry:
+            return self._entry(task_id, encoded, state, traceback, request)
+
         if (writer := self._writer_here) is None:
-            self._store(entry)
-        elif state == states.STARTED or current_bridge() is None:
-            writer.put(entry)  # a child task of a job can't wait here without blocking the loop
+            self._store(make())
+        elif state == states.STARTED:
+            writer.put_later(self.get_key_for_task(task_id), make)  # type: ignore[arg-type]  # bytes, in truth
+        elif current_bridge() is None:
+            writer.put(make())  # a child task of a job can't wait here without blocking the loop
         else:
-            await_(writer.write(entry))
+            await_(writer.write(make()))
         note_state(get_recorder(self.app.quart_app), task_id, state, request)
         return encoded
 

@@ -46,6 +46,9 @@ class Bridge:
         loop_greenlet = getcurrent()
         self._task = asyncio.current_task()
         child = _BridgeGreenlet(self._function, loop_greenlet)
+        # It is often a method of whoever holds this bridge: without the cycle a job that has ended
+        # is gone at once, and not only when Python looks for garbage.
+        del self._function
         child.bridge = self
         # The very context of the asyncio task, so that what either sets is seen by both.
         child.gr_context = loop_greenlet.gr_context

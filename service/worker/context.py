@@ -45,7 +45,7 @@ def call_in_context(
 class _Call:
     """One call of a body or a hook: what is set up around it, and taken down after."""
 
-    __slots__ = ("_args", "_function", "_job", "_kwargs", "_loop", "_progress", "_request", "_task")
+    __slots__ = ("_args", "_function", "_kwargs", "_loop", "_progress", "_request", "_task")
 
     def __init__(
         self,
@@ -62,9 +62,12 @@ class _Call:
         self._kwargs = kwargs
         self._loop = loop
         self._progress: ProgressWriter | None = None
-        self._job = CurrentJob(
+
+    def _current_job(self) -> CurrentJob:
+        """What the body may know; not kept here, as it keeps this: the cycle would outlive them."""
+        return CurrentJob(
             id=self._request.id,
-            task=task.name,
+            task=self._task.name,
             retries=self._request.retries or 0,
             report=self._report,
         )
@@ -85,7 +88,7 @@ class _Call:
             raise
         except Exception as error:
             if bridge.cancelled:
-                logger.warning("%s, being cancelled, raised %r", self._job, error)
+                logger.warning("%s, being cancelled, raised %r", self._current_job(), error)
                 raise JobCancelledError from error
             raise
         if bridge.cancelled:
@@ -98,7 +101,7 @@ class _Call:
             return await self._in_app_context(app, in_thread=False)
 
     async def _in_app_context(self, app: Quart, *, in_thread: bool) -> Any:
-        token = running.set(self._job)
+        token = running.set(self._current_job())
         try:
             async with app.app_context():
                 if in_thread:
@@ -130,7 +133,7 @@ class _Call:
 
     def _call(self) -> Any:
         with own_stacks(self._task, self._request):
-            running.set(self._job)
+            running.set(self._current_job())
             value = self._make()
         return self._loop.run(value) if inspect.iscoroutine(value) else value
 

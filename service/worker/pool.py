@@ -11,9 +11,11 @@ from typing import Any, Final
 from celery import signals
 from celery.concurrency.base import BasePool
 
+from service.broker.decoding import use_in_celery
 from service.settings import get_settings
 from service.worker.bridge import Bridge
 from service.worker.ending import must_end_at_once
+from service.worker.garbage import look_for_garbage_seldom
 from service.worker.lifespan import get_loop
 from service.worker.main_thread import MainThread, nothing
 from service.worker.running import Call, RunningJob
@@ -59,6 +61,8 @@ class AsyncioPool(BasePool):
         self._hurry = asyncio.Event()
         self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn)
         self._watchdog.start()
+        use_in_celery()
+        look_for_garbage_seldom()
         signals.worker_shutting_down.connect(self._on_signal)
 
     def register_with_event_loop(self, hub: Any) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+from collections.abc import Callable
 from typing import Any, Final
 
 from quart import Quart
@@ -21,6 +22,7 @@ _EXTENSION: Final = "service.results_writer"
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
+_LINGER: Final = 0.1  # seconds that what is put for later may wait while there is much to write
 _FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
 _LAST_PAUSE: Final = 5.0  # seconds
 
@@ -28,8 +30,9 @@ _LAST_PAUSE: Final = 5.0  # seconds
 class ResultsWriter:
     """Collects records while one batch is on its way; writes until Redis has them.
 
-    Of the records of one job that wait for the next batch only the newest is written, so a job
-    that has ended before anyone could have seen it start costs one write.
+    Of the records of one job that wait for the next batch only the newest is written. That a job
+    has started waits longer where there is much to write: most have ended before anyone could
+    have seen them start, and cost one write, and one record to be made.
     """
 
     def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, *, timeout: float) -> None:
@@ -40,11 +43,29 @@ class ResultsWriter:
         self._connection: Any = None
         self._loop = loop
         self._waiting: dict[bytes, _Slot] = {}
+        self._later: dict[bytes, Callable[[], Entry]] = {}
+        self._lingering = False  # while what is in `_later` waits to be written
+        self._sent_at = 0.0
         self._flushing: asyncio.Task[None] | None = None
 
     def put(self, entry: Entry) -> None:
         """Have the record written soon. To be called on the loop."""
         self._slot(entry)
+
+    def put_later(self, key: bytes, make: Callable[[], Entry]) -> None:
+        """Have a record made and written, unless a newer one of its job comes first.
+
+        On a worker with little to do that is at once. To be called on the loop.
+        """
+        if not self._lingering:
+            self._lingering = True
+            is_idle = self._loop.time() - self._sent_at > _LINGER
+            context = contextvars.Context()
+            if is_idle:
+                self._loop.call_soon(self._write_later, context=context)
+            else:
+                self._loop.call_later(_LINGER, self._write_later, context=context)
+        self._later[key] = make
 
     async def write(self, entry: Entry) -> None:
         """Write the record, and wait until Redis has it, however long it is away.
@@ -60,7 +81,17 @@ class ResultsWriter:
         await self._drop_connection()
         await self._client.aclose()
 
+    def _write_later(self) -> None:
+        self._lingering = False
+        later, self._later = self._later, {}
+        for make in later.values():
+            try:
+                self.put(make())
+            except UnstorableResultError as error:
+                logger.error("A record was not stored: %s", error)  # noqa: TRY400  no fault here
+
     def _slot(self, entry: Entry) -> "_Slot":
+        self._later.pop(entry.key, None)
         slot = self._waiting.get(entry.key)
         if slot is None:
             slot = self._waiting[entry.key] = _Slot(entry)
@@ -91,6 +122,7 @@ class ResultsWriter:
         return batch
 
     async def _send(self, batch: list["_Slot"]) -> None:
+        self._sent_at = self._loop.time()
         keys = [slot.entry.key for slot in batch]
         args: list[Any] = []
         for slot in batch:

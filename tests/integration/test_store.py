@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import pytest
 from redis import Redis as SyncRedis
@@ -13,6 +14,7 @@ from service.settings import Settings
 from service.worker.entry import STORE, Entry
 from service.worker.writer import ResultsWriter
 from tests.support.valkey import Valkey
+from tests.support.wait import wait_until_async
 
 ENDS = ["SUCCESS", "FAILURE", "REVOKED"]
 
@@ -110,6 +112,34 @@ async def test_only_the_newest_of_a_jobs_records_is_written(
     writer.put(entry("job", "PROGRESS"))
     await ending
     assert state_of(client, "job") == "SUCCESS"
+
+
+async def test_an_idle_writer_writes_at_once_what_may_come_later(
+    client: SyncRedis, writer: ResultsWriter
+) -> None:
+    """Somebody may be watching the only job that runs."""
+    writer.put_later(b"job", lambda: entry("job", "STARTED"))
+    await wait_until_async(lambda: client.exists("job"), description="it is written")
+    assert state_of(client, "job") == "STARTED"
+
+
+async def test_a_busy_writer_does_not_even_make_the_record_of_a_short_jobs_start(
+    client: SyncRedis, writer: ResultsWriter
+) -> None:
+    """It would cost as much as the result; of a job that goes on it is written soon."""
+    made: list[str] = []
+
+    def make(key: str) -> Entry:
+        made.append(key)
+        return entry(key, "STARTED")
+
+    await writer.write(entry("other", "SUCCESS"))
+    for key in ("short", "long"):
+        writer.put_later(key.encode(), partial(make, key))
+    await writer.write(entry("short", "SUCCESS"))
+    await wait_until_async(lambda: client.exists("long"), description="the other is written")
+    assert made == ["long"]
+    assert state_of(client, "short") == "SUCCESS"
 
 
 async def test_a_record_that_redis_refuses_is_told_to_its_writer(
