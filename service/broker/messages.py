@@ -11,8 +11,8 @@ from service.broker.decoding import decode
 
 # Kombu's own name for a message's properties is free-form; a stock worker leaves this one alone.
 DELIVERIES: Final = "x-deliveries"
-# Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _JSON: Final = "application/json"
+# Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _DEEPEST: Final = 400
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
@@ -61,7 +61,7 @@ def decode_body(message: Any) -> None:
     check_depth(text)
     is_plain = isinstance(text, bytes) and b"__type__" not in text
     if is_plain and message.content_encoding == "utf-8" and _JSON in (message.accept or (_JSON,)):
-        message._decoded_cache = json.loads(text)  # noqa: SLF001 - where `decode` keeps it
+        message._decoded_cache = decode(text)  # noqa: SLF001 - where `decode` keeps it
     else:
         message.decode()
 

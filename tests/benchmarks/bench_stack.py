@@ -26,6 +26,7 @@ from redis import Redis
 from service import create_app
 from service.jobs.enqueuer import get_enqueuer
 from tests.benchmarks.bench_pool import OURS, STOCK, client_app
+from tests.benchmarks.bench_transport import cpu_seconds
 from tests.support.broker import Bench, ready
 from tests.support.process import ROOT, Process
 from tests.support.valkey import Valkey
@@ -117,8 +118,12 @@ def stacks(arq: str) -> list[Stack]:
     return found
 
 
-def drain(stack: Stack, count: int) -> tuple[float, float]:
-    """Jobs a second, and round trips a job, of a warm worker with `count` jobs before it."""
+def drain(stack: Stack, count: int) -> tuple[float, float, float]:
+    """Jobs a second, round trips a job and CPU microseconds a job of a warm worker.
+
+    It has `count` jobs before it. The CPU is that of all of its processes, which a machine that
+    does other things too changes least.
+    """
     with (
         tempfile.TemporaryDirectory() as folder,
         Valkey(Path(folder)) as valkey,
@@ -135,6 +140,7 @@ def drain(stack: Stack, count: int) -> tuple[float, float]:
             os.killpg(worker.pid, signal.SIGSTOP)
             stack.fill(valkey.url, count)
             reads, begun, asked = _reads(redis), time.perf_counter(), 0
+            used = cpu_seconds(worker.pid)
             os.killpg(worker.pid, signal.SIGCONT)
 
             def is_done() -> bool:
@@ -144,7 +150,8 @@ def drain(stack: Stack, count: int) -> tuple[float, float]:
 
             wait_until(is_done, timeout=900, description="all jobs are done")
             seconds = time.perf_counter() - begun
-            return count / seconds, (_reads(redis) - reads - asked) / count
+            used = cpu_seconds(worker.pid) - used
+            return count / seconds, (_reads(redis) - reads - asked) / count, used * 1e6 / count
 
 
 def _reads(redis: Redis) -> int:
@@ -178,16 +185,16 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=0, help="how a long queue compares")
     options = parser.parse_args()
     compared = stacks(options.arq)
-    rates: dict[str, list[tuple[float, float]]] = {stack.name: [] for stack in compared}
+    rates: dict[str, list[tuple[float, float, float]]] = {stack.name: [] for stack in compared}
     for _ in range(options.rounds):  # in turns: another's load then falls on all of them
         for stack in compared:
             rates[stack.name].append(drain(stack, options.jobs))
     ours = max(rates["ours"])
     print(f"{options.jobs} no-op jobs, one worker, results stored; best of {options.rounds}")
-    print(f"{'':20}{'jobs/s':>10}{'trips/job':>11}{'ours is':>10}")
+    print(f"{'':20}{'jobs/s':>10}{'trips/job':>11}{'CPU us/job':>12}{'ours is':>10}")
     for stack in compared:
-        rate, trips = max(rates[stack.name])
-        print(f"{stack.name:20}{rate:10.0f}{trips:11.2f}{ours[0] / rate:9.2f}x")
+        rate, trips, used = max(rates[stack.name])
+        print(f"{stack.name:20}{rate:10.0f}{trips:11.2f}{used:12.0f}{ours[0] / rate:9.2f}x")
     delays = latencies(200)
     p99 = delays[int(len(delays) * 0.99)]
     print(f"enqueue to start, idle: p50 {statistics.median(delays):.2f} ms, p99 {p99:.2f} ms")

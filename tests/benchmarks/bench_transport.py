@@ -38,7 +38,7 @@ def _reads(redis: Redis) -> int:
     return int(redis.info("stats")["total_reads_processed"])
 
 
-def _cpu_seconds(group: int) -> float:
+def cpu_seconds(group: int) -> float:
     """User and system time of all processes of a group."""
     ticks = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -71,7 +71,7 @@ def _drain(bench: Bench, jobs: int, *, pool: str, stock: bool) -> tuple[float, f
         ready(worker)
         bench.send("work", "warm")
         bench.wait_for_note("end", "warm")
-        worker_cpu, polls = _cpu_seconds(worker.pid), 0
+        worker_cpu, polls = cpu_seconds(worker.pid), 0
         reads, begun = _reads(bench.redis), time.perf_counter()
         _fill(bench, jobs)
 
@@ -83,7 +83,7 @@ def _drain(bench: Bench, jobs: int, *, pool: str, stock: bool) -> tuple[float, f
         wait_until(empty, timeout=600, description="everything is done")
         seconds = time.perf_counter() - begun
         trips = _reads(bench.redis) - reads - polls - 5
-        cpu = _cpu_seconds(worker.pid) - worker_cpu
+        cpu = cpu_seconds(worker.pid) - worker_cpu
     return jobs / seconds, trips / jobs, cpu * 1e6 / jobs
 
 
@@ -93,9 +93,9 @@ def _idle(bench: Bench, seconds: float, *, pool: str, stock: bool) -> tuple[floa
         ready(worker)
         bench.send("work", "idle")
         bench.wait_for_note("end", "idle")
-        cpu, end = _cpu_seconds(worker.pid), time.monotonic() + seconds
+        cpu, end = cpu_seconds(worker.pid), time.monotonic() + seconds
         wait_until(lambda: time.monotonic() > end, timeout=seconds + 5, description="it idles")
-        percent = (_cpu_seconds(worker.pid) - cpu) / seconds * 100
+        percent = (cpu_seconds(worker.pid) - cpu) / seconds * 100
         delays = []
         for number in range(200):
             label = f"{'s' if stock else 'o'}{pool}{number}"
@@ -145,7 +145,7 @@ def crowd(bench: Bench, workers: int, messages: int = 100) -> tuple[float, float
 def _crowd_state(bench: Bench, groups: list[int]) -> tuple[float, int, float]:
     stats = bench.redis.info("commandstats")
     scripts = sum(int(stats.get(f"cmdstat_{n}", {}).get("calls", 0)) for n in ("eval", "evalsha"))
-    return sum(_cpu_seconds(group) for group in groups), scripts, time.monotonic()
+    return sum(cpu_seconds(group) for group in groups), scripts, time.monotonic()
 
 
 def main() -> None:

@@ -195,7 +195,8 @@ async def test_hooks_run_in_an_app_context(
     """All five of Celery's. (A retry may have ended before `on_retry` of the first run.)"""
     job = await sample.hooked.enqueue(ending)
     await ended(app, job.id)
-    worker.wait_for_note(f"after_return {job.id} of the sample")
+    for hook in hooks:
+        worker.wait_for_note(f"{hook} {job.id} of the sample")
     noted = [line for line in worker.notes if job.id in line]
     expected = [f"{hook} {job.id} of the sample" for hook in hooks]
     assert sorted(noted) == sorted(expected)
