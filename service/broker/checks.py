@@ -55,12 +55,12 @@ class Answers:
     denied: tuple[str, ...] = ()
 
 
-def check(answers: Answers) -> tuple[Finding, ...]:
-    """All that is wrong, worst first."""
+def check(answers: Answers, *, for_transport: bool = True) -> tuple[Finding, ...]:
+    """All that is wrong, worst first; `for_transport` asks for what only our transport needs."""
+    needs = [*check_version(answers.info), *check_rights(answers.denied)] if for_transport else []
     findings = [
         *check_eviction(answers.config, answers.info),
-        *check_version(answers.info),
-        *check_rights(answers.denied),
+        *needs,
         *check_role(answers.info),
         *check_persistence(answers.config, answers.info),
     ]

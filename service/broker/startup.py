@@ -34,11 +34,16 @@ def _addresses(settings: Settings) -> tuple[str, ...]:
     return (settings.redis_url, broker) if is_other else (settings.redis_url,)
 
 
+def _is_for_transport(settings: Settings, url: str) -> bool:
+    broker = str(settings.celery.get("broker_url", settings.redis_url))
+    return url == broker and bool(settings.lease) and "broker_transport" not in settings.celery
+
+
 def _check(settings: Settings, url: str) -> None:
     """Warn of what is at risk. Raises ConfigurationError where jobs would be lost silently."""
     try:
         with connect_blocking(settings, url) as client:
-            findings = check(ask(client))
+            findings = check(ask(client), for_transport=_is_for_transport(settings, url))
     except (RedisError, OSError) as error:
         logger.warning("Redis cannot be checked, as it is not available yet: %s", error)
         return

@@ -192,6 +192,16 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         for name, value in _ONLY_JSON.items()
         if name in given and given[name] != value
     ]
+    if given.get("task_always_eager"):
+        problems.append(
+            "SERVICE_CELERY__TASK_ALWAYS_EAGER cannot be used: a job would run, and block, where it"
+            " is enqueued. Call the task itself, which is a plain function."
+        )
+    if "result_backend" in given:
+        problems.append(
+            "SERVICE_CELERY__RESULT_BACKEND cannot be used: results are in the Redis of"
+            " SERVICE_REDIS_URL, where /result/<id> reads them."
+        )
     if problems:
         raise ConfigurationError(problems)
     return {

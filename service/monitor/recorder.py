@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from quart import Quart
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
 from service.monitor.rows import Note, encode_note, is_newer
@@ -77,6 +77,12 @@ class Recorder:
                 while self._rows or self._counts:
                     self._unsent = self._next_call("", _LEFT)
                     self._send_rest()
+            except ResponseError as error:
+                self._unsent = None  # asking again would be refused again
+                if not self._away:
+                    logger.warning("The dashboard is incomplete, Redis refuses: %s", error)
+                self._away = True
+                return False
             except (RedisError, OSError) as error:
                 if not self._away:
                     logger.warning("The dashboard is behind, Redis is away: %s", error)
@@ -123,7 +129,11 @@ class Recorder:
     def _run(self) -> None:
         while not self._closed.wait(INTERVAL):
             if self._notes or self._rows or self._unsent:
-                self.report()
+                try:
+                    self.report()
+                except Exception:
+                    # Whatever it is, the jobs do not depend on it, and the next report may work.
+                    logger.exception("A report for the dashboard failed")
 
     def _collect(self) -> None:
         """Take in what was noted; of one job only its newest row is worth a place in the list."""

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+from typing import Annotated
 
+from msgspec import Meta
 from quart import current_app
 
 from service import TaskBlueprint, report_progress
@@ -22,7 +24,9 @@ async def my_add(a: int, b: int) -> int:
 
 
 @tasks.task(public=True, show_arguments=True)
-async def count_slowly(steps: int = 5, pause: float = 1.0) -> int:
+async def count_slowly(
+    steps: Annotated[int, Meta(ge=0, le=1000)] = 5, pause: Annotated[float, Meta(ge=0, le=60)] = 1.0
+) -> int:
     """Count the steps, with `pause` seconds before each, and report each."""
     for step in range(steps):
         report_progress(step, steps, f"step {step + 1} of {steps}")
@@ -32,7 +36,7 @@ async def count_slowly(steps: int = 5, pause: float = 1.0) -> int:
 
 
 @tasks.task(public=True, show_arguments=True)
-def find_primes(limit: int = 100_000) -> int:
+def find_primes(limit: Annotated[int, Meta(ge=0, le=10_000_000)] = 100_000) -> int:
     """Count the primes below `limit`: plain synchronous work that keeps a processor busy."""
     sieve = bytearray([1]) * max(limit, 2)
     sieve[0:2] = b"\0\0"

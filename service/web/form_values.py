@@ -1,6 +1,7 @@
 """Reads what a form posted without scripts as a task's arguments; pure."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,10 +32,18 @@ def _value(kind: str, items: str, text: str) -> Any:
         case "integer":
             return int(text)
         case "number":
-            return float(text)
+            number = float(text)
+            if not math.isfinite(number):
+                raise ValueError("JSON has no such number")
+            return number
         case "list":
             return [_value(items, "", line) for line in text.split("\n") if line.strip()]
         case "json" | "choice":
-            return json.loads(text)
+            return json.loads(text, parse_constant=_refuse)
         case _:
             return text
+
+
+def _refuse(constant: str) -> None:
+    """Python's JSON reads NaN and Infinity, which no other does."""
+    raise ValueError(f"{constant} is not JSON")

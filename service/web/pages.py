@@ -1,15 +1,19 @@
 """The front page: greets, starts a job to look at, and has a form for each public task."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from quart import Blueprint, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from service.errors import UnknownTaskError
+from service.jobs.batch import Terms
 from service.jobs.blueprint import TaskHandle, get_tasks
 from service.jobs.enqueuer import get_enqueuer
+from service.jobs.job import Job
 from service.jobs.schema import task_schemas
 from service.results.store import get_results
+from service.settings import get_settings
 from service.web.admin import has_dashboard
 from service.web.form_values import values_of
 from service.web.forms import Field, fields_of
@@ -25,7 +29,7 @@ pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
-@documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(503,)))
+@documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(429, 503)))
 async def index() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be.
 
@@ -34,7 +38,7 @@ async def index() -> ResponseReturnValue:
     """
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
-    job = await get_enqueuer().enqueue(_TASK, (1, 2), {})
+    job = await _enqueue(_TASK, (1, 2), {})
     body = {
         "message": _GREETING,
         "id": job.id,
@@ -51,7 +55,7 @@ async def start(name: str) -> ResponseReturnValue:
         raise UnknownTaskError(name)
     values = values_of(_fields(handle), await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
-    job = await get_enqueuer().enqueue(name, args, kwargs)
+    job = await _enqueue(name, args, kwargs)
     return redirect(url_for("results.show", job_id=job.id), 303)
 
 
@@ -63,10 +67,17 @@ def _for_every_page() -> dict[str, Any]:
     }
 
 
+async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:
+    """As HTTP does it: no more than the queue may hold. Raises QueueFullError."""
+    terms = Terms(limit=get_settings(current_app).max_queue)
+    job, _ = await get_enqueuer().enqueue_once(name, args, kwargs, terms)
+    return job
+
+
 async def _page(job_id: str) -> str:
     started = not job_id
     if started:
-        job_id = (await get_enqueuer().enqueue(_TASK, (1, 2), {})).id
+        job_id = (await _enqueue(_TASK, (1, 2), {})).id
     result = await get_results(current_app).get(job_id)
     return await render_template(
         "index.html",

@@ -22,7 +22,7 @@ from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.ending import must_end
 from service.worker.entry import STORE, Entry, will_pass
-from service.worker.lifespan import get_loop
+from service.worker.lifespan import is_on_loop
 from service.worker.record import build_meta, encode_record, now
 from service.worker.writer import ResultsWriter, get_writer
 
@@ -177,7 +177,7 @@ class Backend(RedisBackend):
     def _writer_here(self) -> ResultsWriter | None:
         """The loop's writer, if the caller runs on the loop."""
         app = self.app.quart_app
-        return get_writer(app) if get_loop(app).is_here else None
+        return get_writer(app) if is_on_loop(app) else None
 
     @cached_property
     def _script(self) -> Any:

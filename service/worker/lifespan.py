@@ -26,10 +26,16 @@ _MAKING: Final = threading.Lock()
 def get_loop(app: Quart) -> ProcessLoop:
     """The process's loop for the app's coroutines; made when it is first needed."""
     with _MAKING:
-        if _LOOP not in app.extensions:
-            app.extensions[_LOOP] = ProcessLoop(get_settings(app).sync_threads)
-        loop: ProcessLoop = app.extensions[_LOOP]
+        loop: ProcessLoop | None = app.extensions.get(_LOOP)
+        if loop is None or loop.pid != os.getpid():  # a fork leaves the loop without its thread
+            loop = app.extensions[_LOOP] = ProcessLoop(get_settings(app).sync_threads)
         return loop
+
+
+def is_on_loop(app: Quart) -> bool:
+    """Whether the caller runs on the process's loop. Makes none: prefork's parent has none."""
+    loop: ProcessLoop | None = app.extensions.get(_LOOP)
+    return loop is not None and loop.is_here
 
 
 class LifespanStep(bootsteps.StartStopStep):

@@ -5,6 +5,7 @@ import concurrent.futures
 import contextvars
 import importlib.util
 import logging
+import os
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
@@ -28,6 +29,7 @@ class ProcessLoop:
     """Runs coroutines for synchronous code. Made after fork, which no thread survives."""
 
     def __init__(self, sync_threads: int) -> None:
+        self.pid = os.getpid()
         self.loop = _new_event_loop()
         self.threads = DaemonThreads(sync_threads, name="sync-body")
         self._callers = DaemonThreads(_CALLERS, name="blocking-call")
@@ -54,8 +56,15 @@ class ProcessLoop:
         """Run a coroutine on the loop, in `context`, and wait for what it returns or raises.
 
         A soft time limit that the pool raises in this thread meanwhile is raised inside the
-        coroutine, at the point where it waits.
+        coroutine, at the point where it waits. Raises RuntimeError on the loop itself, which
+        would wait for itself.
         """
+        if self.is_here:
+            coroutine.close()
+            raise RuntimeError(
+                "This blocks the event loop that it waits for."
+                " Await the function itself, or enqueue a job."
+            )
         bridge = Bridge(_drive_body, coroutine)
         outcome: concurrent.futures.Future[V] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(

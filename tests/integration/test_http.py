@@ -134,3 +134,26 @@ async def test_every_record_is_dropped_in_time(client: Client, valkey: Valkey) -
         lifetime = redis.ttl(KEY_PREFIX + body["id"])
         assert redis.llen("celery") == 1
     assert 0 < lifetime <= 86_400
+
+
+@pytest.mark.parametrize("cookie", ["9" * 5000 + ".x", "x", ".", "1.y"])
+async def test_a_made_up_cookie_is_no_fault_of_the_server(redis_url: str, cookie: str) -> None:
+    """Python refuses to read a number of that many digits."""
+    token = "a-token-for-the-test"  # noqa: S105
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": token})
+    async with app.test_app():
+        client = app.test_client()
+        response = await client.get("/dashboard", headers={"Cookie": f"service_admin={cookie}"})
+        assert response.status_code < 500
+
+
+async def test_a_full_queue_is_told_at_every_door(redis_url: str) -> None:
+    """The front page, too, takes no more jobs than may wait."""
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_MAX_QUEUE": 1})
+    async with app.test_app():
+        client = app.test_client()
+        assert (await client.get("/")).status_code == 200
+        for headers in ({}, BROWSER):
+            refused = await client.get("/", headers=headers)
+            assert refused.status_code == 429
+            assert int(refused.headers["Retry-After"]) > 0

@@ -252,3 +252,9 @@ async def limited(catches: bool) -> str:
 @tasks.task
 def leave_note(line: str) -> None:
     note(line)
+
+
+@tasks.task(time_limit=1)
+def hang() -> None:
+    """Go on for ever; the pool has to end it."""
+    gate("never")

@@ -18,7 +18,7 @@ def commands() -> dict[str, list[str]]:
     """The words of each command of the block that starts the two processes, by its program."""
     readme = (ROOT / "README.md").read_text()
     (block,) = [b for b in re.findall(r"```sh\n(.*?)```", readme, re.DOTALL) if "celery" in b]
-    lines = [shlex.split(line) for line in block.splitlines()]
+    lines = [shlex.split(line.removeprefix("uv run ")) for line in block.splitlines()]
     return {words[0]: words for words in lines}
 
 

@@ -142,11 +142,13 @@ def test_unknown_celery_settings_and_other_serializers_are_refused() -> None:
             "SERVICE_CELERY__TASK_SERIALIZER": "pickle",
             "SERVICE_CELERY__ACCEPT_CONTENT": ["json", "pickle"],
             "SERVICE_CELERY__TASK_ACKS_LATELY": True,
+            "SERVICE_CELERY__TASK_ALWAYS_EAGER": "true",
+            "SERVICE_CELERY__RESULT_BACKEND": "rpc://",
         }
     )
     with pytest.raises(ConfigurationError) as caught:
         get_celery(app)
-    assert len(caught.value.problems) == 3
+    assert len(caught.value.problems) == 5
 
 
 def test_any_celery_setting_can_be_given() -> None:

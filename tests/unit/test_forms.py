@@ -103,3 +103,10 @@ def test_what_cannot_be_read_is_told_by_name(name: str, text: str) -> None:
     with pytest.raises(InvalidArgumentsError) as raised:
         values_of(fields().values(), {name: text}, "a.task")
     assert raised.value.argument == name
+
+
+@pytest.mark.parametrize(("name", "text"), [("share", "nan"), ("share", "inf"), ("point", "[NaN]")])
+def test_numbers_that_json_has_not_are_refused(name: str, text: str) -> None:
+    """They would lie in a record that no browser can read."""
+    with pytest.raises(InvalidArgumentsError):
+        values_of([fields()[name]], {name: text}, "a.task")
