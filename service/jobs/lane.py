@@ -9,12 +9,17 @@ from typing import Any, Final
 
 from hiredis import pack_command  # redis-py's own is Python, and would be most of a batch's cost
 from redis.asyncio import Redis
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError
 
 from service.errors import BrokerUnavailableError
 
 _SCRIPT: Final = (files("service.jobs") / "enqueue.lua").read_text()
 _SHA: Final = hashlib.sha1(_SCRIPT.encode()).hexdigest()  # noqa: S324  Redis names scripts by it
+# With these Redis refuses the script, or within it the first command that would write; once the
+# script has written, they are not looked for.
+_REFUSALS: Final = frozenset(
+    {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOAUTH", "NOREPLICAS", "OOM", "READONLY"}
+)
 
 
 class Lane:
@@ -38,12 +43,12 @@ class Lane:
                 on_send()
                 sent = True
                 return await self._run(arguments)
-        except (BusyLoadingError, ResponseError) as error:
-            raise BrokerUnavailableError(str(error)) from error  # Redis said no before it wrote
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
+            # Also after an answer: the address may lead to another server than this one by now.
             await self.disconnect()
             reason = str(error) or f"no answer within {self._timeout:g} s"
-            raise BrokerUnavailableError(reason, maybe_accepted=sent) from error
+            maybe_accepted = sent and not _is_refusal(error)
+            raise BrokerUnavailableError(reason, maybe_accepted=maybe_accepted) from error
         except BaseException:
             await self.disconnect()  # an answer on its way would be taken for the next one's
             raise
@@ -71,3 +76,8 @@ class Lane:
         if self._connection.is_connected and await self._connection.can_read():
             await self._connection.disconnect()  # the server has closed it since the last call
         await self._connection.connect()
+
+
+def _is_refusal(error: Exception) -> bool:
+    code = getattr(error, "status_code", None)  # which redis-py cuts off where it knows it
+    return (code or str(error).partition(" ")[0]) in _REFUSALS

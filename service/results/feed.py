@@ -41,6 +41,7 @@ class Feed:
         self._dropped: dict[str, None] = {}
         self._asked: deque[list[str]] = deque()
         self._wake = asyncio.Event()
+        self._stopping = False
 
     def add(self, keys: Iterable[str]) -> None:
         """Tell what is stored under the keys now, and from then on whatever is published."""
@@ -56,8 +57,20 @@ class Feed:
         self._dropped[key] = None
         self._wake.set()
 
+    def stop(self) -> None:
+        """Have `run` end. To be called before it is cancelled: a write may lose the cancellation.
+
+        redis-py sends under `asyncio.wait_for`, which on Python 3.11 returns instead of raising
+        CancelledError where what it waits for is done at the same moment.
+        """
+        self._stopping = True
+        self._wake.set()
+
     async def run(self) -> None:
-        """Serve until the connection is lost. Raises RedisError, OSError or TimeoutError."""
+        """Serve until the connection is lost, or `stop` is called.
+
+        Raises RedisError, OSError or TimeoutError.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 await self._connection.connect()
@@ -75,6 +88,8 @@ class Feed:
     async def _write(self) -> None:
         while True:
             await self._wake.wait()
+            if self._stopping:
+                return
             self._wake.clear()
             added, dropped = [*self._added], [*self._dropped]
             self._added.clear()
@@ -91,14 +106,17 @@ class Feed:
             )
 
     async def _read(self) -> None:
-        while True:
-            answer = await self._connection.read_response(
-                timeout=self._timeout, push_request=True, disconnect_on_error=False
-            )
-            if answer is None:  # nothing came within the timeout
-                self._ask_for_a_sign()
-            else:
-                self._take(answer)
+        try:
+            while not self._stopping:
+                answer = await self._connection.read_response(
+                    timeout=self._timeout, push_request=True, disconnect_on_error=False
+                )
+                if answer is None:  # nothing came within the timeout
+                    self._ask_for_a_sign()
+                else:
+                    self._take(answer)
+        finally:
+            self.stop()
 
     def _ask_for_a_sign(self) -> None:
         if self._asked:

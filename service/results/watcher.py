@@ -1,6 +1,7 @@
 """Wakes those who wait for a job when its record changes: one connection, many waiters."""
 
 import asyncio
+import contextvars
 import logging
 from collections import deque
 from typing import Final
@@ -184,8 +185,10 @@ class Watcher:
         """End the connection."""
         self.stop()
         if self._following is not None:
+            if self._feed is not None:
+                self._feed.stop()
             self._following.cancel()
-            await asyncio.wait([self._following])
+            await asyncio.wait([self._following], timeout=self._timeout)
 
     def _follow(self, key: str) -> _Topic:
         topic = self._topics.get(key)
@@ -195,7 +198,9 @@ class Watcher:
                 self._feed.add([key])
         if self._following is None or self._following.done():
             # Not in the caller's context: a request, and all it holds, would live as long.
-            self._following = asyncio.create_task(self._keep_following())
+            self._following = asyncio.create_task(
+                self._keep_following(), context=contextvars.Context()
+            )
         return topic
 
     async def _answer(self, topic: _Topic) -> bytes | None:
@@ -215,6 +220,8 @@ class Watcher:
                 await self._feed.run()
             except (RedisError, OSError) as error:
                 logger.warning("The connection that follows jobs is lost: %s", error)
+            else:
+                return  # it was stopped
             finally:
                 self._feed = None
                 answered = [topic for topic in self._topics.values() if topic.answered.is_set()]

@@ -21,7 +21,7 @@ from service.results.model import State
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.ending import must_end
-from service.worker.entry import STORE, Entry, will_pass
+from service.worker.entry import STORE, Entry, answer_of, will_pass
 from service.worker.lifespan import is_on_loop
 from service.worker.record import build_meta, encode_record, now
 from service.worker.writer import ResultsWriter, get_writer
@@ -158,7 +158,7 @@ class Backend(RedisBackend):
             try:
                 (outcome,) = self._script(keys=[entry.key], args=[entry.record, entry.lifetime])
             except ResponseError as error:
-                outcome = str(error)
+                outcome = answer_of(error)
             except (RedisError, OSError) as error:
                 outcome = f"BUSY {error!r}"
             if isinstance(outcome, int):
@@ -170,6 +170,8 @@ class Backend(RedisBackend):
                 raise BrokerUnavailableError(reason)
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis is away, a result has to wait: %s", reason)
+            # The address may lead to another server than this one by now.
+            self.client.connection_pool.disconnect(inuse_connections=False)
             time.sleep(pause)
             pause = min(pause * 2, _LAST_PAUSE)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Final
+from typing import Any, Final
 
 STORE: Final = (files("service.worker") / "store.lua").read_text()
 
@@ -30,9 +30,14 @@ class Entry:
     final: bool  # the job has ended with it
 
 
+def answer_of(error: Any) -> str:
+    """What Redis answered, with the code that redis-py cuts off where it knows it."""
+    return f"{error.status_code} {error}" if error.status_code else str(error)
+
+
 def will_pass(answer: str) -> bool:
     """Whether an error that Redis answered with is one of its own, and not of the record."""
     return answer.removeprefix("ERR ").startswith(_PASSING)
 
 
-__all__: Final = ["STORE", "Entry", "will_pass"]
+__all__: Final = ["STORE", "Entry", "answer_of", "will_pass"]

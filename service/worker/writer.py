@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from service.errors import UnstorableResultError
 from service.results.clients import connect
 from service.settings import get_settings
-from service.worker.entry import STORE, Entry, will_pass
+from service.worker.entry import STORE, Entry, answer_of, will_pass
 from service.worker.lifespan import get_loop
 
 logger: Final = logging.getLogger(__name__)
@@ -138,16 +138,17 @@ class ResultsWriter:
                 outcomes = await self._ask(keys, args)
                 reason = next(filter(_is_passing, outcomes), None)
             except ResponseError as error:
-                if not will_pass(str(error)):
-                    return [str(error)] * len(keys)
-                reason = str(error)
+                reason = answer_of(error)
+                if not will_pass(reason):
+                    return [reason] * len(keys)
             except (RedisError, OSError) as error:
-                await self._drop_connection()
                 reason = str(error) or f"no answer within {self._timeout:g} s"
             if reason is None:
                 if pause > _FIRST_PAUSE:
                     logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
                 return outcomes
+            # Also after an answer: the address may lead to another server than this one by now.
+            await self._drop_connection()
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis is away, %s results have to wait: %s", len(keys), reason)
             await asyncio.sleep(pause)

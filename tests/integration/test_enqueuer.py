@@ -296,6 +296,34 @@ async def test_a_broker_that_cannot_take_it_is_one_error_in_time(
     assert [message["headers"]["id"] for message in messages(own_valkey)] == ["one"]
 
 
+async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """The next job is sent on a new connection."""
+    await my_add.enqueue(1, 2)
+    with own_valkey.client() as redis:
+        (sender,) = [each["id"] for each in redis.client_list() if each["cmd"].startswith("eval")]
+        redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(BrokerUnavailableError):
+            await my_add.enqueue(1, 2)
+        await wait_until_async(
+            lambda: sender not in [each["id"] for each in redis.client_list()],
+            description="the connection's end",
+        )
+
+
+async def test_a_script_that_failed_half_way_may_have_accepted(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """The record is there, though the list that it goes to is none."""
+    with own_valkey.client() as redis:
+        redis.set("celery", "no list")
+        with pytest.raises(BrokerUnavailableError) as caught:
+            await my_add.options(job_id="half").enqueue(1, 2)
+        assert caught.value.maybe_accepted
+        assert redis.exists(KEY_PREFIX + "half")
+
+
 async def test_restarts_in_the_middle_lose_and_double_nothing(
     app: Quart, own_valkey: Valkey
 ) -> None:

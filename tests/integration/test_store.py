@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any
 
 import pytest
 from redis import Redis as SyncRedis
 
+from service import create_app, get_celery
 from service.errors import UnstorableResultError
 from service.results.clients import connect
 from service.settings import Settings
+from service.worker.backend import Backend
 from service.worker.entry import STORE, Entry
 from service.worker.writer import ResultsWriter
 from tests.support.valkey import Valkey
@@ -192,3 +197,47 @@ async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
             assert state_of(client, "job") == "SUCCESS"
         finally:
             await writer.close()
+
+
+@pytest.mark.parametrize("stale", ["yes", "no"])  # READONLY from inside the script; MASTERDOWN
+async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
+    own_valkey: Valkey, stale: str
+) -> None:
+    """A result is kept, and each attempt is on a new connection."""
+    writer = ResultsWriter(
+        connect(Settings(redis_url=own_valkey.url)), asyncio.get_running_loop(), timeout=0.5
+    )
+    with own_valkey.client() as client:
+        try:
+            await writer.write(entry("before", "SUCCESS"))
+            before = {each["id"] for each in client.client_list()}
+            client.config_set("replica-serve-stale-data", stale)
+            client.replicaof("127.0.0.1", "1")
+            waiting = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+            await asyncio.wait({waiting}, timeout=0.5)
+            assert not waiting.done()
+            own = {str(client.client_id())}
+            assert before & {each["id"] for each in client.client_list()} == own
+            client.replicaof("NO", "ONE")
+            await asyncio.wait_for(waiting, 10)
+            assert state_of(client, "job") == "SUCCESS"
+        finally:
+            await writer.close()
+
+
+def test_the_blocking_backend_leaves_a_demoted_server_too(own_valkey: Valkey) -> None:
+    """It stores where there is no event loop."""
+    app = create_app({"SERVICE_REDIS_URL": own_valkey.url})
+    backend: Any = Backend(app=get_celery(app), url=own_valkey.url)
+    with own_valkey.client() as client, ThreadPoolExecutor() as threads:
+        backend._store(entry("before", "SUCCESS"))
+        before = {each["id"] for each in client.client_list()}
+        client.replicaof("127.0.0.1", "1")
+        waiting = threads.submit(backend._store, entry("job", "SUCCESS"))
+        time.sleep(0.5)
+        assert not waiting.done()
+        own = {str(client.client_id())}
+        assert before & {each["id"] for each in client.client_list()} == own
+        client.replicaof("NO", "ONE")
+        waiting.result(10)
+        assert state_of(client, "job") == "SUCCESS"

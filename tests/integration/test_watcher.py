@@ -180,3 +180,48 @@ async def test_a_wait_in_vain_ends_with_its_time(watcher: Watcher, own_valkey: V
         publish(redis, "one", "STARTED")
     with pytest.raises(ResultTimeoutError):
         await watcher.wait("one", 0.1)
+
+
+@pytest.fixture
+async def stuck_write(watcher: Watcher, own_valkey: Valkey) -> asyncio.Event:
+    """A write that is under way, and that loses the cancellation as redis-py's may."""
+    with own_valkey.client() as redis:
+        publish(redis, "one", "QUEUED")
+    await watcher.watch("one")
+    cancelled = asyncio.Event()
+    sending = asyncio.Event()
+
+    async def send(*_args: object, **_options: object) -> None:
+        sending.set()
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancelled.set()
+
+    assert watcher._feed is not None
+    watcher._feed._connection.send_packed_command = send
+    watcher._feed.add(["other"])
+    await asyncio.wait_for(sending.wait(), 5)
+    return cancelled
+
+
+async def test_closing_ends_though_a_write_loses_the_cancellation(
+    watcher: Watcher, stuck_write: asyncio.Event
+) -> None:
+    """Or the server would never stop."""
+    async with asyncio.timeout(5):
+        await watcher.aclose()
+    assert stuck_write.is_set()
+    assert watcher._following is not None
+    assert watcher._following.done()
+
+
+async def test_a_loss_ends_though_a_write_loses_the_cancellation(
+    watcher: Watcher, own_valkey: Valkey, stuck_write: asyncio.Event
+) -> None:
+    """Or the connection would never be made again."""
+    with own_valkey.client() as redis:
+        redis.client_kill_filter(_type="pubsub")
+        publish(redis, "one", "SUCCESS", result=1)
+    assert (await watcher.wait("one", 5)).result == 1
+    assert stuck_write.is_set()
