@@ -77,6 +77,23 @@ class Backend(RedisBackend):
             super().add_pending_result(single)
         yield from super().iter_native(result, no_ack=no_ack, **options)  # type: ignore[misc]  # as above
 
+    def mark_as_done(
+        self,
+        task_id: str,
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.SUCCESS,
+    ) -> None:
+        """As Celery does; of a job whose result is ignored, too, it is told that it has ended.
+
+        Its id is known since it was enqueued, and must not be said to be queued for ever.
+        """
+        is_ignored = not store_result or getattr(request, "ignore_result", False)
+        if is_ignored and request is not None and not request.is_eager:
+            self.store_result(task_id, None, state, request=request)
+        super().mark_as_done(task_id, result, request, store_result, state)
+
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
         record = json.dumps(queued_record(task_id, name, queued_at))

@@ -258,3 +258,8 @@ def leave_note(line: str) -> None:
 def hang() -> None:
     """Go on for ever; the pool has to end it."""
     gate("never")
+
+
+@tasks.task(ignore_result=True)
+async def ignored() -> str:
+    return "nobody asks"

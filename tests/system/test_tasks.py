@@ -230,6 +230,12 @@ async def test_a_result_tells_the_whole_story(app: Quart) -> None:
     assert times == sorted(time for time in times if time)
 
 
+async def test_a_job_whose_result_is_ignored_is_known_to_have_ended(app: Quart) -> None:
+    """Else its id, which was handed out, would be QUEUED until it expires."""
+    result = await ended(app, (await sample.ignored.enqueue()).id)
+    assert (result.state, result.result) == (State.SUCCESS, None)
+
+
 async def test_a_client_opened_at_start_up_is_usable_in_tasks(app: Quart, worker: Worker) -> None:
     """It was opened once in each process that runs tasks, on the loop that they run on."""
     jobs = [await sample.resource.enqueue() for _ in range(6)]
