@@ -5,7 +5,7 @@ answers; `DeadLetters` runs them on a synchronous client, `AsyncDeadLetters` on 
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -17,6 +17,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from service.broker import messages
 from service.broker.scripts import DEAD_SUFFIX, script
+from service.results.model import is_job_id
 
 T = TypeVar("T")
 Asking = Generator[tuple[Any, ...], Any, T]
@@ -72,6 +73,23 @@ class Box:
         """The list of a queue's dead letters."""
         return f"{self.prefix}{queue}{DEAD_SUFFIX}"
 
+    def waiting(self, queue: str) -> tuple[str, ...]:
+        """The lists of a queue's jobs that wait, one for each priority."""
+        name = f"{self.prefix}{queue}"
+        return tuple(
+            f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
+        )
+
+
+def box_for(options: Mapping[str, Any], queues: Iterable[str]) -> Box:
+    """The box of these queues, by Celery's `broker_transport_options`."""
+    return Box(
+        queues=tuple(queues),
+        prefix=options.get("global_keyprefix", ""),
+        priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
+        separator=options.get("sep", SEPARATOR),
+    )
+
 
 def decode(record: bytes | str) -> DeadLetter:
     """Read a record; raises ValueError if it is none of ours."""
@@ -79,11 +97,11 @@ def decode(record: bytes | str) -> DeadLetter:
     try:
         fields = json.loads(raw.decode("utf-8", "surrogateescape"))
         message = str(fields["message"]).encode("utf-8", "surrogateescape")
-        job = messages.job_id(message)
+        job = _job_id(message)
         return DeadLetter(
             id=job or sha1(raw).hexdigest()[:16],  # noqa: S324 - a name, not a secret
             queue=str(fields["queue"]),
-            reason=str(fields["reason"]),
+            reason=_printable(str(fields["reason"])),
             deliveries=int(fields["deliveries"]),
             at=datetime.fromtimestamp(float(fields["at"]), UTC),
             job_id=job,
@@ -156,12 +174,23 @@ def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
     return bool(dropped)
 
 
+def _job_id(message: bytes) -> str | None:
+    """The job's id, if it is one that can be asked for."""
+    found = messages.job_id(message)
+    return found if found is not None and is_job_id(found) else None
+
+
+def _printable(text: str) -> str:
+    """The text without lone surrogates, which JSON can have and UTF-8 can't."""
+    return text.encode(errors="replace").decode()
+
+
 def _task(message: bytes) -> str | None:
     try:
         task = messages.read(message)["headers"]["task"]
     except (ValueError, TypeError, LookupError):
         return None
-    return task if isinstance(task, str) else None
+    return _printable(task) if isinstance(task, str) else None
 
 
 class DeadLetters:
