@@ -168,6 +168,11 @@ def ask_replay(box: Box, letter: DeadLetter, record: Record | None) -> Asking[bo
     return bool(moved)
 
 
+def ask_store(record: Record) -> Asking[None]:
+    """Store a record by itself."""
+    yield "SET", record.key, record.value, "EX", record.lifetime
+
+
 def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
     """Forget a dead letter; false if it is gone already."""
     dropped = yield "LREM", box.key(letter.queue), 1, letter.record
@@ -194,11 +199,17 @@ def _task(message: bytes) -> str | None:
 
 
 class DeadLetters:
-    """Dead letters on a synchronous client. Every method raises RedisError."""
+    """Dead letters on a synchronous client. Every method raises RedisError.
 
-    def __init__(self, client: Redis, box: Box | None = None) -> None:
+    `results` is a client of the results' Redis, where that is another one.
+    """
+
+    def __init__(
+        self, client: Redis, box: Box | None = None, *, results: Redis | None = None
+    ) -> None:
         self._client = client
         self._box = box or Box()
+        self._results = results
 
     def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
@@ -209,18 +220,26 @@ class DeadLetters:
         return self._run(ask_letter(self._box, letter_id))
 
     def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record` in the same step."""
+        """Queue it again with a fresh count of deliveries, and store `record`.
+
+        In one step, or where the results are on another Redis, the record first: so that it is
+        never written over what a worker has stored since.
+        """
+        if record is not None and self._results is not None:
+            self._run(ask_store(record), self._results)
+            record = None
         return self._run(ask_replay(self._box, letter, record))
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget it."""
         return self._run(ask_drop(self._box, letter))
 
-    def _run(self, asking: Asking[T]) -> T:
+    def _run(self, asking: Asking[T], client: Redis | None = None) -> T:
+        client = client or self._client
         answer: Any = None
         while True:
             try:
-                answer = self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
+                answer = client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)
 
@@ -228,9 +247,12 @@ class DeadLetters:
 class AsyncDeadLetters:
     """The same on an asyncio client."""
 
-    def __init__(self, client: AsyncRedis, box: Box | None = None) -> None:
+    def __init__(
+        self, client: AsyncRedis, box: Box | None = None, *, results: AsyncRedis | None = None
+    ) -> None:
         self._client = client
         self._box = box or Box()
+        self._results = results
 
     async def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
@@ -241,17 +263,21 @@ class AsyncDeadLetters:
         return await self._run(ask_letter(self._box, letter_id))
 
     async def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record` in the same step."""
+        """Queue it again with a fresh count of deliveries, and store `record`, as above."""
+        if record is not None and self._results is not None:
+            await self._run(ask_store(record), self._results)
+            record = None
         return await self._run(ask_replay(self._box, letter, record))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Forget it."""
         return await self._run(ask_drop(self._box, letter))
 
-    async def _run(self, asking: Asking[T]) -> T:
+    async def _run(self, asking: Asking[T], client: AsyncRedis | None = None) -> T:
+        client = client or self._client
         answer: Any = None
         while True:
             try:
-                answer = await self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
+                answer = await client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)

@@ -21,7 +21,7 @@ from service.broker.dead_letters import box_for
 from service.jobs.celery_app import get_celery
 from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader
 from service.monitor.recent import COLUMNS, Query
-from service.results.connection import get_redis
+from service.results.connection import get_broker_redis, get_redis
 from service.results.model import State
 from service.results.store import get_results
 from service.settings import get_settings
@@ -147,6 +147,7 @@ def init_dashboard(app: Quart) -> None:
     app.extensions[_EXTENSION] = Reader(
         get_redis(app),
         Places(queues=queues, record=get_results(app).key, held=_held_key(app)),
+        broker=get_broker_redis(app),
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
     )

@@ -15,7 +15,7 @@ from service.jobs.celery_app import get_celery
 from service.jobs.envelope import queued_record
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
-from service.results.connection import bounded, get_redis
+from service.results.connection import bounded, get_broker_redis, get_redis
 from service.results.store import get_results
 from service.settings import get_settings
 from service.web.admin import require_admin
@@ -74,7 +74,8 @@ async def drop(letter_id: str) -> ResponseReturnValue:
 def _box() -> tuple[Box, AsyncDeadLetters]:
     queues = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
     box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
-    return box, AsyncDeadLetters(get_redis(current_app), box)
+    client, results = get_broker_redis(current_app), get_redis(current_app)
+    return box, AsyncDeadLetters(client, box, results=None if results is client else results)
 
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:

@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from quart import Quart
+from redis import Redis
 
 from service import create_app
+from service.web.dashboard import get_reader
 from tests.support.dead import DEAD, dead_letter
 from tests.support.valkey import Valkey
 
@@ -50,3 +52,26 @@ async def test_a_message_that_nests_too_deep_is_shown_as_it_is(app: Quart, valke
     with valkey.client() as redis:
         redis.lpush(DEAD, json.dumps(record))
     assert (await app.test_client().get(PAGE, headers=HEADERS)).status_code == 200
+
+
+async def test_the_broker_may_have_a_redis_of_its_own(redis_url: str) -> None:
+    """The letters, the queues and what is held are there, and the job's record is not."""
+    broker_url = redis_url.replace("/0", "/1")
+    settings = {
+        "SERVICE_REDIS_URL": redis_url,
+        "SERVICE_ADMIN_TOKEN": TOKEN,
+        "SERVICE_CELERY__BROKER_URL": broker_url,
+    }
+    app = create_app(settings)
+    with Redis.from_url(broker_url) as broker, Redis.from_url(redis_url) as results:
+        broker.lpush(DEAD, dead_letter("job", "a.task", []))
+        broker.hset("unacked", "tag", "")
+        async with app.test_app():
+            now = await get_reader(app).refresh()
+            assert [queue.dead for queue in now.queues] == [1]
+            assert now.held == 1
+            replayed = await app.test_client().post(f"{PAGE}/job/replay", headers=HEADERS)
+        assert replayed.status_code == 303
+        assert broker.llen("celery") == 1
+        assert not broker.exists(DEAD, "celery-task-meta-job")
+        assert '"QUEUED"' in str(results.get("celery-task-meta-job"))
