@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Final
 
@@ -11,11 +12,11 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from service.app import create_app
-from service.broker.dead_letters import Box, DeadLetter, DeadLetters, Record
+from service.broker.dead_letters import Box, DeadLetter, DeadLetters, Record, box_for
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.jobs.celery_app import get_celery
 from service.jobs.envelope import queued_record
-from service.results.clients import connect_blocking
+from service.results.clients import broker_redis_url, connect_blocking
 from service.results.store import key_prefix
 from service.settings import Settings, get_settings
 
@@ -43,10 +44,10 @@ def add_dead_letters(parser: argparse.ArgumentParser) -> None:
 class _Box:
     """The dead letters of all queues of the app."""
 
-    def __init__(self, client: Redis, settings: Settings, queues: tuple[str, ...], prefix: str):
-        self._letters = DeadLetters(client, Box(queues=queues, prefix=prefix))
+    def __init__(self, client: Redis, results: Redis | None, settings: Settings, box: Box):
+        self._letters = DeadLetters(client, box, results=results)
         self._settings = settings
-        self._queues = queues
+        self._queues = box.queues
 
     def __iter__(self) -> Iterator[DeadLetter]:
         """All of them, those of each queue newest first."""
@@ -84,10 +85,14 @@ def _with_box(action: Callable[[_Box], None]) -> None:
     app = create_app()
     settings = get_settings(app)
     celery = get_celery(app)
-    prefix = celery.conf.broker_transport_options.get("global_keyprefix", "")
+    box = box_for(celery.conf.broker_transport_options, celery.amqp.queues)
     try:
-        with connect_blocking(settings, celery.conf.broker_url) as client:
-            action(_Box(client, settings, tuple(celery.amqp.queues), prefix))
+        with ExitStack() as stack:
+            client = stack.enter_context(connect_blocking(settings, broker_redis_url(settings)))
+            results = None
+            if broker_redis_url(settings) != settings.redis_url:
+                results = stack.enter_context(connect_blocking(settings))
+            action(_Box(client, results, settings, box))
     except (RedisError, OSError) as error:
         raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 

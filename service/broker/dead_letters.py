@@ -5,7 +5,7 @@ answers; `DeadLetters` runs them on a synchronous client, `AsyncDeadLetters` on 
 """
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -17,6 +17,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from service.broker import messages
 from service.broker.scripts import DEAD_SUFFIX, script
+from service.results.model import is_job_id
 
 T = TypeVar("T")
 Asking = Generator[tuple[Any, ...], Any, T]
@@ -72,6 +73,23 @@ class Box:
         """The list of a queue's dead letters."""
         return f"{self.prefix}{queue}{DEAD_SUFFIX}"
 
+    def waiting(self, queue: str) -> tuple[str, ...]:
+        """The lists of a queue's jobs that wait, one for each priority."""
+        name = f"{self.prefix}{queue}"
+        return tuple(
+            f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
+        )
+
+
+def box_for(options: Mapping[str, Any], queues: Iterable[str]) -> Box:
+    """The box of these queues, by Celery's `broker_transport_options`."""
+    return Box(
+        queues=tuple(queues),
+        prefix=options.get("global_keyprefix", ""),
+        priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
+        separator=options.get("sep", SEPARATOR),
+    )
+
 
 def decode(record: bytes | str) -> DeadLetter:
     """Read a record; raises ValueError if it is none of ours."""
@@ -79,11 +97,11 @@ def decode(record: bytes | str) -> DeadLetter:
     try:
         fields = json.loads(raw.decode("utf-8", "surrogateescape"))
         message = str(fields["message"]).encode("utf-8", "surrogateescape")
-        job = messages.job_id(message)
+        job = _job_id(message)
         return DeadLetter(
             id=job or sha1(raw).hexdigest()[:16],  # noqa: S324 - a name, not a secret
             queue=str(fields["queue"]),
-            reason=str(fields["reason"]),
+            reason=_printable(str(fields["reason"])),
             deliveries=int(fields["deliveries"]),
             at=datetime.fromtimestamp(float(fields["at"]), UTC),
             job_id=job,
@@ -150,10 +168,26 @@ def ask_replay(box: Box, letter: DeadLetter, record: Record | None) -> Asking[bo
     return bool(moved)
 
 
+def ask_store(record: Record) -> Asking[None]:
+    """Store a record by itself."""
+    yield "SET", record.key, record.value, "EX", record.lifetime
+
+
 def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
     """Forget a dead letter; false if it is gone already."""
     dropped = yield "LREM", box.key(letter.queue), 1, letter.record
     return bool(dropped)
+
+
+def _job_id(message: bytes) -> str | None:
+    """The job's id, if it is one that can be asked for."""
+    found = messages.job_id(message)
+    return found if found is not None and is_job_id(found) else None
+
+
+def _printable(text: str) -> str:
+    """The text without lone surrogates, which JSON can have and UTF-8 can't."""
+    return text.encode(errors="replace").decode()
 
 
 def _task(message: bytes) -> str | None:
@@ -161,15 +195,21 @@ def _task(message: bytes) -> str | None:
         task = messages.read(message)["headers"]["task"]
     except (ValueError, TypeError, LookupError):
         return None
-    return task if isinstance(task, str) else None
+    return _printable(task) if isinstance(task, str) else None
 
 
 class DeadLetters:
-    """Dead letters on a synchronous client. Every method raises RedisError."""
+    """Dead letters on a synchronous client. Every method raises RedisError.
 
-    def __init__(self, client: Redis, box: Box | None = None) -> None:
+    `results` is a client of the results' Redis, where that is another one.
+    """
+
+    def __init__(
+        self, client: Redis, box: Box | None = None, *, results: Redis | None = None
+    ) -> None:
         self._client = client
         self._box = box or Box()
+        self._results = results
 
     def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
@@ -180,18 +220,26 @@ class DeadLetters:
         return self._run(ask_letter(self._box, letter_id))
 
     def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record` in the same step."""
+        """Queue it again with a fresh count of deliveries, and store `record`.
+
+        In one step, or where the results are on another Redis, the record first: so that it is
+        never written over what a worker has stored since.
+        """
+        if record is not None and self._results is not None:
+            self._run(ask_store(record), self._results)
+            record = None
         return self._run(ask_replay(self._box, letter, record))
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget it."""
         return self._run(ask_drop(self._box, letter))
 
-    def _run(self, asking: Asking[T]) -> T:
+    def _run(self, asking: Asking[T], client: Redis | None = None) -> T:
+        client = client or self._client
         answer: Any = None
         while True:
             try:
-                answer = self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
+                answer = client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)
 
@@ -199,9 +247,12 @@ class DeadLetters:
 class AsyncDeadLetters:
     """The same on an asyncio client."""
 
-    def __init__(self, client: AsyncRedis, box: Box | None = None) -> None:
+    def __init__(
+        self, client: AsyncRedis, box: Box | None = None, *, results: AsyncRedis | None = None
+    ) -> None:
         self._client = client
         self._box = box or Box()
+        self._results = results
 
     async def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
@@ -212,17 +263,21 @@ class AsyncDeadLetters:
         return await self._run(ask_letter(self._box, letter_id))
 
     async def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record` in the same step."""
+        """Queue it again with a fresh count of deliveries, and store `record`, as above."""
+        if record is not None and self._results is not None:
+            await self._run(ask_store(record), self._results)
+            record = None
         return await self._run(ask_replay(self._box, letter, record))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Forget it."""
         return await self._run(ask_drop(self._box, letter))
 
-    async def _run(self, asking: Asking[T]) -> T:
+    async def _run(self, asking: Asking[T], client: AsyncRedis | None = None) -> T:
+        client = client or self._client
         answer: Any = None
         while True:
             try:
-                answer = await self._client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
+                answer = await client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
             except StopIteration as end:
                 return cast("T", end.value)

@@ -9,12 +9,10 @@ from redis.exceptions import RedisError
 
 from service.broker.checks import ask, check
 from service.errors import ConfigurationError
-from service.results.clients import connect_blocking
+from service.results.clients import broker_redis_url, connect_blocking
 from service.settings import Settings, get_settings
 
 logger: Final = logging.getLogger(__name__)
-
-_REDIS: Final = ("redis:", "rediss:", "sentinel:")
 
 
 def init_checks(app: Quart) -> None:
@@ -29,9 +27,7 @@ def init_checks(app: Quart) -> None:
 
 def _addresses(settings: Settings) -> tuple[str, ...]:
     """The results' Redis, and the broker if it is another one."""
-    broker = str(settings.celery.get("broker_url", settings.redis_url))
-    is_other = broker.startswith(_REDIS) and broker != settings.redis_url
-    return (settings.redis_url, broker) if is_other else (settings.redis_url,)
+    return tuple(dict.fromkeys((settings.redis_url, broker_redis_url(settings))))
 
 
 def _is_for_transport(settings: Settings, url: str) -> bool:

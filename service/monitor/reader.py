@@ -59,10 +59,12 @@ class Reader:
         client: Redis,
         places: Places,
         *,
+        broker: Redis,
         timeout: float,
         keep: int,
     ) -> None:
         self._client = client
+        self._broker = broker
         self._timeout = timeout
         self._places = places
         self._last_id = "-"
@@ -143,32 +145,35 @@ class Reader:
         pipe.time()
         pipe.hgetall(WORKERS)
         pipe.zrange(SEEN, 0, -1, withscores=True)
-        pipe.hlen(self._places.held)
         answers: list[Any] = await pipe.execute()
         for number, counts in zip(missing, answers, strict=False):
             self._buckets[number] = {k.decode(): int(v) for k, v in counts.items()}
-        clock, statuses, seen, held = answers[len(missing) :]
+        clock, statuses, seen = answers[len(missing) :]
         workers = _workers(clock[0] + clock[1] / 1e6, statuses, dict(seen))
+        queues, held = await self._read_queues(workers)
         return Snapshot(
             at=time.time(),
             workers=workers,
-            queues=await self._read_queues(workers),
+            queues=queues,
             held=held,
             points=tuple(Point(n * STEP, overall(self._buckets[n])) for n in wanted),
             tasks=by_task(self._buckets.values()),
             jobs=len(self.jobs),
         )
 
-    async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[Queue, ...]:
+    async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[tuple[Queue, ...], int]:
+        """What the broker's Redis has: the queues, and how many messages are held."""
         alive = [worker.status for worker in workers if worker.is_alive]
         self.known |= {name for status in alive for name in status.queues}
         queues = self._places.queues(self.known)
-        pipe = self._client.pipeline(transaction=False)
+        pipe = self._broker.pipeline(transaction=False)
+        pipe.hlen(self._places.held)
         for queue in queues:
             for key in (*queue.waiting, queue.dead):
                 pipe.llen(key)
         lengths = iter(await pipe.execute())
-        return tuple(
+        held = next(lengths)
+        found = tuple(
             Queue(
                 name=queue.name,
                 waiting=sum(islice(lengths, len(queue.waiting))),
@@ -177,6 +182,7 @@ class Reader:
             )
             for queue in queues
         )
+        return found, held
 
 
 def _workers(

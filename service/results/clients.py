@@ -1,5 +1,6 @@
 """Makes Redis clients, asyncio and blocking, for redis://, rediss:// and sentinel:// addresses."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -26,17 +27,29 @@ connection: Any = _connection
 
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
+_SCHEMES: Final = ("redis", "rediss", _SENTINEL)
 # Where Celery itself looks for the name of the master: the one for its broker, the other for its
 # result backend.
 _OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
 
 
-def connect(settings: Settings) -> AsyncRedis:
-    """An asyncio client that connects when it is first used, and never retries by itself.
+def broker_redis_url(settings: Settings) -> str:
+    """The address of the broker's Redis; that of the results' if the broker is none."""
+    # Celery lets this variable win over all configuration.
+    given = os.environ.get("CELERY_BROKER_URL") or settings.celery.get("broker_url", "")
+    url = str(given or settings.redis_url)
+    return url if urlsplit(url).scheme in _SCHEMES else settings.redis_url
+
+
+def connect(settings: Settings, url: str = "") -> AsyncRedis:
+    """An asyncio client of the settings' Redis or another.
+
+    It connects when it is first used, and never retries by itself.
 
     redis-py's own default is ten retries, which made one GET on a silent server take 12 s.
     Raises ConfigurationError.
     """
+    address = url or settings.redis_url
     options = {
         "max_connections": _MAX_CONNECTIONS,
         "timeout": settings.redis_timeout,
@@ -46,9 +59,9 @@ def connect(settings: Settings) -> AsyncRedis:
         # While it is on, the pool hands out connections that the server has closed.
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
-    if not is_sentinel(settings.redis_url):
-        return AsyncRedis.from_pool(BlockingConnectionPool.from_url(settings.redis_url, **options))
-    group = sentinels(settings.redis_url, settings.celery)
+    if not is_sentinel(address):
+        return AsyncRedis.from_pool(BlockingConnectionPool.from_url(address, **options))
+    group = sentinels(address, settings.celery)
     asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )

@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
-from service.results.clients import connect
+from service.results.clients import broker_redis_url, connect
 from service.settings import get_settings
 
 _EXTENSION: Final = "service.redis"
+_BROKER: Final = "service.redis.broker"
 
 
 @asynccontextmanager
@@ -36,14 +37,27 @@ async def bounded(seconds: float, *, maybe_accepted: bool = False) -> AsyncItera
 
 
 def init_redis(app: Quart) -> Redis:
-    """Give the app its one client; closed when the app stops serving."""
-    client = connect(get_settings(app))
-    app.extensions[_EXTENSION] = client
+    """Give the app its one client, or two if the broker has a Redis of its own.
+
+    They are closed when the app stops serving.
+    """
+    settings = get_settings(app)
+    client = broker = connect(settings)
     app.after_serving(client.aclose)
+    if broker_redis_url(settings) != settings.redis_url:
+        broker = connect(settings, broker_redis_url(settings))
+        app.after_serving(broker.aclose)
+    app.extensions |= {_EXTENSION: client, _BROKER: broker}
     return client
 
 
 def get_redis(app: Quart) -> Redis:
     """The client that the app was given."""
     client: Redis = app.extensions[_EXTENSION]
+    return client
+
+
+def get_broker_redis(app: Quart) -> Redis:
+    """The client of the broker's Redis: the same one, unless that is another Redis."""
+    client: Redis = app.extensions[_BROKER]
     return client

@@ -17,11 +17,11 @@ from quart import (
 )
 from quart.typing import ResponseReturnValue
 
-from service.broker.dead_letters import Box
+from service.broker.dead_letters import box_for
 from service.jobs.celery_app import get_celery
 from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader
 from service.monitor.recent import COLUMNS, Query
-from service.results.connection import get_redis
+from service.results.connection import get_broker_redis, get_redis
 from service.results.model import State
 from service.results.store import get_results
 from service.settings import get_settings
@@ -147,6 +147,7 @@ def init_dashboard(app: Quart) -> None:
     app.extensions[_EXTENSION] = Reader(
         get_redis(app),
         Places(queues=queues, record=get_results(app).key, held=_held_key(app)),
+        broker=get_broker_redis(app),
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
     )
@@ -167,19 +168,6 @@ def get_reader(app: Quart) -> Reader:
 def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
     """Where the jobs of each queue are: those of Celery's settings, and those that are `known`."""
     celery = get_celery(app)
-    options = celery.conf.broker_transport_options
-    prefix = options.get("global_keyprefix", "")
-    separator = options.get("sep", "\x06\x16")
-    steps = options.get("priority_steps", (0, 3, 6, 9))
-    box = Box(prefix=prefix)
     names = sorted({*celery.amqp.queues, *known})
-    return [
-        QueueKeys(
-            name=name,
-            waiting=tuple(
-                f"{prefix}{name}{separator}{step}" if step else f"{prefix}{name}" for step in steps
-            ),
-            dead=box.key(name),
-        )
-        for name in names
-    ]
+    box = box_for(celery.conf.broker_transport_options, names)
+    return [QueueKeys(name, box.waiting(name), box.key(name)) for name in names]

@@ -9,13 +9,13 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters import AsyncDeadLetters, Box, DeadLetter, Record
+from service.broker.dead_letters import AsyncDeadLetters, Box, DeadLetter, Record, box_for
 from service.broker.dead_letters import Page as Letters
 from service.jobs.celery_app import get_celery
 from service.jobs.envelope import queued_record
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
-from service.results.connection import bounded, get_redis
+from service.results.connection import bounded, get_broker_redis, get_redis
 from service.results.store import get_results
 from service.settings import get_settings
 from service.web.admin import require_admin
@@ -23,6 +23,7 @@ from service.web.dashboard import get_reader, queue_keys
 from service.web.wording import pretty
 
 PAGE: Final = 20  # letters
+_LAST: Final = 10**9  # page; Redis counts up to 2**63
 
 dead_letters = Blueprint("dead_letters", __name__, url_prefix="/dashboard/dead-letters")
 dead_letters.before_request(require_admin)
@@ -31,7 +32,7 @@ dead_letters.before_request(require_admin)
 @dead_letters.get("")
 async def show() -> ResponseReturnValue:
     """The dead letters of all queues, newest first."""
-    number = max(1, request.args.get("page", 1, type=int))
+    number = min(max(1, request.args.get("page", 1, type=int)), _LAST)
     box, letters = _box()
     pages: list[tuple[str, Letters]] = []
     async with bounded(get_settings(current_app).redis_timeout):
@@ -71,17 +72,10 @@ async def drop(letter_id: str) -> ResponseReturnValue:
 
 
 def _box() -> tuple[Box, AsyncDeadLetters]:
-    options = get_celery(current_app).conf.broker_transport_options
-    defaults = Box()
-    box = Box(
-        queues=tuple(
-            queue.name for queue in queue_keys(current_app, get_reader(current_app).known)
-        ),
-        prefix=options.get("global_keyprefix", ""),
-        priority_steps=tuple(options.get("priority_steps", defaults.priority_steps)),
-        separator=options.get("sep", defaults.separator),
-    )
-    return box, AsyncDeadLetters(get_redis(current_app), box)
+    queues = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
+    box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
+    client, results = get_broker_redis(current_app), get_redis(current_app)
+    return box, AsyncDeadLetters(client, box, results=None if results is client else results)
 
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
@@ -110,6 +104,7 @@ def _back(done: str) -> ResponseReturnValue:
 
 def _shown(letter: DeadLetter) -> dict[str, Any]:
     text = letter.message.decode(errors="replace")
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         text = pretty(json.loads(text))
-    return {"letter": letter, "text": text[:20_000]}
+    # JSON can have lone surrogates, a page can't.
+    return {"letter": letter, "text": text[:20_000].encode(errors="replace").decode()}

@@ -1,22 +1,25 @@
 """`service dead-letters` lets a person see, replay and drop what was given up on."""
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from celery import Celery
+from redis import Redis
 
+from tests.support.dead import DEAD, dead_letter
 from tests.support.process import ROOT
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 from tests.support.workers import worker_process
 
 
-def service(*arguments: str, redis_url: str) -> subprocess.CompletedProcess[str]:
+def service(*arguments: str, redis_url: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "service", "dead-letters", *arguments],
-        env={**os.environ, "SERVICE_REDIS_URL": redis_url},
+        env={**os.environ, "SERVICE_REDIS_URL": redis_url, **env},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -49,6 +52,28 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(
         assert "There is no dead letter" in missing.stderr
         assert service("drop", "--all", redis_url=redis_url).stdout == "1 dropped.\n"
         assert service("list", redis_url=redis_url).stdout == ""
+
+
+def test_the_options_and_the_redis_of_the_broker_are_heeded(redis_url: str) -> None:
+    """The message goes to the list that its priority has there, the record to the results."""
+    broker_url = redis_url.replace("/0", "/1")
+    letter = json.loads(dead_letter("job", "a.task", []))
+    message = json.loads(letter["message"])
+    message["properties"]["priority"] = 7
+    letter["message"] = json.dumps(message)
+    options = {"priority_steps": [0, 5], "sep": ":"}
+    with Redis.from_url(broker_url) as broker, Redis.from_url(redis_url) as results:
+        broker.lpush(DEAD, json.dumps(letter))
+        replayed = service(
+            "replay",
+            "job",
+            redis_url=redis_url,
+            SERVICE_CELERY__BROKER_URL=broker_url,
+            SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS=json.dumps(options),
+        )
+        assert replayed.stdout == "1 replayed.\n"
+        assert broker.keys() == [b"celery:5"]
+        assert '"QUEUED"' in str(results.get("celery-task-meta-job"))
 
 
 def test_redis_away_is_told_in_a_sentence() -> None:

@@ -1,6 +1,7 @@
 """What can be read out of a message, and what is put aside."""
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -149,6 +150,28 @@ def test_a_dead_letter_is_decoded_with_its_job() -> None:
     unreadable = dead_letters.decode(json.dumps({**record, "message": "?"}))
     assert unreadable.job_id is None
     assert len(unreadable.id) == 16
+
+
+@pytest.mark.parametrize("bad", ["\ud800", "a/b", "..\n", "x" * 65])
+def test_a_dead_letter_can_be_named_whatever_id_its_message_has(bad: str) -> None:
+    """By its hash, where the job's id is none that can be asked for; and it can be printed."""
+    message = json.dumps({"headers": {"id": bad, "task": "\ud800"}, "properties": {}, "body": ""})
+    record = {"queue": "q", "reason": "no \ud800", "deliveries": 5, "at": 0.5, "message": message}
+    letter = dead_letters.decode(json.dumps(record))
+    assert letter.job_id is None
+    assert re.fullmatch("[0-9a-f]{16}", letter.id)
+    assert (letter.task, letter.reason) == ("?", "no ?")
+    assert letter.message.decode() == message
+
+
+def test_a_box_is_read_from_the_options_of_celery() -> None:
+    """With Kombu's defaults for the rest."""
+    assert dead_letters.box_for({}, ["celery"]) == dead_letters.Box()
+    options = {"global_keyprefix": "p.", "priority_steps": [0, 5], "sep": ":"}
+    box = dead_letters.box_for(options, {"q": None})
+    assert box.queues == ("q",)
+    assert box.waiting("q") == ("p.q", "p.q:5")
+    assert box.key("q") == "p.q.dead"
 
 
 def test_a_replayed_message_starts_anew() -> None:
