@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,10 @@ class Dev:
         return self
 
     def __exit__(self, *error: Any) -> None:
+        if self.process.returncode is None:  # in order first: Valkey bears no mark to be found by
+            self.process.send_signal(signal.SIGTERM)
+            with suppress(AssertionError):
+                self.process.wait(STOP_WITHIN)
         self.process.__exit__(*error)
         for pid in self.pids():
             os.kill(pid, signal.SIGKILL)
