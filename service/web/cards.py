@@ -40,7 +40,7 @@ async def show() -> ResponseReturnValue:
     """The jobs with these ids (`?id=…&id=…`), each as the HTML that the pages show of it.
 
     With `wait` and `If-None-Match` it answers at the next change; as an event stream it tells
-    each. A job that is not known is left out, or told to be `gone`.
+    each. A job that is not known is left out.
     """
     ids = list(dict.fromkeys(request.args.getlist("id")))
     template = _TEMPLATES.get(request.args.get("view", "card"))

@@ -1,9 +1,7 @@
 """Streams a job's changes to a client as server-sent events."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
-from typing import Final
 
 from quart import Response, current_app, request
 
@@ -11,16 +9,8 @@ from service.errors import BrokerUnavailableError, UnknownJobError
 from service.results.model import version
 from service.results.watcher import Watch, get_watcher
 from service.settings import get_settings
-from service.web.negotiation import EVENTS
 from service.web.presentation import as_json
-
-_HEADERS: Final = {
-    "Content-Type": f"{EVENTS}; charset=utf-8",
-    "Cache-Control": "no-store",
-    "Vary": "Accept",
-    "X-Accel-Buffering": "no",  # or nginx keeps the events until it has a buffer full
-}
-_RETRY: Final = "retry: 1000\n\n"  # milliseconds until a browser connects again
+from service.web.streams import EVENT_HEADERS, RETRY, when_request_ends
 
 
 async def stream_events(job_id: str) -> Response:
@@ -30,22 +20,18 @@ async def stream_events(job_id: str) -> Response:
     EventSource gives up connecting again.
     """
     watch = await get_watcher(current_app).watch(job_id)
-    # Quart runs a whole request in one asyncio task. Its end is the one thing that comes however
-    # the client leaves: a generator that was never started would not even see its `finally`.
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101  a coroutine runs in a task
-    task.add_done_callback(lambda _: watch.close())
+    when_request_ends(watch.close)
     seen = request.headers.get("Last-Event-ID")
     if watch.result.ready and seen == version(watch.stored):
         return Response(status=204, headers={"Cache-Control": "no-store"})
     settings = get_settings(current_app)
-    response = Response(_events(watch, seen, settings.heartbeat), headers=_HEADERS)
+    response = Response(_events(watch, seen, settings.heartbeat), headers=EVENT_HEADERS)
     response.timeout = None  # Quart's own limit would cut the stream
     return response
 
 
 async def _events(watch: Watch, seen: str | None, heartbeat: float) -> AsyncIterator[str]:
-    yield _RETRY
+    yield RETRY
     if seen != version(watch.stored):
         yield _event(watch)
     while not watch.result.ready:
