@@ -141,8 +141,11 @@ class Channel(DeliveringChannel):
         taken = self._read_waiter()
         if taken is None:
             raise Empty
+        if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
+            taken = self.leases.keep(taken)
         self._enter(taken)
         self._deliver_backlog()
+        self._return_backlog()
         return True
 
     def _read_waiter(self) -> Taken | None:
@@ -176,6 +179,11 @@ class Channel(DeliveringChannel):
             drop_pushes(self.client.connection)
         except self.connection_errors:
             self._hang_up()
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether messages may be on their way."""
+        return self._waiter is not None and self._waiter.state == "taking"
 
     @property
     def expects_reply(self) -> bool:

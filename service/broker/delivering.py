@@ -31,8 +31,13 @@ class DeliveringChannel(PublishingChannel):
         raise NotImplementedError
 
     def _deliver_backlog(self) -> None:
-        while self.backlog:
+        while self.backlog and self.qos.can_consume():
             self._deliver(*self.backlog.popleft())
+
+    def _return_backlog(self) -> None:
+        """Let others have what there is no room for any more."""
+        self.leases.give_back([tag for _, tag, _ in self.backlog])
+        self.backlog.clear()
 
     def _deliver(self, queue: str, tag: str, item: bytes) -> None:
         if queue not in self.connection._callbacks:  # noqa: SLF001 - where Kombu's transports look

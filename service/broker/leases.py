@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
@@ -21,7 +22,7 @@ from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
 from service.broker.ledger import Ledger
 from service.broker.recovery import Recovery
-from service.broker.scripts import Keys, Scripts
+from service.broker.scripts import Keys, Scripts, Taken
 from service.broker.tending import Tending
 from service.broker.trial import Trial
 
@@ -100,6 +101,16 @@ class Leases:
         logger.warning("Job %s came back; it is not run again here.", messages.job_id(held.item))
         self._keeping.wake()
         return False
+
+    def keep(self, taken: Taken) -> Taken:
+        """What of a take is still ours. To be asked where its answer was read late.
+
+        The process may have been frozen meanwhile, and the jobs may run elsewhere by now.
+        """
+        _, lost = self.scripts.renew([tag for _, tag, _ in taken.messages])
+        for tag in lost:
+            logger.warning("The lease on %s was lost before its job began.", tag)
+        return replace(taken, messages=tuple(m for m in taken.messages if m[1] not in lost))
 
     def acknowledge(self, tag: str) -> None:
         """The job has ended; Redis is told with the next take, or within milliseconds."""

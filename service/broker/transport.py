@@ -15,16 +15,25 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
     """Kombu's poller, for connections on which the server also speaks unasked."""
 
     def on_readable(self, fileno: int) -> Any:
-        """Let the channel read; without room for messages, read only the news."""
+        """Let the channel read; without room for messages, read what was asked for, and the news.
+
+        Kombu would take the news for the end of the connection.
+        """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
-        if (
-            kind == "BRPOP"
-            and fileno not in self._paused_brpop
-            and not channel.expects_reply
-            and not channel.qos.can_consume()
-        ):
-            return channel.drop_news()  # Kombu would take them for the end of the connection
-        return super().on_readable(fileno)
+        if kind != "BRPOP" or fileno in self._paused_brpop or channel.qos.can_consume():
+            return super().on_readable(fileno)
+        if channel.is_taking:
+            return channel.handlers[kind]()
+        if channel.expects_reply:
+            return super().on_readable(fileno)
+        return channel.drop_news()
+
+    def _pause_brpop(self, channel: Any, fileno: int) -> None:
+        # Kombu leaves a reply unread while there is no room (a scheduled job may have become due
+        # since it was asked for). But what a take has brought is held for us from then on, and
+        # nobody would renew its lease.
+        if not channel.is_taking:
+            super()._pause_brpop(channel, fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
         """Wait for a message where there is no event loop; a waiter asks again every second."""

@@ -203,4 +203,4 @@ class Bench:
 def ready(*workers: Process) -> None:
     """Wait until the workers take messages."""
     for worker in workers:
-        worker.wait_for_output(r"ready\.$")
+        worker.wait_for_output(r"ready\.$", timeout=60)  # a busy machine starts many at once

@@ -51,6 +51,7 @@ def _names(function: Callable[..., Any]) -> list[str]:
         (kombu_redis.QoS.restore_visible, ["self", "start", "num", "interval"]),
         (kombu_redis.QoS.restore_unacked, ["self", "client"]),
         (kombu_redis.MultiChannelPoller.on_readable, ["self", "fileno"]),
+        (kombu_redis.MultiChannelPoller._pause_brpop, ["self", "channel", "fileno"]),
         (kombu_redis.MultiChannelPoller.get, ["self", "callback", "timeout"]),
         (virtual.Channel._get_message_priority, ["self", "message", "reverse"]),
         (
@@ -81,6 +82,7 @@ def test_an_overridden_or_called_method_is_as_it_was(
     [
         (kombu_redis.MultiChannelPoller._register_BRPOP, ["channel._brpop_start", "_in_poll"]),
         (kombu_redis.MultiChannelPoller.on_poll_start, ["can_consume()", "active_queues"]),
+        (kombu_redis.MultiChannelPoller._update_brpop_polling, ["self._pause_brpop(channel, fd)"]),
         (kombu_redis.MultiChannelPoller.__init__, ["_fd_to_chan", "_paused_brpop"]),
         (kombu_redis.Transport.__init__, ["self.cycle = MultiChannelPoller()"]),
         (kombu_redis.Channel.__init__, ["'BRPOP': self._brpop_read", "_queue_cycle", "_expires"]),

@@ -113,41 +113,57 @@ def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> 
     print(f"seed {seed}")
     with ExitStack() as stack:
         chaos = Chaos(stack, bench, valkey, pool, seed)
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for _ in range(chaos.chance.randrange(4, 12)):
-                chaos.submit()
-            chaos.strike()
-            pause = time.monotonic() + chaos.chance.random() * bench.lease
-            wait_until(lambda p=pause: time.monotonic() > p, description="a breath")  # type: ignore[misc]  # lambda default
-        unfinished = dict(chaos.jobs)
-
-        def all_ended() -> bool:
-            for label, job in list(unfinished.items()):
-                if bench.state(job) == "SUCCESS":
-                    del unfinished[label]
-            return not unfinished
-
         try:
-            wait_until(all_ended, timeout=60, description="every job has ended well")
-        except AssertionError:
-            for label, job in unfinished.items():
-                print(label, bench.times("start", label), bench.result(job))
+            _rage(chaos, seconds)
+            _settle(chaos)
+        except BaseException:
+            # The end of one worker's log does not tell what went wrong between several.
+            folder = valkey.folder.parent
+            for worker in chaos.workers + chaos.fallen:
+                (folder / f"{worker.name}.log").write_text(worker.output)
+            print(f"The workers' logs and the jobs' notes are in {folder}")
             raise
-        try:
-            bench.wait_until_empty(timeout=10 * bench.lease)
-        except AssertionError:
-            print("dead", bench.redis.lrange("celery.dead", 0, -1))
-            print("queued", bench.redis.lrange("celery", 0, -1))
-            print("held", bench.redis.hgetall("unacked"))
-            raise
-        overlaps = _overlaps(bench)
-        never = [label for label in chaos.jobs if not bench.count("end", label)]
-        _report(bench, chaos)
-        ended = {f"{w.name}: {w.returncode}" for w in chaos.workers if w.returncode is not None}
-        assert never == []
-        assert overlaps == []
-        assert ended == set()
+
+
+def _rage(chaos: Chaos, seconds: float) -> None:
+    """Submit and strike for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for _ in range(chaos.chance.randrange(4, 12)):
+            chaos.submit()
+        chaos.strike()
+        pause = time.monotonic() + chaos.chance.random() * chaos.bench.lease
+        wait_until(lambda p=pause: time.monotonic() > p, description="a breath")  # type: ignore[misc]  # lambda default
+
+
+def _settle(chaos: Chaos) -> None:
+    """Wait until all is done, and see that it was done well."""
+    bench = chaos.bench
+    unfinished = dict(chaos.jobs)
+
+    def all_ended() -> bool:
+        for label, job in list(unfinished.items()):
+            if bench.state(job) == "SUCCESS":
+                del unfinished[label]
+        return not unfinished
+
+    try:
+        wait_until(all_ended, timeout=60, description="every job has ended well")
+        bench.wait_until_empty(timeout=10 * bench.lease)
+    except AssertionError:
+        for label, job in unfinished.items():
+            print(label, bench.times("start", label), bench.result(job))
+        print("dead", bench.redis.lrange("celery.dead", 0, -1))
+        print("queued", bench.redis.lrange("celery", 0, -1))
+        print("held", bench.redis.hgetall("unacked"))
+        raise
+    overlaps = _overlaps(bench)
+    never = [label for label in chaos.jobs if not bench.count("end", label)]
+    _report(bench, chaos)
+    ended = {f"{w.name}: {w.returncode}" for w in chaos.workers if w.returncode is not None}
+    assert never == []
+    assert overlaps == []
+    assert ended == set()
 
 
 def _overlaps(bench: Bench) -> list[str]:

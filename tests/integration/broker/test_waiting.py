@@ -2,12 +2,14 @@
 
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
+from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 
@@ -99,6 +101,79 @@ def test_a_frozen_worker_keeps_nobody_waiting(bench: Bench) -> None:
         bench.wait_for(job, timeout=5)
         assert bench.times("start", "now")[0] - sent < 1.0
         workers[0].send_signal(signal.SIGCONT)
+
+
+def test_what_comes_when_there_is_no_room_any_more_goes_back_to_its_queue(
+    own_bench: Bench, own_valkey: Valkey
+) -> None:
+    """A scheduled job becomes due, and takes the place, while Redis hands out another job.
+
+    Kombu leaves the answer unread until there is room, and nobody would renew the other's lease.
+    """
+    got: list[object] = []
+    with own_bench.client().connection_for_write() as connection:
+        queue = own_bench.client().amqp.queues.new_missing("q")
+        with (
+            connection.Producer() as producer,
+            connection.Consumer([queue(connection)]) as consumer,
+        ):
+            consumer.register_callback(lambda body, message: got.append(body))
+            consumer.qos(prefetch_count=1)
+            for number in (1, 2):
+                producer.publish({"n": number}, routing_key="q")
+            wait_until(lambda: _drained(connection) and got, description="the first is delivered")
+            consumer.qos(prefetch_count=2)
+            own_valkey.freeze()
+            _drained(connection, timeout=0.2)  # asks for one more
+            consumer.qos(prefetch_count=1)
+            own_valkey.thaw()
+            wait_until(
+                lambda: (
+                    _drained(connection)
+                    and own_bench.redis.hlen("unacked") == own_bench.redis.llen("q") == 1
+                ),
+                description="the second is in its queue again",
+            )
+            assert got == [{"n": 1}]
+            consumer.qos(prefetch_count=2)
+            wait_until(
+                lambda: _drained(connection) and len(got) == 2, description="it is delivered"
+            )
+
+
+def test_what_was_read_too_late_is_not_begun(own_bench: Bench, own_valkey: Valkey) -> None:
+    """A process that was frozen finds jobs in its socket that run elsewhere by now."""
+    got: list[object] = []
+    client = own_bench.client()
+    client.conf.broker_transport_options = {"lease": 1.0}
+    with client.connection_for_write() as connection:
+        queue = client.amqp.queues.new_missing("q")
+        with (
+            connection.Producer() as producer,
+            connection.Consumer([queue(connection)]) as consumer,
+        ):
+            consumer.register_callback(lambda body, message: got.append(body))
+            consumer.qos(prefetch_count=1)
+            for number in (1, 2):
+                producer.publish({"n": number}, routing_key="q")
+            wait_until(lambda: _drained(connection) and got, description="the first is delivered")
+            consumer.qos(prefetch_count=2)
+            own_valkey.freeze()
+            _drained(connection, timeout=0.2)  # asks for one more
+            own_valkey.thaw()
+            wait_until(lambda: own_bench.redis.llen("q") == 0, description="it is handed out")
+            wait_until(lambda: own_bench.redis.llen("q") == 1, description="its lease is over")
+            wait_until(lambda: _drained(connection) and len(got) == 2, description="it comes again")
+            _drained(connection)
+            assert got == [{"n": 1}, {"n": 2}]
+            assert own_bench.redis.hlen("unacked") == 2
+
+
+def _drained(connection: Any, timeout: float = 0.05) -> bool:
+    """Let the connection read what there is; always true."""
+    with suppress(TimeoutError):
+        connection.drain_events(timeout=timeout)
+    return True
 
 
 def test_a_key_prefix_is_on_every_key(bench: Bench) -> None:
