@@ -1,10 +1,10 @@
-"""Runs jobs whose workers died before one at a time, so that they take no others along."""
+"""Lets jobs whose workers died before run with few others like them, so that they end no more."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-from service.broker import messages
+from service.broker import messages, worker_state
 from service.broker.held import LeaseOptions
 
 # Ends that a job's worker has come to before the job is suspected of them.
@@ -14,32 +14,42 @@ _MARK: Final = messages.DELIVERIES.encode()
 
 
 class Trial:
-    """Lets a process have one suspect among its jobs.
+    """Bounds how many suspects a process has among its jobs.
 
     A job that ends its process is not the only one there. If all that ran with it came back
-    together, they would end together again, until all of them were dead letters. But a job that
-    has come back twice runs without others of its kind: of those that are left it is then the only
-    one which the next end counts against, and the rest, who have fewer, can bear it. After a lease
-    without an end the suspicion no longer keeps the next one waiting.
+    together, they would end together again, until all of them were dead letters. So a process runs
+    one job that has come back twice, and two more for each of them that has ended, or has done no
+    harm for a lease: a hundred jobs that were only unlucky have soon proved it. Of jobs which the
+    next end would make a dead letter there is never more than one.
+
+    A job of the prefork pool ends only the child that it is alone in, and is counted by itself.
     """
 
     def __init__(self, options: LeaseOptions, is_open: Callable[[str], bool]) -> None:
         self._lease = options.lease
-        self._limit = min(_SUSPECT_AFTER, options.max_deliveries - 1)
+        self._last = options.max_deliveries - 1
+        self._limit = min(_SUSPECT_AFTER, self._last)
         self._is_open = is_open
-        self._tag = ""
-        self._until = 0.0
+        self._watched: dict[str, tuple[float, bool]] = {}  # tag → until when, is it the last chance
+        self._room = 1
         self._pause_until = 0.0
 
     def admits(self, tag: str, item: bytes) -> bool:
         """Whether this delivery may run here now; else it is to be put off."""
-        if _MARK not in item or not self._is_suspect(item):
+        if _MARK not in item or not worker_state.jobs_share_a_process():
+            return True
+        count = _deliveries(item)
+        if not count >= self._limit > 0:
             return True
         now = time.monotonic()
-        if self._is_open(self._tag) and now < self._until:
+        self._release(now)
+        is_last = count >= self._last
+        if len(self._watched) >= self._room or (
+            is_last and any(other for _, other in self._watched.values())
+        ):
             self._pause_until = now + _PAUSE
             return False
-        self._tag, self._until = tag, now + self._lease
+        self._watched[tag] = now + self._lease, is_last
         return True
 
     @property
@@ -47,9 +57,19 @@ class Trial:
         """Whether to take nothing: it might be what was put off a moment ago."""
         return time.monotonic() < self._pause_until
 
-    def _is_suspect(self, item: bytes) -> bool:
-        try:
-            count = messages.deliveries(messages.read(item))
-        except messages.UnreadableMessageError:
-            return False
-        return count >= self._limit > 0
+    def _release(self, now: float) -> None:
+        done = [
+            tag
+            for tag, (until, _) in self._watched.items()
+            if now >= until or not self._is_open(tag)
+        ]
+        for tag in done:
+            del self._watched[tag]
+        self._room += len(done)
+
+
+def _deliveries(item: bytes) -> int:
+    try:
+        return messages.deliveries(messages.read(item))
+    except messages.UnreadableMessageError:
+        return 0

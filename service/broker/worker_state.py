@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.signals import task_rejected, task_unknown, worker_ready
 from celery.worker import state
 
@@ -17,6 +18,11 @@ def _remember(sender: Any, **_: Any) -> None:
 def is_serving() -> bool:
     """Whether a worker runs here and will go on running after a lost connection."""
     return bool(_ready) and not is_stopping()
+
+
+def jobs_share_a_process() -> bool:
+    """Whether a job that ends its process takes other jobs of this worker along."""
+    return not (_ready and isinstance(_ready[-1].pool, PreforkPool))
 
 
 def is_stopping() -> bool:

@@ -36,6 +36,8 @@ class Chaos:
         self.outages: list[tuple[float, float]] = []
         self.done: list[str] = []
         self._born = 0
+        # Its workers' deaths are not a job's own fault here, and some are killed with many.
+        bench.options["max_deliveries"] = 100
         for _ in range(3):
             self.bear()
         ready(*self.workers)
@@ -148,14 +150,15 @@ def _settle(chaos: Chaos) -> None:
         return not unfinished
 
     try:
-        wait_until(all_ended, timeout=60, description="every job has ended well")
+        wait_until(all_ended, timeout=180, description="every job has ended well")
         bench.wait_until_empty(timeout=10 * bench.lease)
     except AssertionError:
-        for label, job in unfinished.items():
+        print(len(unfinished), "unfinished, the first of them:")
+        for label, job in list(unfinished.items())[:5]:
             print(label, bench.times("start", label), bench.result(job))
-        print("dead", bench.redis.lrange("celery.dead", 0, -1))
-        print("queued", bench.redis.lrange("celery", 0, -1))
-        print("held", bench.redis.hgetall("unacked"))
+        for name in ("celery.dead", "celery"):
+            print(name, bench.redis.llen(name), bench.redis.lrange(name, 0, 2))
+        print("held", bench.redis.zrange("unacked_index", 0, -1, withscores=True)[:5])
         raise
     overlaps = _overlaps(bench)
     never = [label for label in chaos.jobs if not bench.count("end", label)]
@@ -230,7 +233,7 @@ def _returns(workers: list[Process]) -> dict[str, list[float]]:
     return {job: sorted(times) for job, times in found.items()}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_a_short_storm(own_bench: Bench, own_valkey: Valkey, pool: str) -> None:
     """Half a minute of it."""
