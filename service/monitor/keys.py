@@ -2,7 +2,7 @@
 
 from typing import Final
 
-RECENT: Final = "service:recent"  # stream: field `j` has a JobRow
+RECENT: Final = "service:recent-jobs"  # stream: `n` counts the rows so far, `rows` has some JobRows
 WORKERS: Final = "service:workers"  # hash: a worker's name to its WorkerStatus
 SEEN: Final = "service:workers:seen"  # sorted set: a worker's name by when it last reported
 

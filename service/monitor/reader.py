@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.monitor.keys import RECENT, SEEN, WORKERS, stats_key
 from service.monitor.recent import RecentJobs
-from service.monitor.rows import JobRow, decode_row
+from service.monitor.rows import JobRow, decode_rows
 from service.monitor.snapshot import Point, Queue, Snapshot, Worker
 from service.monitor.stats import SPAN, STEP, bucket_of, by_task, overall
 from service.monitor.status import WorkerStatus, decode_status
@@ -23,7 +23,7 @@ from service.results.model import decode
 logger: Final = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds
-_ENTRIES: Final = 3000  # of the stream in one reading, so that it does not stall Redis
+_ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stall Redis
 _OPEN: Final = 2  # newest buckets, which may still change
 _LOOK_AGAIN: Final = 3.0  # seconds after which an unfinished job's own record is asked
 _RECORDS: Final = 100  # records asked in one reading
@@ -108,8 +108,9 @@ class Reader:
             entries: Any = await self._client.xrange(RECENT, after, "+", count=_ENTRIES)
             if not entries:
                 return
-            rows = [decode_row(fields.get(b"j", b"")) for _, fields in entries]
-            self.jobs.add(row for row in rows if row is not None)
+            for _, fields in entries:
+                self.jobs.add(decode_rows(fields.get(b"rows", b"")))
+                await asyncio.sleep(0)  # all of a full list at once would stop the event loop
             self._last_id = entries[-1][0].decode()
             if len(entries) < _ENTRIES:
                 return

@@ -16,7 +16,7 @@ from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
-from service.monitor.rows import Note, encode_note, is_newer
+from service.monitor.rows import Note, encode_notes, is_newer
 from service.monitor.stats import SPAN, count
 from service.results.clients import connect_blocking
 from service.settings import get_settings
@@ -137,12 +137,8 @@ class Recorder:
 
     def _collect(self) -> None:
         """Take in what was noted; of one job only its newest row is worth a place in the list."""
-        noted: list[Note] = []
-        try:
-            while True:
-                noted.append(self._notes.popleft())
-        except IndexError:
-            pass
+        take = self._notes.popleft
+        noted = [take() for _ in range(len(self._notes))]  # which threads may add to meanwhile
         self._counts.update(count(noted))
         rows = self._rows
         for note in noted:
@@ -158,8 +154,8 @@ class Recorder:
         buckets = sorted({bucket for bucket, _ in self._counts})
         keys = [mark_key(uuid.uuid4().hex), RECENT, WORKERS, SEEN, *map(stats_key, buckets)]
         limits = [self._keep * _ROWS_PER_JOB, self._lifetime, SPAN + 120]
-        rows = [encode_note(self._rows.pop(job_id)) for job_id in ids]
-        arguments = [*limits, worker, status, len(rows), *rows]
+        rows = encode_notes([self._rows.pop(job_id) for job_id in ids])
+        arguments = [*limits, worker, status, len(ids), rows]
         for (bucket, field), amount in self._counts.items():
             arguments += (1 + buckets.index(bucket), field, amount)
         self._counts.clear()

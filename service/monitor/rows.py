@@ -1,6 +1,8 @@
 """One line about a job for the list of recent jobs; pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -16,10 +18,15 @@ _RANK: dict[str, int] = {
     State.FAILURE: 2,
     State.REVOKED: 2,
 }
+_QUEUED: Final = State.QUEUED.value
+_READY: Final = frozenset(state.value for state in State if state.ready)
 
 
-class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
-    """What the list shows of a job. Times are seconds since 1970; None is not known."""
+class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True, gc=False):
+    """What the list shows of a job. Times are seconds since 1970; None is not known.
+
+    Without `gc` the collector passes it over: there are thousands, and none can be in a cycle.
+    """
 
     id: str
     state: str
@@ -34,7 +41,7 @@ class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
     @property
     def ready(self) -> bool:
         """Whether the job has ended."""
-        return _RANK.get(self.state, 1) == _RANK[State.SUCCESS]
+        return self.state in _READY
 
     @property
     def began_at(self) -> float:
@@ -54,7 +61,7 @@ class JobRow(msgspec.Struct, array_like=True, frozen=True, omit_defaults=True):
 Note = tuple[str, str, str, float, str | None, object, object, int]
 
 _ENCODER = msgspec.json.Encoder()
-_DECODER = msgspec.json.Decoder(JobRow)
+_DECODER = msgspec.json.Decoder(list[JobRow])
 
 
 def is_newer(note: Note, other: Note) -> bool:
@@ -62,21 +69,29 @@ def is_newer(note: Note, other: Note) -> bool:
     return _RANK.get(note[1], 1) >= _RANK.get(other[1], 1)
 
 
-def encode_note(note: Note) -> bytes:
-    """The row that a note makes, in the form in which Redis keeps it."""
+def encode_notes(notes: Sequence[Note]) -> bytes:
+    """The rows that notes make, in the form in which Redis keeps them.
+
+    All in one text: an entry of its own for each would cost the process that reports, and Redis,
+    several times as much.
+    """
+    return _ENCODER.encode([_as_row(note) for note in notes])
+
+
+def _as_row(note: Note) -> tuple[object, ...]:
     job_id, state, task, at, worker, queued_at, started_at, retries = note
-    queued = at if state == State.QUEUED else moment(queued_at)
-    finished = at if _RANK.get(state, 1) == _RANK[State.SUCCESS] else None
-    row = (job_id, state, task, at, worker, queued, moment(started_at), finished, retries)
-    return _ENCODER.encode(row)
+    if state == _QUEUED:
+        return job_id, state, task, at, worker, at
+    finished = at if state in _READY else None
+    return job_id, state, task, at, worker, moment(queued_at), moment(started_at), finished, retries
 
 
-def decode_row(stored: bytes) -> JobRow | None:
-    """Read a row; None if it is not one, such as that of another version of the service."""
+def decode_rows(stored: bytes) -> list[JobRow]:
+    """Read rows; none if they are not such, as those of another version of the service."""
     try:
         return _DECODER.decode(stored)
     except msgspec.MsgspecError:
-        return None
+        return []
 
 
 def newer(old: JobRow | None, new: JobRow) -> JobRow:

@@ -1,28 +1,38 @@
 """What keeping the list of recent jobs costs a worker and an enqueuer, in one run.
 
-Run it with `python -m tests.benchmarks.bench_recent`. Rounds with and without take turns, and the
-best of each are compared, because whatever else the machine does can only make a round worse: of
-the rate, and of the processor time of a job, which other processes disturb less.
+Run it with `python -m tests.benchmarks.bench_recent`. A worker's rounds with and without take
+turns, and the best of each are compared, because whatever else the machine does can only make a
+round worse: of the rate, and of the processor time of a job, which other processes disturb less.
+An enqueuer takes many short turns, and the median of how two that were neighbours differ is told.
 """
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Final
 
+import service.jobs.enqueuer
 from service import create_app
+from service.monitor.note import note_queued
+from service.monitor.recorder import get_recorder
 from service.tasks.demo import my_add
 from tests.support.process import Process
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 JOBS: Final = 24_000  # for a worker: long enough that its start does not count
-SENT: Final = 40_000  # by an enqueuer
 ROUNDS: Final = 4
+SENT: Final = 4_096  # by an enqueuer in one turn
+PAIRS: Final = 40  # of its turns
 APPS: Final = {"with": "worker_entry", "without": "tests.benchmarks.unwatched"}
+
+
+def nothing(*_: object) -> None:
+    """Note nothing."""
 
 
 def processor_seconds(pid: int) -> float:
@@ -56,51 +66,56 @@ def work(valkey: Valkey, app: str) -> tuple[float, float]:
         return first / taken, (processor_seconds(worker.pid) - used) / first * 1e6
 
 
-async def enqueue(url: str) -> float:
-    """Microseconds of processor time to enqueue a job, 64 at once."""
+async def enqueue(url: str) -> list[tuple[float, float]]:
+    """Microseconds of processor time to enqueue a job, 64 at once: pairs of without and with.
+
+    Short turns of each in one process, because two processes differ by more than what is measured.
+    """
     app = create_app({"SERVICE_REDIS_URL": url})
-    async with app.test_app(), app.app_context():
-        await my_add.enqueue(1, 2)
+
+    async def turn(note: Callable[..., None]) -> float:
+        setattr(service.jobs.enqueuer, note_queued.__name__, note)
         used = time.process_time()
         for _ in range(SENT // 64):
             await asyncio.gather(*(my_add.enqueue(1, 2) for _ in range(64)))
+        get_recorder(app).report()
         return (time.process_time() - used) / (SENT // 64 * 64) * 1e6
 
-
-def enqueue_apart(url: str, name: str) -> float:
-    """The same in a process of its own."""
-    before = "import tests.benchmarks.unwatched;" if name == "without" else ""
-    code = (
-        f"{before}import asyncio;from tests.benchmarks.bench_recent import enqueue;"
-        f"print(asyncio.run(enqueue({url!r})))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return float(done.stdout.split()[-1])
+    async with app.test_app(), app.app_context():
+        pairs = []
+        for number in range(PAIRS + 1):
+            turns = {}
+            for name in sorted(APPS, reverse=bool(number % 2)):
+                turns[name] = await turn(note_queued if name == "with" else nothing)
+            pairs.append((turns["without"], turns["with"]))
+    return pairs[1:]  # in the first all was new
 
 
 def main() -> None:
     """Print a line for each, and what noting costs."""
     rates: dict[str, list[float]] = {name: [] for name in APPS}
     costs: dict[str, list[float]] = {name: [] for name in APPS}
-    sends: dict[str, list[float]] = {name: [] for name in APPS}
     with tempfile.TemporaryDirectory() as folder, Valkey(Path(folder)) as valkey:
         for number in range(ROUNDS):
             for name in sorted(APPS, reverse=bool(number % 2)):
                 rate, cost = work(valkey, APPS[name])
                 rates[name].append(rate)
                 costs[name].append(cost)
-                sends[name].append(enqueue_apart(valkey.url, name))
-    for title, unit, values, sign in (
-        ("worker", "jobs/s", rates, -1),
-        ("worker", "us of processor/job", costs, 1),
-        ("enqueuer", "us of processor/job", sends, 1),
-    ):
+        valkey.flush()
+        pairs = asyncio.run(enqueue(valkey.url))
+    for unit, values, sign in (("jobs/s", rates, -1), ("us of processor/job", costs, 1)):
         best = {name: sign * min(sign * one for one in found) for name, found in values.items()}
         change = sign * (best["with"] / best["without"] - 1)
         sys.stdout.write(
-            f"{title}: {best['without']:.0f} {unit} without the list,"
+            f"worker: {best['without']:.0f} {unit} without the list,"
             f" {best['with']:.0f} with it: costs {change:+.1%}\n"
         )
+    without, with_ = (median(values) for values in zip(*pairs, strict=True))
+    change = median(one[1] / one[0] for one in pairs) - 1
+    sys.stdout.write(
+        f"enqueuer: {without:.0f} us of processor/job without the list,"
+        f" {with_:.0f} with it: costs {change:+.1%}\n"
+    )
 
 
 if __name__ == "__main__":

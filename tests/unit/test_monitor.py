@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.monitor.recent import PAGE, Query, RecentJobs
-from service.monitor.rows import JobRow, Note, decode_row, encode_note, newer
+from service.monitor.rows import JobRow, Note, decode_rows, encode_notes, newer
 from service.monitor.stats import by_task, count, overall
 
 
@@ -29,14 +29,15 @@ def note(
     return (job_id, state, task, at, "w", queued_at, started_at, 0)
 
 
-def test_a_row_survives_redis() -> None:
-    """One that another version wrote is passed over."""
-    found = decode_row(encode_note(note("1", started=98.0)))
-    assert found == row("1", worker="w", queued_at=97.0, started_at=98.0, finished_at=100.0)
-    queued = decode_row(encode_note(("1", "QUEUED", "a.task", 100.0, None, None, None, 0)))
-    assert queued == row("1", "QUEUED", queued_at=100.0)
-    assert decode_row(b"[]") is None
-    assert decode_row(b"nonsense") is None
+def test_rows_survive_redis() -> None:
+    """Those that another version wrote are passed over."""
+    queued: Note = ("1", "QUEUED", "a.task", 100.0, None, None, None, 0)
+    assert decode_rows(encode_notes([queued, note("1", started=98.0)])) == [
+        row("1", "QUEUED", queued_at=100.0),
+        row("1", worker="w", queued_at=97.0, started_at=98.0, finished_at=100.0),
+    ]
+    assert decode_rows(b'[["1"]]') == []
+    assert decode_rows(b"nonsense") == []
 
 
 def test_a_job_that_has_ended_stays_ended() -> None:
