@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Container, Iterable, Sequence
 from typing import Any, Final
 
 from quart import (
@@ -27,6 +28,7 @@ from service.web.negotiation import wants_events
 from service.web.results import LONGEST_WAIT
 from service.web.story import tell
 from service.web.streams import EVENT_HEADERS, RETRY, get_stopping, when_request_ends
+from service.web.wording import EXPIRED
 
 MOST: Final = 50  # jobs on one page
 
@@ -40,7 +42,7 @@ async def show() -> ResponseReturnValue:
     """The jobs with these ids (`?id=…&id=…`), each as the HTML that the pages show of it.
 
     With `wait` and `If-None-Match` it answers at the next change; as an event stream it tells
-    each. A job that is not known is left out.
+    each. `expired` has those of which nothing is known any more.
     """
     ids = list(dict.fromkeys(request.args.getlist("id")))
     template = _TEMPLATES.get(request.args.get("view", "card"))
@@ -57,7 +59,11 @@ async def show() -> ResponseReturnValue:
     if request.if_none_match.contains(_tag(stored)):
         return Response(status=304, headers=headers)
     jobs = [await _as_event(decode(job_id, found), template) for job_id, found in stored.items()]
-    return jsonify({"jobs": jobs}), headers
+    return jsonify({"jobs": jobs, "expired": _expired(ids, stored)}), headers
+
+
+def _expired(ids: Iterable[str], known: Container[str]) -> list[dict[str, str]]:
+    return [{"id": job_id, "words": EXPIRED} for job_id in ids if job_id not in known]
 
 
 async def _read(ids: list[str]) -> dict[str, bytes]:
@@ -126,9 +132,8 @@ async def _stream(ids: list[str], template: str) -> Response:
 
     when_request_ends(close)
     heartbeat = get_settings(current_app).heartbeat
-    response = Response(
-        stream_with_context(_events)(watches, news, template, heartbeat), headers=EVENT_HEADERS
-    )
+    events = stream_with_context(_events)(ids, watches, news, template, heartbeat)
+    response = Response(events, headers=EVENT_HEADERS)
     response.timeout = None  # Quart's own limit would cut the stream
     return response
 
@@ -157,25 +162,44 @@ async def _tell_of(stopping: asyncio.Event, news: asyncio.Queue[Watch | None]) -
 
 
 async def _events(
-    watches: list[Watch], news: asyncio.Queue[Watch | None], template: str, heartbeat: float
+    ids: list[str],
+    watches: list[Watch],
+    news: asyncio.Queue[Watch | None],
+    template: str,
+    heartbeat: float,
 ) -> AsyncIterator[str]:
     yield RETRY
+    known = {watch.job_id for watch in watches}
+    if len(known) < len(ids):
+        yield _event(expired=_expired(ids, known))
     for watch in watches:
-        yield _event(await _as_event(watch.result, template))
+        yield _event([await _as_event(watch.result, template)])
+    look_at = time.monotonic() + heartbeat
     while True:
         try:
-            async with asyncio.timeout(heartbeat):
+            async with asyncio.timeout(max(0, look_at - time.monotonic())):
                 changed = await news.get()
         except TimeoutError:
-            yield ": nothing new\n\n"
+            look_at = time.monotonic() + heartbeat
+            gone = await _gone(known)
+            known -= gone
+            yield _event(expired=_expired(gone, known)) if gone else ": nothing new\n\n"
             continue
         if changed is None:  # the server is stopping
             return
-        yield _event(await _as_event(changed.result, template))
+        yield _event([await _as_event(changed.result, template)])
 
 
-def _event(job: dict[str, Any]) -> str:
-    return f"data: {json.dumps({'jobs': [job]})}\n\n"
+async def _gone(known: set[str]) -> set[str]:
+    """Those of the jobs that have expired since, of which Redis tells nobody."""
+    try:
+        return known - (await _read(sorted(known))).keys()
+    except BrokerUnavailableError:
+        return set()
+
+
+def _event(jobs: Sequence[dict[str, Any]] = (), *, expired: Sequence[dict[str, str]] = ()) -> str:
+    return f"data: {json.dumps({'jobs': jobs, 'expired': expired})}\n\n"
 
 
 async def _as_event(result: Result, template: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from markupsafe import Markup, escape
 from quart import Quart
 
 UNKNOWN: Final = "\N{EN DASH}"
+EXPIRED: Final = "Its result has expired: nothing is known of this job any more."
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400

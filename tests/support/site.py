@@ -54,24 +54,24 @@ class Site:
 
 
 @contextmanager
-def running_site(folder: Path) -> Iterator[Site]:
-    """A site whose parts can be used."""
+def running_site(folder: Path, **env: str) -> Iterator[Site]:
+    """A site whose parts can be used; `env` has more settings."""
     (folder / "valkey").mkdir()
-    with Valkey(folder / "valkey") as valkey, Web(valkey.url, **_ENV) as web:
-        worker = site_worker(valkey)
+    with Valkey(folder / "valkey") as valkey, Web(valkey.url, **_ENV, **env) as web:
+        worker = site_worker(valkey, **env)
         with worker:
             web.wait_until_ready()
             worker.wait_for_output(r"ready\.")
             yield Site(valkey, web, worker)
 
 
-def site_worker(valkey: Valkey) -> Process:
+def site_worker(valkey: Valkey, **env: str) -> Process:
     """A worker for the site, not yet started."""
     return Process(
         [
             *(sys.executable, "-m", "celery", "-A", "worker_entry", "worker"),
             *("--concurrency", "4", "--loglevel", "INFO"),
         ],
-        env={"SERVICE_REDIS_URL": valkey.url, **_ENV},
+        env={"SERVICE_REDIS_URL": valkey.url, **_ENV, **env},
         name="worker",
     )

@@ -9,7 +9,7 @@ const PAUSES = [300, 1_000, 2_000, 3_000]; // milliseconds before asking a serve
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 export class Follower {
-  // `address()` is where to look; `onData(json)` takes what came; `onState(name)` hears "live",
+  // `address()` is where to look, null if nowhere; `onData(json)` takes what came; `onState(name)` hears "live",
   // "polling", "busy" (the server is there, but cannot say), "away" or "refused".
   constructor({ address, onData, onState = () => {}, waits = true }) {
     Object.assign(this, { address, onData, onState, waits });
@@ -26,7 +26,7 @@ export class Follower {
   restart() {
     this.stop();
     this.etag = null;
-    if (!document.hidden) this.follow(this.run);
+    if (!document.hidden && this.address()) this.follow(this.run);
   }
 
   stop() {

@@ -3,8 +3,8 @@
 import { cancelJob, Problem, startJob } from "./api.js";
 import { showConnection } from "./connection.js";
 import { Follower } from "./follow.js";
-import { forget, remember, remembered } from "./memory.js";
-import { makeElement, replaceElement } from "./swap.js";
+import { forget, MOST, remember, remembered } from "./memory.js";
+import { makeElement, makeText, replaceElement } from "./swap.js";
 
 const list = document.getElementById("jobs");
 const news = document.getElementById("news");
@@ -16,18 +16,22 @@ const cardOf = (id) => list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 let wanted = [];
 const follower = new Follower({
   address: () => {
+    if (wanted.length === 0) return null;
     const query = new URLSearchParams({ view: list.dataset.view });
     for (const id of wanted) query.append("id", id);
     return `${list.dataset.url}?${query}`;
   },
-  onData: ({ jobs }) => jobs.forEach(show),
+  onData: ({ jobs, expired }) => {
+    jobs.forEach(show);
+    expired.forEach(expire);
+  },
   onState: showConnection,
 });
 
 function place(card, id) {
   const order = remembered().map((job) => job.id);
-  const rank = order.indexOf(id);
-  const next = [...list.children].find((other) => order.indexOf(other.dataset.id) > rank);
+  const rankOf = (other) => (order.includes(other) ? order.indexOf(other) : order.length); // expired
+  const next = [...list.children].find((other) => rankOf(other.dataset.id) > rankOf(id));
   list.insertBefore(card, next ?? null);
 }
 
@@ -44,6 +48,27 @@ function show(job) {
   prepare(card);
 }
 
+// What this page still shows of the job is the last that anybody knew.
+function expire({ id, words }) {
+  wanted = wanted.filter((other) => other !== id);
+  const card = cardOf(id);
+  const values = card && argumentsOf(card);
+  forget(id);
+  if (!card || "expired" in card.dataset) return;
+  if (values) card.dataset.arguments = JSON.stringify(values);
+  card.dataset.expired = "";
+  card.dataset.ready = "";
+  for (const stale of card.querySelectorAll("[data-action=cancel], .progress, .now, .links, a.id")) {
+    if (stale.matches("a.id")) stale.replaceWith(makeText("code", "id", stale.textContent));
+    else stale.remove();
+  }
+  const state = card.querySelector(".state");
+  state.dataset.state = state.textContent = "EXPIRED";
+  card.append(makeText("p", "hint", words));
+  news.textContent = `${card.dataset.task}: ${words}`;
+  if (wanted.length === 0) follower.stop();
+}
+
 // A job can be run again if its arguments are known, from the job itself or from this browser.
 function argumentsOf(card) {
   if (card.dataset.arguments) return JSON.parse(card.dataset.arguments);
@@ -58,8 +83,7 @@ function prepare(card) {
 function tellProblem(card, message) {
   let line = card.querySelector(".problem");
   if (!line) {
-    line = document.createElement("p");
-    line.className = "problem";
+    line = makeText("p", "problem", "");
     line.setAttribute("role", "alert");
     card.append(line);
   }
@@ -89,8 +113,7 @@ async function act(button) {
 }
 
 export function followAlso(id) {
-  const running = wanted.filter((other) => !cardOf(other) || !("ready" in cardOf(other).dataset));
-  wanted = [id, ...running.filter((other) => other !== id)];
+  wanted = [id, ...wanted.filter((other) => other !== id)].slice(0, MOST);
   follower.restart();
 }
 
@@ -107,16 +130,5 @@ export function followAll() {
     prepare(card);
   }
   wanted = keeps ? remembered().map((job) => job.id) : [list.firstElementChild.dataset.id];
-  if (keeps) dropExpired();
   if (keeps || !("ready" in list.firstElementChild.dataset)) follower.restart();
-}
-
-// Jobs whose results have expired are not known to anybody any more.
-async function dropExpired() {
-  const response = await fetch(follower.address(), { headers: { Accept: "application/json" } });
-  if (!response.ok) return;
-  const known = new Set((await response.json()).jobs.map((job) => job.id));
-  const gone = new Set(wanted.filter((id) => !known.has(id)));
-  forget(gone);
-  for (const id of gone) cardOf(id)?.remove();
 }

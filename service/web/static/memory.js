@@ -17,8 +17,8 @@ export function remember(job) {
   save([job, ...others].slice(0, MOST));
 }
 
-export function forget(ids) {
-  save(remembered().filter((job) => !ids.has(job.id)));
+export function forget(id) {
+  save(remembered().filter((job) => job.id !== id));
 }
 
 function save(jobs) {

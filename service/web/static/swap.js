@@ -54,3 +54,10 @@ export function replaceContent(element, html) {
 export function makeElement(html) {
   return fragment(html).firstElementChild;
 }
+
+export function makeText(tag, className, text) {
+  const element = document.createElement(tag);
+  element.className = className;
+  element.textContent = text;
+  return element;
+}
