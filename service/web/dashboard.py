@@ -21,6 +21,7 @@ from service.broker.dead_letters import box_for
 from service.jobs.celery_app import get_celery
 from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader
 from service.monitor.recent import COLUMNS, Query
+from service.monitor.snapshot import Snapshot
 from service.results.connection import get_broker_redis, get_redis
 from service.results.model import State
 from service.results.store import get_results
@@ -31,7 +32,9 @@ from service.web.negotiation import wants_events
 from service.web.streams import EVENT_HEADERS, RETRY, get_stopping
 
 _EXTENSION: Final = "service.dashboard"
-_FRAGMENTS: Final = ("summary", "workers", "queues", "tasks", "jobs", "pager")
+_PARTS: Final = "service.dashboard.parts"
+_FOR_ALL: Final = ("summary", "workers", "queues", "tasks")  # parts that any who look are shown
+_FOR_QUERY: Final = ("jobs", "pager")
 _LONGEST_SEARCH: Final = 200  # characters
 _STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
 
@@ -42,9 +45,10 @@ dashboard.before_request(require_admin)
 @dashboard.get("")
 async def show() -> ResponseReturnValue:
     """The dashboard; `state`, `q`, `sort`, `order` and `page` choose among the recent jobs."""
-    context = await _context(_query())
+    query = _query()
+    context = _context(await get_reader(current_app).refresh(), query)
     page = await render_template(
-        "dashboard.html", **context, states=_STATES, columns=_columns(context["query"])
+        "dashboard.html", **context, states=_STATES, columns=_columns(query)
     )
     return page, {"Cache-Control": "no-store"}
 
@@ -79,18 +83,39 @@ async def _events(query: Query) -> AsyncIterator[str]:
 
 async def _news(query: Query, sent: dict[str, str], *, since: int) -> dict[str, Any]:
     """The parts of the page that differ from what was `sent`, which is brought up to date."""
-    context = await _context(query)
-    changed: dict[str, str] = {}
-    for name in _FRAGMENTS:
-        html = await render_template(f"dashboard/_{name}.html", **context)
-        if sent.get(name) != html:
-            changed[name] = sent[name] = html
-    return {"fragments": changed, "points": charts.points(context["now"], since=since)}
+    now = await get_reader(current_app).refresh()
+    parts = await get_parts(current_app).show(now, query)
+    changed = {name: html for name, html in parts.items() if sent.get(name) != html}
+    sent |= changed
+    return {"fragments": changed, "points": charts.points(now, since=since)}
 
 
-async def _context(query: Query) -> dict[str, Any]:
+class Parts:
+    """The parts of the page as HTML, made once a reading for all who look at the same."""
+
+    def __init__(self) -> None:
+        self._now: Snapshot | None = None
+        self._made: dict[Query | None, dict[str, str]] = {}
+
+    async def show(self, now: Snapshot, query: Query) -> dict[str, str]:
+        """Each part's HTML by its name."""
+        if now is not self._now:
+            self._now, self._made = now, {}
+        made = self._made
+        if None not in made or query not in made:
+            context = _context(now, query)
+            if None not in made:
+                made[None] = await _render(_FOR_ALL, context)
+            made[query] = await _render(_FOR_QUERY, context)
+        return made[None] | made[query]
+
+
+async def _render(names: Sequence[str], context: dict[str, Any]) -> dict[str, str]:
+    return {name: await render_template(f"dashboard/_{name}.html", **context) for name in names}
+
+
+def _context(now: Snapshot, query: Query) -> dict[str, Any]:
     reader = get_reader(current_app)
-    now = await reader.refresh()
     return {
         "now": now,
         "query": query,
@@ -144,6 +169,7 @@ def init_dashboard(app: Quart) -> None:
     def queues(known: set[str]) -> Sequence[QueueKeys]:
         return queue_keys(app, known)
 
+    app.extensions[_PARTS] = Parts()
     app.extensions[_EXTENSION] = Reader(
         get_redis(app),
         Places(queues=queues, record=get_results(app).key, held=_held_key(app)),
@@ -163,6 +189,12 @@ def get_reader(app: Quart) -> Reader:
     """The reader of the app's dashboard."""
     reader: Reader = app.extensions[_EXTENSION]
     return reader
+
+
+def get_parts(app: Quart) -> Parts:
+    """What the app's dashboard shows at the moment, as HTML."""
+    parts: Parts = app.extensions[_PARTS]
+    return parts
 
 
 def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
