@@ -5,10 +5,10 @@ const HEIGHT = 190;
 const FAILED = 3; // its place in a row
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
-// The stylesheet's colours, as a canvas needs them.
-function colour(name) {
+// A colour of the stylesheet's, as a canvas needs it.
+function colour(css) {
   const probe = document.createElement("span");
-  probe.className = `colour-${name}`;
+  probe.style.color = css;
   document.body.append(probe);
   const found = getComputedStyle(probe).color;
   probe.remove();
@@ -22,7 +22,7 @@ const seconds = (value) => {
 const perSecond = (value) => (value == null ? "–" : String(Number(value.toPrecision(3))));
 
 function options(element, series, format) {
-  const [line, text] = [colour("line"), colour("muted")];
+  const [line, text] = [colour("var(--line)"), colour("var(--muted)")];
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { show: false } };
   return {
     width: element.clientWidth || 300,
@@ -37,9 +37,9 @@ function options(element, series, format) {
       { value: "{HH}:{mm}:{ss}" },
       ...series.map(([label, name, fill]) => ({
         label,
-        stroke: colour(name),
+        stroke: colour(`var(--${name})`),
         width: 1.75,
-        fill: fill ? colour(`${name}-fill`) : undefined,
+        fill: fill ? colour(`color-mix(in srgb, var(--${name}) 14%, transparent)`) : undefined,
         spanGaps: false,
         points: { show: true, size: 5, width: 1, filter: lonely },
         value: (_, value) => format(value),
