@@ -135,4 +135,14 @@ def _text_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hint(schema: Mapping[str, Any]) -> str:
-    return str(schema.get("description") or schema.get("hint") or "")
+    return str(schema.get("description") or schema.get("hint") or _range(schema))
+
+
+def _range(schema: Mapping[str, Any]) -> str:
+    """`from 0 to 1,000`, `at least 0`, `at most 10`: the numbers that are taken."""
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is not None and high is not None:
+        return f"from {low:,} to {high:,}"
+    if low is not None:
+        return f"at least {low:,}"
+    return "" if high is None else f"at most {high:,}"

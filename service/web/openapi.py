@@ -82,7 +82,15 @@ def _plain(rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
     parameters = []
     for name in sorted(rule.arguments):
         path = path.replace(f"<{name}>", f"{{{name}}}")
-        parameters.append({"name": name, "in": "path", "required": True, "schema": _ID})
+        parameters.append(
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "schema": _ID,
+                "description": "The job's id.",
+            }
+        )
     yield path, {"operationId": rule.endpoint, "parameters": parameters}
 
 

@@ -10,15 +10,17 @@ class FieldError extends Error {
   }
 }
 
-function number(text, whole) {
+function number(text, whole, { min, max } = {}) {
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value)) throw new Error("This is not a number.");
   if (whole && !Number.isInteger(value)) throw new Error("This is not a whole number.");
+  if (min && value < min) throw new Error(`This is less than ${min}.`);
+  if (max && value > max) throw new Error(`This is more than ${max}.`);
   return value;
 }
 
-function one(kind, text) {
-  if (kind === "integer" || kind === "number") return number(text, kind === "integer");
+function one(kind, text, limits) {
+  if (kind === "integer" || kind === "number") return number(text, kind === "integer", limits);
   return text;
 }
 
@@ -43,7 +45,7 @@ function valueOf(field) {
     }
   }
   if (kind === "text" && text === "" && input.required) throw new Error("This is required.");
-  return one(kind, text);
+  return one(kind, text, input);
 }
 
 function read(form) {
@@ -63,6 +65,7 @@ function read(form) {
 function clear(form) {
   for (const error of form.querySelectorAll(".error")) error.textContent = "";
   for (const input of form.querySelectorAll("[aria-invalid]")) input.removeAttribute("aria-invalid");
+  form.querySelector(".started").hidden = true;
   const problem = form.querySelector(".problem");
   problem.hidden = true;
   problem.textContent = "";
@@ -96,6 +99,7 @@ export function useForms(onStart) {
         const values = read(form);
         const job = await startJob(form.dataset.url, values);
         onStart({ id: job.id, task: form.dataset.task, values });
+        form.querySelector(".started").hidden = false;
       } catch (error) {
         if (!(error instanceof FieldError || error instanceof Problem)) throw error;
         show(form, error);
