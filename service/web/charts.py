@@ -8,6 +8,7 @@ from service.monitor.stats import STEP, TaskStats
 
 _MIDDLE: Final = 0.5
 _HIGH: Final = 0.95
+_ROUGHLY: Final = 1.26  # how far a quantile may be from what it stands for
 _LATELY: Final = 6  # buckets that make the last minute
 
 
@@ -82,8 +83,16 @@ def figures(now: Snapshot) -> Figures:
 def tasks(now: Snapshot) -> list[TaskFigures]:
     """The tasks of the last hour, the slowest first."""
     found = [
-        TaskFigures(name, stats, stats.mean, stats.quantile(_HIGH))
+        TaskFigures(name, stats, stats.mean, _high(stats))
         for name, stats in now.tasks.items()
         if stats.finished or stats.retried
     ]
     return sorted(found, key=lambda task: (-(task.mean or 0), task.name))
+
+
+def _high(stats: TaskStats) -> float | None:
+    """The high quantile; where it may as well be the mean, which is known better, no less."""
+    mean, high = stats.mean, stats.quantile(_HIGH)
+    if mean is None or high is None:
+        return high
+    return mean if high < mean < high * _ROUGHLY else high

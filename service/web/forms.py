@@ -65,13 +65,14 @@ def _field(
     match schema.get("type"):
         case "integer" | "number" as kind:
             shown = "" if default is None else str(default)
+            limits = _number_limits(schema)
             return Field(
                 name,
                 kind,
                 not required,
                 default=shown,
-                limits=_number_limits(schema),
-                hint=_hint(schema),
+                limits=limits,
+                hint=_hint(schema) or _range(limits.get("min"), limits.get("max")),
             )
         case "boolean":
             return Field(name, "boolean", not required, checked=bool(default), hint=_hint(schema))
@@ -135,12 +136,11 @@ def _text_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _hint(schema: Mapping[str, Any]) -> str:
-    return str(schema.get("description") or schema.get("hint") or _range(schema))
+    return str(schema.get("description") or schema.get("hint") or "")
 
 
-def _range(schema: Mapping[str, Any]) -> str:
+def _range(low: float | None, high: float | None) -> str:
     """`from 0 to 1,000`, `at least 0`, `at most 10`: the numbers that are taken."""
-    low, high = schema.get("minimum"), schema.get("maximum")
     if low is not None and high is not None:
         return f"from {low:,} to {high:,}"
     if low is not None:

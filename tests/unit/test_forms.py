@@ -66,6 +66,7 @@ def test_limits_defaults_and_descriptions_are_taken_over() -> None:
     assert found["level"].limits == {"step": 1, "min": 1}
     assert found["name"].limits == {"minlength": 2}
     assert found["name"].hint == "Of a person."
+    assert (found["share"].hint, found["level"].hint) == ("from 0 to 1", "at least 1")
     assert found["loud"].checked
     assert found["words"].items == "text"
     assert found["either"].default == "3"
