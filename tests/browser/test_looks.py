@@ -34,6 +34,7 @@ LOOKS: Final = [
 ]
 
 
+@pytest.mark.timeout(240)  # eight pages, each looked through by axe
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: str(look.name))
 async def test_the_pages_look_right(browser: Browser, served: Site, look: Look) -> None:
     """The screenshots are for people; see tests/screenshots/."""

@@ -1,6 +1,7 @@
 """Tasks for the pages: one with an argument of every kind, and results that are hard to show."""
 
 import asyncio
+from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta
@@ -39,6 +40,17 @@ async def steps(total: int = 10, pause: float = 0.1) -> int:
         report_progress(step, total, f"step {step} of {total}")
         await asyncio.sleep(pause)
     return total
+
+
+@tasks.task(public=True, show_arguments=True)
+async def until(path: str) -> int:
+    """Go step by step until there is a file, so that a test decides when that is."""
+    step = 0
+    while not await asyncio.to_thread(Path(path).exists):
+        step += 1
+        report_progress(step % 100, 100, f"step {step}")
+        await asyncio.sleep(0.1)
+    return step
 
 
 @tasks.task(public=True)
