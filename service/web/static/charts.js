@@ -34,7 +34,7 @@ function options(element, series, format) {
       { ...axis, size: 56, values: (_, ticks) => ticks.map(format) },
     ],
     series: [
-      { value: "{HH}:{mm}:{ss}" },
+      { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString()) },
       ...series.map(([label, name, fill]) => ({
         label,
         stroke: colour(`var(--${name})`),

@@ -82,6 +82,7 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
         bench.wait_until_empty()
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_killing_workers_under_load_loses_nothing(bench: Bench, pool: str) -> None:
     """Stock Celery lost two jobs in six kills."""
