@@ -84,7 +84,10 @@ class InvalidJobIdError(ServiceError):
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
-        super().__init__("A job id is 1 to 64 letters, digits, '-', '_' or '.'; this one is not.")
+        super().__init__(
+            "A job id is 1 to 64 letters, digits, '-', '_' or '.', but not '.' or '..'."
+            " This one is not."
+        )
 
 
 class InvalidArgumentsError(ServiceError, TypeError):

@@ -9,7 +9,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
 
-_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# Browsers, and whatever follows RFC 3986, take the parts `.` and `..` out of an address.
+_ID: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]{1,64}")
 
 
 class State(StrEnum):

@@ -19,7 +19,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 _REF: Final = "#/components/schemas/{name}"
 _VERSION: Final = "1.0"  # of the HTTP interface
 _OPERATION: Final = "_openapi_operation"
-_ID: Final = {"type": "string", "pattern": "^[A-Za-z0-9_.-]{1,64}$"}
+_ID: Final = {"type": "string", "pattern": r"^(?!\.\.?$)[A-Za-z0-9_.-]{1,64}$"}
 _RETRY_AFTER: Final = {
     "Retry-After": {"schema": {"type": "string"}, "description": "seconds until trying again"}
 }

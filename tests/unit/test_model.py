@@ -57,7 +57,13 @@ def test_what_is_no_record_is_a_value_error(stored: str | bytes) -> None:
         decode("id-1", stored)
 
 
-@pytest.mark.parametrize("job_id", ["", "a b", "a/b", "x" * 65, "é", "a\n", "*"])
+@pytest.mark.parametrize("job_id", ["", "a b", "a/b", "x" * 65, "é", "a\n", "*", ".", "..", ".\n"])
 def test_what_cannot_be_an_id_is_not_asked_for(job_id: str) -> None:
-    """It would be a key in Redis."""
+    """It would be a key in Redis, and a part of an address: browsers leave out `.` and `..`."""
     assert not is_job_id(job_id)
+
+
+@pytest.mark.parametrize("job_id", ["...", ".a", "a..", "..a", "-", "_"])
+def test_dots_may_be_in_an_id(job_id: str) -> None:
+    """Only alone do they mean something in an address."""
+    assert is_job_id(job_id)
