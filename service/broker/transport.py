@@ -1,8 +1,7 @@
 """Names the transports that Celery is pointed at by `broker_transport`."""
 
 import logging
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Any
 
 from service.broker.channel import Channel, SentinelChannel
 from service.broker.kombu_parts import RedisPoller, RedisTransport
@@ -74,15 +73,3 @@ class SentinelTransport(Transport):
     Channel = SentinelChannel
     default_port = 26379
     sentinels = True
-
-
-_BY_SCHEME: Final = {
-    "redis": "Transport",
-    "rediss": "SecureTransport",
-    "sentinel": "SentinelTransport",
-}
-
-
-def transport_for(url: str) -> str:
-    """The dotted path to give to `broker_transport` for a broker URL."""
-    return f"{__name__}:{_BY_SCHEME[urlsplit(url).scheme]}"

@@ -26,10 +26,13 @@ def jobs_share_a_process() -> bool:
 
 
 def is_stopping() -> bool:
-    """Whether this process was told to end: warmly or at once."""
-    # The flags are exit codes: 0 means stop, False does not.
-    flags = (state.should_stop, state.should_terminate)
-    return any(flag is not None and flag is not False for flag in flags)
+    """Whether this process was told to end: warmly or at once. It is to take no more jobs."""
+    return _is_set(state.should_stop) or is_stopping_at_once()
+
+
+def is_stopping_at_once() -> bool:
+    """Whether it is to wait for none either (a cold shutdown)."""
+    return _is_set(state.should_terminate)
 
 
 def running() -> set[str]:
@@ -79,6 +82,10 @@ def may_still_run(request: Any) -> bool:
 def _result(request: Any) -> Any:
     reference = getattr(request, "_apply_result", None)
     return reference() if reference is not None else None
+
+
+def _is_set(flag: Any) -> bool:
+    return flag is not None and flag is not False  # 0 is an exit code, and means yes
 
 
 def _tag(request: Any) -> str:

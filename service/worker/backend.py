@@ -12,6 +12,7 @@ from celery.backends.redis import RedisBackend
 from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from redis.exceptions import RedisError, ResponseError
 
+from service.broker.worker_state import is_stopping
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.jobs.envelope import queued_record
@@ -20,7 +21,6 @@ from service.monitor.recorder import get_recorder
 from service.results.model import State
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
-from service.worker.ending import must_end
 from service.worker.entry import STORE, Entry, answer_of, will_pass
 from service.worker.lifespan import is_on_loop
 from service.worker.record import build_meta, encode_record, now
@@ -183,7 +183,7 @@ class Backend(RedisBackend):
             reason = outcome.decode() if isinstance(outcome, bytes) else outcome
             if not will_pass(reason):
                 raise UnstorableResultError(reason)
-            if must_end():
+            if is_stopping():
                 raise BrokerUnavailableError(reason)
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis is away, a result has to wait: %s", reason)

@@ -12,9 +12,9 @@ from celery import signals
 from celery.concurrency.base import BasePool
 
 from service.broker.decoding import use_in_celery
+from service.broker.worker_state import is_stopping_at_once
 from service.settings import get_settings
 from service.worker.bridge import Bridge
-from service.worker.ending import must_end_at_once
 from service.worker.garbage import look_for_garbage_seldom
 from service.worker.lifespan import get_loop
 from service.worker.main_thread import MainThread, nothing
@@ -212,7 +212,7 @@ class AsyncioPool(BasePool):
             self.tell(nothing)
 
     async def _wind_down(self) -> None:
-        grace = 0.0 if must_end_at_once() else self._settings.grace
+        grace = 0.0 if is_stopping_at_once() else self._settings.grace
         await self._until_idle_or_hurry(grace)
         if self._running:
             logger.warning("%s jobs go back to the queue: the worker stops", len(self._running))

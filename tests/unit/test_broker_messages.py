@@ -12,7 +12,7 @@ from service.broker.held import Held
 from service.broker.ledger import Ledger
 from service.broker.publishing import Publishes
 from service.broker.scripts import script
-from service.broker.transport import SecureTransport, transport_for
+from service.broker.transport import SecureTransport
 
 
 def _item(**properties: object) -> bytes:
@@ -215,13 +215,6 @@ def test_a_good_server_is_passed_and_a_silent_one_warned_of() -> None:
     """A managed Redis often refuses CONFIG."""
     assert check(Answers(info={"redis_version": "7.2.4", "role": "master"}, config=_GOOD)) == ()
     assert [f.refuse for f in check(Answers(info=None, config=None))] == [False, False]
-
-
-def test_the_transport_goes_by_the_scheme() -> None:
-    """`broker_transport` names it beside the plain address."""
-    assert transport_for("redis://h/0") == "service.broker.transport:Transport"
-    assert transport_for("rediss://h/0") == "service.broker.transport:SecureTransport"
-    assert transport_for("sentinel://h:1") == "service.broker.transport:SentinelTransport"
 
 
 @pytest.mark.parametrize(

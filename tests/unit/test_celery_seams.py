@@ -89,7 +89,7 @@ def test_acks_can_be_run_while_the_hub_stands_still() -> None:
 
 
 def test_the_flags_of_a_shutdown_have_these_names() -> None:
-    """worker/ending.py reads them; None and False mean no, and 0 is an exit code."""
+    """broker/worker_state.py reads them; None and False mean no, and 0 is an exit code."""
     assert state.should_stop is None
     assert state.should_terminate is None
     assert "is not None and should_stop is not False" in inspect.getsource(state.maybe_shutdown)
