@@ -29,7 +29,9 @@ from service.broker.scripts import Keys, Take, Taken, script
 PLACES: Final = 2
 STAY: Final = 3.0
 ASK_AGAIN: Final = 1.0
-# Without CLIENT TRACKING (an old server, a proxy, missing rights) the door has to look itself.
+# Without CLIENT TRACKING (an old server, a proxy, missing rights) who is at the door has to look
+# itself. It pauses in a BLPOP that nobody answers: Celery's event loop wakes for a connection, not
+# for so short a time.
 ASK_AGAIN_BLIND: Final = 0.05
 
 
@@ -60,10 +62,11 @@ class Waiter:
         self._since = time.monotonic()
         # Workers of a kind: those that take from the same lists, in whatever order.
         group = sha1("\n".join(sorted(name for name, _ in lists)).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
-        if self._next == "line":
-            self._next, self.state = "take", "line"
+        if self._next != "take":
             wake = self._keys.doors_of(group)[1]
-            connection.send_command("BLPOP", wake, ASK_AGAIN)
+            pause = (wake, ASK_AGAIN) if self._next == "line" else (f"{wake}:none", ASK_AGAIN_BLIND)
+            self._next, self.state = "take", "line"
+            connection.send_command("BLPOP", *pause)
             return
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
@@ -101,8 +104,7 @@ class Waiter:
     @property
     def is_settled(self) -> bool:
         """Whether this waiter is at the door and need not ask again yet."""
-        pause = ASK_AGAIN if self._tracks else ASK_AGAIN_BLIND
-        return self.state == "door" and time.monotonic() - self._since < pause
+        return self.state == "door" and time.monotonic() - self._since < ASK_AGAIN
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""
@@ -123,6 +125,8 @@ class Waiter:
         taken = Taken.read(reply, self._request)
         if taken.verdict == "line":
             self._next = "line"
+        elif taken.verdict == "door" and not self._tracks:
+            self._next = "pause"
         elif taken.verdict == "door" and not connection.can_read(timeout=0):
             # Else a change was told along with the answer, and the poller would not see it.
             self.state = "door"

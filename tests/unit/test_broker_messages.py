@@ -195,7 +195,8 @@ _GOOD = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "
         ({"appendfsync": "no"}, {}, (), False, "everysec"),
         ({}, {"redis_version": "5.0.3"}, (), True, "6.2"),
         ({}, {"role": "slave"}, (), True, "replica"),
-        ({}, {}, ("client tracking",), True, "+client|tracking"),
+        ({}, {}, ("zadd", "rpop"), True, "ACL SETUSER <user> +zadd +rpop."),
+        ({}, {}, ("client tracking",), False, "+client|tracking"),
     ],
 )
 def test_what_endangers_jobs_is_said_with_what_to_change(
