@@ -10,8 +10,9 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 # For CLIENT TRACKING and ZRANGE ... BYSCORE. Valkey says 7.2.4 here, whatever its own version.
 OLDEST: Final = (6, 2)
-# What the transport's scripts and its consumer connection call, with arguments for a trial.
-_SCRATCH: Final = "unacked_waiting:check"
+# What the transport's scripts and its consumer connection call, with arguments for a trial on the
+# key that stands for `_SCRATCH`.
+_SCRATCH: Final = "{scratch}"
 COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "set": (_SCRATCH, "", "EX", "5"),
     "time": (),
@@ -174,8 +175,8 @@ def check_rights(denied: tuple[str, ...]) -> tuple[Finding, ...]:
         findings.append(Finding(refuse=True, text=text))
     if _DISPENSABLE in denied:
         text = (
-            f"The Redis user may not run {_DISPENSABLE.upper()}, so Redis cannot tell an idle worker"
-            " of a new job: two workers of each kind ask for one up to 20 times a second, and a job"
+            f"The Redis user may not run {_DISPENSABLE.upper()}, so Redis cannot tell idle workers"
+            " of new jobs: two workers of each kind ask for some up to 20 times a second, and a job"
             f" starts up to 0.1 s later. {_grant([_DISPENSABLE])}"
         )
         findings.append(Finding(refuse=False, text=text))
@@ -187,11 +188,14 @@ def _grant(commands: Iterable[str]) -> str:
     return f"Grant it: ACL SETUSER <user> {rules}."
 
 
-def ask(client: Redis) -> Answers:
-    """Ask Redis; raises RedisError when it is away, not when it refuses to tell."""
+def ask(client: Redis, *, scratch: str = "") -> Answers:
+    """Ask Redis; raises RedisError when it is away, not when it refuses to tell.
+
+    `scratch` is a key to try the transport's commands on: one that its user may have.
+    """
     info = _asked(lambda: dict(client.info()))
     config = _asked(lambda: {**_config(client, "maxmemory*"), **_config(client, "append*")})
-    return Answers(info=info, config=config, denied=_denied(client))
+    return Answers(info=info, config=config, denied=_denied(client, scratch))
 
 
 def _asked(question: Any) -> Any:
@@ -206,10 +210,11 @@ def _config(client: Redis, pattern: str) -> dict[str, str]:
     return {_text(name): _text(value) for name, value in answer.items()}
 
 
-def _denied(client: Redis) -> tuple[str, ...]:
+def _denied(client: Redis, scratch: str) -> tuple[str, ...]:
     """Try everything on a key that holds text: rights are checked first, the type then stops it."""
-    denied = []
-    for command, arguments in COMMANDS.items():
+    denied: list[str] = []
+    for command, template in COMMANDS.items() if scratch else ():
+        arguments = [scratch if part == _SCRATCH else part for part in template]
         try:
             client.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
         except NoPermissionError:
@@ -218,8 +223,9 @@ def _denied(client: Redis) -> tuple[str, ...]:
                 break  # without the text the others would leave something behind
         except ResponseError:
             pass
-    with suppress(NoPermissionError):  # then it goes by itself in a few seconds
-        client.delete(_SCRATCH)
+    if scratch:
+        with suppress(NoPermissionError):  # then it goes by itself in a few seconds
+            client.delete(scratch)
     return tuple(denied)
 
 

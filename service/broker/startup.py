@@ -35,11 +35,20 @@ def _is_for_transport(settings: Settings, url: str) -> bool:
     return url == broker and bool(settings.lease) and "broker_transport" not in settings.celery
 
 
+def _scratch_key(settings: Settings) -> str:
+    """A key like those of waiting workers: the user may have rights to keys of a prefix only."""
+    options = settings.celery.get("broker_transport_options") or {}
+    unacked = options.get("unacked_key", "unacked")
+    return f"{options.get('global_keyprefix', '')}{unacked}_waiting:check"
+
+
 def _check(settings: Settings, url: str) -> None:
     """Warn of what is at risk. Raises ConfigurationError where jobs would be lost silently."""
     try:
         with connect_blocking(settings, url) as client:
-            findings = check(ask(client), for_transport=_is_for_transport(settings, url))
+            for_transport = _is_for_transport(settings, url)
+            scratch = _scratch_key(settings) if for_transport else ""
+            findings = check(ask(client, scratch=scratch), for_transport=for_transport)
     except (RedisError, OSError) as error:
         logger.warning("Redis cannot be checked, as it is not available yet: %s", error)
         return

@@ -23,7 +23,7 @@ from service.jobs.outbox import Letter, collecting
 from service.jobs.threads import Threads
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
-from service.results.store import KEY_PREFIX, get_results
+from service.results.store import get_results, own_prefix
 from service.results.watcher import get_watcher
 from service.settings import get_settings
 
@@ -47,7 +47,7 @@ class Enqueuer:
         self._client = client
         self._watcher = get_watcher(app)
         self._recorder = get_recorder(app)
-        self._once_prefix = key_prefix.removesuffix(KEY_PREFIX) + _ONCE
+        self._once_prefix = own_prefix(settings) + _ONCE
         self._threads = Threads(timeout=settings.enqueue_timeout)
         self._writer = BatchWriter(
             client,

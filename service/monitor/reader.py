@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
-from service.monitor.keys import RECENT, SEEN, WORKERS, stats_key
+from service.monitor.keys import MonitorKeys
 from service.monitor.recent import RecentJobs
 from service.monitor.rows import JobRow, decode_rows
 from service.monitor.snapshot import Point, Queue, Snapshot, Worker
@@ -40,11 +40,13 @@ class QueueKeys:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where in Redis what is not the monitor's own is found.
+    """Where in Redis everything is found.
 
-    `queues` adds those of Celery's settings to those that it is given; `record` is the key of a
-    job's record, and `held` that of the hash of what workers hold.
+    `own` are the monitor's records. `queues` adds those of Celery's settings to those that it is
+    given; `record` is the key of a job's record, and `held` that of the hash of what workers hold.
     """
+
+    own: MonitorKeys
 
     queues: Callable[[set[str]], Sequence[QueueKeys]]
     record: Callable[[str], str]
@@ -103,9 +105,10 @@ class Reader:
 
     async def _read_rows(self) -> None:
         """Take in what was added to the stream since last time; all of it at first."""
+        own = self._places.own
         while True:
             after = "-" if self._last_id == "-" else f"({self._last_id}"
-            entries: Any = await self._client.xrange(RECENT, after, "+", count=_ENTRIES)
+            entries: Any = await self._client.xrange(own.recent, after, "+", count=_ENTRIES)
             if not entries:
                 return
             for _, fields in entries:
@@ -136,16 +139,16 @@ class Reader:
                     del self._asked[row.id]
 
     async def _read_rest(self) -> Snapshot:
-        now = bucket_of(time.time())
+        own, now = self._places.own, bucket_of(time.time())
         wanted = range(now - SPAN // STEP, now + 1)
         self._buckets = {n: b for n, b in self._buckets.items() if n in wanted and n < now - _OPEN}
         missing = [number for number in wanted if number not in self._buckets]
         pipe = self._client.pipeline(transaction=False)
         for number in missing:
-            pipe.hgetall(stats_key(number))
+            pipe.hgetall(own.stats(number))
         pipe.time()
-        pipe.hgetall(WORKERS)
-        pipe.zrange(SEEN, 0, -1, withscores=True)
+        pipe.hgetall(own.workers)
+        pipe.zrange(own.seen, 0, -1, withscores=True)
         answers: list[Any] = await pipe.execute()
         for number, counts in zip(missing, answers, strict=False):
             self._buckets[number] = {k.decode(): int(v) for k, v in counts.items()}

@@ -15,10 +15,11 @@ from quart import Quart
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from service.monitor.keys import RECENT, SEEN, WORKERS, mark_key, stats_key
+from service.monitor.keys import MonitorKeys
 from service.monitor.rows import Note, encode_notes, is_newer
 from service.monitor.stats import SPAN, count
 from service.results.clients import connect_blocking
+from service.results.store import own_prefix
 from service.settings import get_settings
 
 logger: Final = logging.getLogger(__name__)
@@ -51,9 +52,16 @@ class Recorder:
     _away: bool
 
     def __init__(
-        self, new_client: Callable[[], Redis], *, timeout: float, keep: int, lifetime: int
+        self,
+        new_client: Callable[[], Redis],
+        *,
+        timeout: float,
+        keep: int,
+        lifetime: int,
+        keys: MonitorKeys,
     ) -> None:
         self._new_client = new_client
+        self._keys = keys
         self._timeout = timeout
         self._keep = keep
         self._lifetime = lifetime
@@ -152,7 +160,9 @@ class Recorder:
         """The script's keys and arguments for what is to be reported, which is then dropped."""
         ids = list(islice(self._rows, _CHUNK))
         buckets = sorted({bucket for bucket, _ in self._counts})
-        keys = [mark_key(uuid.uuid4().hex), RECENT, WORKERS, SEEN, *map(stats_key, buckets)]
+        own = self._keys
+        keys = [own.mark(uuid.uuid4().hex), own.recent, own.workers, own.seen]
+        keys += map(own.stats, buckets)
         limits = [self._keep * _ROWS_PER_JOB, self._lifetime, SPAN + 120]
         rows = encode_notes([self._rows.pop(job_id) for job_id in ids])
         arguments = [*limits, worker, status, len(ids), rows]
@@ -196,6 +206,7 @@ def init_recorder(app: Quart) -> None:
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
         lifetime=settings.result_expires,
+        keys=MonitorKeys(own_prefix(settings)),
     )
     app.extensions[_EXTENSION] = recorder
     app.after_serving(recorder.close)

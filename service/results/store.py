@@ -24,11 +24,23 @@ return 1
 
 def key_prefix(settings: Settings) -> str:
     """What begins the key of each record, as Celery's backend makes it from its settings."""
+    return _backend_prefix(settings) + KEY_PREFIX
+
+
+def own_prefix(settings: Settings) -> str:
+    """What begins the keys that are this service's own, and neither a queue's nor a result's.
+
+    They lie beside the results. Where only the broker has a prefix it is theirs too: of two
+    services that share a Redis, results do not meet, for ids differ, but these would.
+    """
+    options = settings.celery.get("broker_transport_options") or {}
+    return _backend_prefix(settings) or str(options.get("global_keyprefix") or "")
+
+
+def _backend_prefix(settings: Settings) -> str:
     options = settings.celery.get("result_backend_transport_options") or {}
     prefix = str(options.get("global_keyprefix") or "")
-    if prefix and prefix[-1] not in ":_-.":
-        prefix += "_"
-    return prefix + KEY_PREFIX
+    return f"{prefix}_" if prefix and prefix[-1] not in ":_-." else prefix
 
 
 class ResultStore:

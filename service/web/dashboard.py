@@ -19,12 +19,13 @@ from quart.typing import ResponseReturnValue
 
 from service.broker.dead_letters import box_for
 from service.jobs.celery_app import get_celery
+from service.monitor.keys import MonitorKeys
 from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader
 from service.monitor.recent import COLUMNS, Query
 from service.monitor.snapshot import Snapshot
 from service.results.connection import get_broker_redis, get_redis
 from service.results.model import State
-from service.results.store import get_results
+from service.results.store import get_results, own_prefix
 from service.settings import get_settings
 from service.web import charts
 from service.web.admin import require_admin
@@ -170,9 +171,15 @@ def init_dashboard(app: Quart) -> None:
         return queue_keys(app, known)
 
     app.extensions[_PARTS] = Parts()
+    places = Places(
+        own=MonitorKeys(own_prefix(settings)),
+        queues=queues,
+        record=get_results(app).key,
+        held=_held_key(app),
+    )
     app.extensions[_EXTENSION] = Reader(
         get_redis(app),
-        Places(queues=queues, record=get_results(app).key, held=_held_key(app)),
+        places,
         broker=get_broker_redis(app),
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,

@@ -11,7 +11,7 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
-from service.monitor.keys import RECENT
+from service.monitor.keys import MonitorKeys
 from service.monitor.recent import Query
 from service.monitor.recorder import Recorder
 from service.monitor.rows import Note, decode_rows
@@ -24,6 +24,7 @@ from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 KEEP = 100
+KEYS = MonitorKeys()
 
 
 def _client_of(redis_url: str) -> Callable[[], Redis]:
@@ -33,7 +34,7 @@ def _client_of(redis_url: str) -> Callable[[], Redis]:
 
 @pytest.fixture
 def recorder(redis_url: str) -> Iterator[Recorder]:
-    recorder = Recorder(_client_of(redis_url), timeout=0.5, keep=KEEP, lifetime=60)
+    recorder = Recorder(_client_of(redis_url), timeout=0.5, keep=KEEP, lifetime=60, keys=KEYS)
     yield recorder
     recorder.close()
 
@@ -46,7 +47,7 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
 
 
 def rows_sent(redis: Redis) -> int:
-    newest: Any = redis.xrevrange(RECENT, count=1)
+    newest: Any = redis.xrevrange(KEYS.recent, count=1)
     return int(newest[0][1]["n"]) if newest else 0
 
 
@@ -111,7 +112,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
             recorder.note(note(number))
         assert recorder.report()
     with valkey.client() as redis:
-        entries: Any = redis.xrange(RECENT)
+        entries: Any = redis.xrange(KEYS.recent)
     assert sum(len(decode_rows(entry["rows"].encode())) for _, entry in entries) == 3 * KEEP
     reader = get_reader(app)
     assert (await reader.refresh()).jobs == KEEP
@@ -122,7 +123,8 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
 
 def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     """What was noted meanwhile is reported afterwards, and counted right."""
-    recorder = Recorder(_client_of(own_valkey.url), timeout=0.3, keep=KEEP, lifetime=60)
+    client = _client_of(own_valkey.url)
+    recorder = Recorder(client, timeout=0.3, keep=KEEP, lifetime=60, keys=KEYS)
     recorder.take_over()
     recorder.note(note(1))
     assert recorder.report()

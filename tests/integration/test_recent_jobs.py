@@ -11,6 +11,7 @@ import pytest
 from quart import Quart
 
 from service import create_app
+from service.monitor.keys import MonitorKeys
 from service.monitor.recorder import Recorder
 from service.results.clients import connect_blocking
 from service.settings import read_settings
@@ -37,6 +38,7 @@ async def _app(redis_url: str) -> AsyncIterator[Quart]:
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
         lifetime=600,
+        keys=MonitorKeys(),
     )
     recorder.take_over()
     for start in range(0, SENT, 4_000):

@@ -1,0 +1,76 @@
+"""Services that share a Redis by `global_keyprefix` keep out of each other's keys."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from quart import Quart
+
+from service import create_app
+from service.monitor.recorder import get_recorder
+from service.web.dashboard import get_reader
+from tests.support.broker import POOLS
+from tests.support.valkey import Valkey
+from tests.support.workers import worker_process
+
+BROKER = "SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS"
+RESULTS = "SERVICE_CELERY__RESULT_BACKEND_TRANSPORT_OPTIONS"
+BOTH = (BROKER, RESULTS)
+
+
+def service(redis_url: str, prefix: str, options: tuple[str, ...]) -> Quart:
+    settings: dict[str, Any] = {name: {"global_keyprefix": prefix} for name in options}
+    return create_app({"SERVICE_REDIS_URL": redis_url, **settings})
+
+
+@pytest.mark.parametrize(
+    "options", [BOTH, (BROKER,), (RESULTS,)], ids=["both", "broker", "results"]
+)
+async def test_neither_jobs_nor_figures_nor_idempotency_keys_are_mixed(
+    redis_url: str, options: tuple[str, ...]
+) -> None:
+    """Whichever of Celery's two options has the prefix."""
+    ours, theirs = (service(redis_url, prefix, options) for prefix in ("one:", "two:"))
+    async with ours.test_app(), theirs.test_app():
+        ids = []
+        for app in (ours, theirs):
+            answer = await app.test_client().post(
+                "/tasks/demo.my_add", json={"a": 1, "b": 2}, headers={"Idempotency-Key": "k"}
+            )
+            ids.append((await answer.get_json())["id"])
+            get_recorder(app).report("w@h")
+        assert ids[0] != ids[1]
+        for app, id_ in zip((ours, theirs), ids, strict=True):
+            now = await get_reader(app).refresh()
+            assert now.jobs == 1
+            assert get_reader(app).jobs.get(id_) is not None
+            assert now.tasks["demo.my_add"].queued == 1
+
+
+async def test_the_prefix_is_on_every_key(redis_url: str, valkey: Valkey) -> None:
+    """So that the rights of a Redis user can be limited to it."""
+    app = service(redis_url, "one:", BOTH)
+    async with app.test_app():
+        await app.test_client().post(
+            "/tasks/demo.my_add", json={"a": 1, "b": 2}, headers={"Idempotency-Key": "k"}
+        )
+    with valkey.client() as redis:
+        assert [key for key in redis.scan_iter() if not key.startswith("one:")] == []
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_user_with_rights_to_its_prefix_alone_can_run_a_worker(
+    valkey: Valkey, redis_url: str, tmp_path: Path, pool: str
+) -> None:
+    """The start-up check tries commands on a key of the same prefix."""
+    limited = redis_url.replace("//", "//limited:secret@")
+    options = dict.fromkeys(BOTH, '{"global_keyprefix": "one:"}')
+    with valkey.client() as redis:
+        rights = ("on", ">secret", "~one:*", "allchannels", "+@all")
+        redis.execute_command("ACL", "SETUSER", "limited", *rights)
+        try:
+            with worker_process(pool, limited, tmp_path, **options) as worker:
+                worker.wait_for_output(r"ready\.")
+                assert "may not run" not in worker.output
+        finally:
+            redis.execute_command("ACL", "DELUSER", "limited")
