@@ -13,10 +13,11 @@ from redis.asyncio import Redis
 
 from service.errors import IdempotencyConflictError, UnknownTaskError
 from service.jobs.batch import BatchWriter, Terms
-from service.jobs.blueprint import JOBS, get_tasks
+from service.jobs.blueprint import get_tasks
 from service.jobs.broker import Broker, RedisBroker
 from service.jobs.call import PLAIN, Call, SendOptions
 from service.jobs.celery_app import QuartCelery, get_celery
+from service.jobs.handle import JOBS
 from service.jobs.job import Job, JobGroup
 from service.jobs.kombu_broker import KombuBroker
 from service.jobs.outbox import Letter, collecting

@@ -8,8 +8,9 @@ from quart.typing import ResponseReturnValue
 
 from service.errors import UnknownTaskError
 from service.jobs.batch import Terms
-from service.jobs.blueprint import TaskHandle, get_tasks
+from service.jobs.blueprint import get_tasks
 from service.jobs.enqueuer import get_enqueuer
+from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.jobs.schema import task_schemas
 from service.results.store import get_results

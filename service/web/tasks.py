@@ -11,8 +11,9 @@ from werkzeug.exceptions import BadRequest
 
 from service.errors import UnknownTaskError
 from service.jobs.batch import Terms
-from service.jobs.blueprint import TaskHandle, get_tasks
+from service.jobs.blueprint import get_tasks
 from service.jobs.enqueuer import get_enqueuer
+from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
 from service.results.model import State
 from service.results.store import get_results

@@ -9,7 +9,7 @@ import pytest
 from celery import chain
 
 from service import get_celery
-from service.jobs.blueprint import TaskHandle
+from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.results.model import Result, State
 from service.results.watcher import get_watcher

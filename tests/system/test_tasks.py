@@ -10,7 +10,7 @@ from quart import Quart
 
 from service import create_app, get_celery
 from service.errors import JobFailedError, UnknownJobError
-from service.jobs.blueprint import TaskHandle
+from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.results.model import Result, State
 from service.results.store import get_results

@@ -1,0 +1,149 @@
+"""What a declared task is to the code that calls it: the plain function, and what enqueues it."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+
+from quart import current_app, has_app_context
+
+from service.errors import NoAppContextError
+from service.jobs.arguments import Arguments
+from service.jobs.call import PLAIN, SendOptions
+from service.jobs.job import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")  # what a direct call returns
+V = TypeVar("V")  # what the job's result is: R, or what awaiting R gives
+
+JOBS: Final = "service.jobs"
+
+
+class Jobs(Protocol):
+    """What a handle needs of the app that it is used in."""
+
+    def celery_task(self, name: str) -> Any:
+        """The app's own Celery task object of this name."""
+
+    async def enqueue(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: SendOptions = PLAIN,
+    ) -> Job[Any]:
+        """Hand a call of the task to the broker."""
+
+
+class TaskHandle(Generic[P, R, V]):
+    """A recorded task: called directly it is the plain function.
+
+    `enqueue` is for async code. The rest is Celery's own, synchronous as Celery has it. All of
+    it but the direct call of an unbound function needs an app context, to know which app's
+    broker to use.
+    """
+
+    def __init__(
+        self, name: str, function: Callable[..., R], options: Mapping[str, Any], *, public: bool
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.celery_options = dict(options)
+        self.public = public
+        self.__name__ = function.__name__
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.__wrapped__ = function
+        self._arguments: Arguments | None = None
+
+    def __repr__(self) -> str:
+        return f"<TaskHandle {self.name}>"
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the plain function, here and now."""
+        if self.celery_options["bind"]:
+            return self.function(self.celery_task, *args, **kwargs)
+        return self.function(*args, **kwargs)
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
+        """Hand a job to the broker without blocking the event loop.
+
+        Raises BrokerUnavailableError, and InvalidArgumentsError where the arguments do not fit
+        the function's signature and annotations.
+        """
+        return await self.jobs.enqueue(self.name, args, kwargs)
+
+    def options(  # noqa: PLR0913  each is one of Celery's options, by name only
+        self,
+        *,
+        countdown: float | None = None,
+        eta: datetime | None = None,
+        queue: str | None = None,
+        priority: int | None = None,
+        expires: float | datetime | None = None,
+        job_id: str | None = None,
+        headers: Mapping[str, Any] | None = None,
+    ) -> "TaskCall[P, V]":
+        """The same task, to be sent otherwise: `await handle.options(countdown=5).enqueue(1)`.
+
+        Seconds, or moments for `eta` and `expires`; `priority` is from 0 to 9. Enqueueing the
+        same `job_id` again makes no second job. Raises ValueError and InvalidJobIdError.
+        """
+        options = SendOptions(
+            countdown=countdown,
+            eta=eta,
+            queue=queue,
+            priority=priority,
+            expires=expires,
+            job_id=job_id,
+            headers=headers,
+        )
+        return TaskCall(self, options)
+
+    @property
+    def arguments(self) -> Arguments:
+        """What the task takes and gives."""
+        if self._arguments is None:
+            self._arguments = Arguments(self.name, self.function, bound=self.celery_options["bind"])
+        return self._arguments
+
+    @property
+    def celery_task(self) -> Any:
+        """The current app's own Celery task object."""
+        return self.jobs.celery_task(self.name)
+
+    def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """Celery's `delay`: synchronous."""
+        return self.celery_task.delay(*args, **kwargs)
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Celery's `apply_async`: synchronous."""
+        return self.celery_task.apply_async(*args, **options)
+
+    def s(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's signature of a call, for chains, groups and chords."""
+        return self.celery_task.s(*args, **kwargs)
+
+    def si(self, *args: Any, **kwargs: Any) -> Any:
+        """Celery's immutable signature of a call."""
+        return self.celery_task.si(*args, **kwargs)
+
+    @property
+    def jobs(self) -> Jobs:
+        """What the current app sends jobs with. Raises NoAppContextError."""
+        if not has_app_context():
+            raise NoAppContextError(self.name)
+        jobs: Jobs = current_app.extensions[JOBS]
+        return jobs
+
+
+class TaskCall(Generic[P, V]):
+    """A task with options of its own, ready to be enqueued any number of times."""
+
+    def __init__(self, handle: TaskHandle[P, Any, V], options: SendOptions) -> None:
+        self._handle = handle
+        self._options = options
+
+    async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
+        """Hand a job to the broker with these options, as `TaskHandle.enqueue` does."""
+        handle = self._handle
+        return await handle.jobs.enqueue(handle.name, args, kwargs, self._options)
