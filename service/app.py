@@ -13,7 +13,7 @@ from service.monitor.recorder import init_recorder
 from service.results.connection import init_redis
 from service.results.store import ResultStore, init_results, key_prefix
 from service.results.watcher import Watcher, init_watcher
-from service.settings import init_settings, read_settings
+from service.settings import celery_environment, init_settings, read_settings
 from service.web import init_web
 
 _DEFAULTS: Final = {"TEST_FOR_APP_CONTEXT": "the app's configuration"}
@@ -24,13 +24,14 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
 
     `config` goes over the environment, and that over the defaults. A name that begins with
     SERVICE_ is one of this service's settings; any other is Quart's own configuration, which
-    the environment gives as QUART_<name>. Raises ConfigurationError.
+    the environment gives as QUART_<name>. What Celery itself reads in the environment, such as
+    CELERY_BROKER_URL, wins over all, as Celery has it. Raises ConfigurationError.
     """
     app = Quart("service", template_folder="web/templates", static_folder="web/static")
     app.config.from_mapping(_DEFAULTS)
     app.config.from_prefixed_env()
     app.config.from_mapping(config)
-    settings = read_settings(os.environ, config or {})
+    settings = read_settings(os.environ, config or {}, celery_environment(os.environ))
     init_settings(app, settings)
     register_tasks(app, package="service.tasks", modules=settings.task_modules)
     init_checks(app)

@@ -12,6 +12,13 @@ from service.errors import ConfigurationError
 
 PREFIX: Final = "SERVICE_"
 CELERY_PREFIX: Final = "SERVICE_CELERY__"
+# Variables of Celery's own, which it lets win over all configuration.
+_CELERY_OWN: Final = (
+    "CELERY_BROKER_URL",
+    "CELERY_BROKER_READ_URL",
+    "CELERY_BROKER_WRITE_URL",
+    "CELERY_RESULT_BACKEND",
+)
 _EXTENSION: Final = "service.settings"
 _SHORTEST_SECRET: Final = 16
 
@@ -178,7 +185,7 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
     Raises ConfigurationError naming every name and value that cannot be used.
     """
     given = {
-        name: value
+        name.upper() if name.startswith(CELERY_PREFIX) else name: value
         for source in sources
         for name, value in source.items()
         if name.startswith(PREFIX)
@@ -200,6 +207,18 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
     if problems:
         raise ConfigurationError(problems)
     return Settings(**values, celery=celery)
+
+
+def celery_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The last source for `read_settings`: what Celery reads in the environment by itself.
+
+    Celery would go by it whatever it is told, and the rest of the service by its settings.
+    """
+    return {
+        CELERY_PREFIX + name.removeprefix("CELERY_"): environment[name]
+        for name in _CELERY_OWN
+        if environment.get(name)
+    }
 
 
 def _json_or_text(value: Any) -> Any:

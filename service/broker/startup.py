@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from service.broker.checks import ask, check
 from service.errors import ConfigurationError
-from service.results.clients import broker_redis_url, connect_blocking
+from service.results.clients import broker_redis_url, broker_url, connect_blocking
 from service.settings import Settings, get_settings
 
 logger: Final = logging.getLogger(__name__)
@@ -31,8 +31,11 @@ def _addresses(settings: Settings) -> tuple[str, ...]:
 
 
 def _is_for_transport(settings: Settings, url: str) -> bool:
-    broker = str(settings.celery.get("broker_url", settings.redis_url))
-    return url == broker and bool(settings.lease) and "broker_transport" not in settings.celery
+    return (
+        url == broker_url(settings)
+        and bool(settings.lease)
+        and "broker_transport" not in settings.celery
+    )
 
 
 def _scratch_key(settings: Settings) -> str:

@@ -5,7 +5,7 @@ from typing import Any, Final
 from celery.app.defaults import SETTING_KEYS
 
 from service.errors import ConfigurationError
-from service.results.clients import is_sentinel, sentinel_options
+from service.results.clients import broker_url, is_sentinel, sentinel_options
 from service.settings import Settings
 
 # By dotted path: these rooms are above this one, or beside it.
@@ -20,6 +20,8 @@ TRANSPORTS: Final = {
 
 # Given by the user, these are taken together with what we set.
 _MERGED: Final = ("broker_transport_options", "result_backend_transport_options")
+
+_ONE_BROKER: Final = ("broker_read_url", "broker_write_url")
 
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
@@ -53,13 +55,19 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         )
     if "result_backend" in given:
         problems.append(
-            "SERVICE_CELERY__RESULT_BACKEND cannot be used: results are in the Redis of"
-            " SERVICE_REDIS_URL, where /result/<id> reads them."
+            "SERVICE_CELERY__RESULT_BACKEND, or CELERY_RESULT_BACKEND in the environment, cannot be"
+            " used: results are in the Redis of SERVICE_REDIS_URL, where /result/<id> reads them."
         )
+    problems += [
+        f"SERVICE_CELERY__{name.upper()}, or CELERY_{name.upper()} in the environment, cannot be"
+        " used: jobs are taken from where they are sent to. Set SERVICE_CELERY__BROKER_URL."
+        for name in _ONE_BROKER
+        if name in given
+    ]
     if problems:
         raise ConfigurationError(problems)
     return {
-        "broker_url": settings.redis_url,
+        "broker_url": broker_url(settings),
         **_transport(settings),
         "broker_connection_timeout": settings.redis_timeout,
         "broker_connection_retry_on_startup": True,
@@ -87,7 +95,7 @@ def _transport(settings: Settings) -> dict[str, Any]:
     """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
     given = settings.celery
     options = {**sentinel_options(given), **given.get("broker_transport_options", {})}
-    scheme = str(given.get("broker_url", settings.redis_url)).partition(":")[0]
+    scheme = broker_url(settings).partition(":")[0]
     if not settings.lease or scheme not in TRANSPORTS or "broker_transport" in given:
         return {
             "broker_transport_options": options,

@@ -1,6 +1,5 @@
 """Makes Redis clients, asyncio and blocking, for redis://, rediss:// and sentinel:// addresses."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -33,11 +32,14 @@ _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
 _OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
 
 
+def broker_url(settings: Settings) -> str:
+    """The address of the broker, which need not be a Redis."""
+    return str(settings.celery.get("broker_url") or settings.redis_url)
+
+
 def broker_redis_url(settings: Settings) -> str:
     """The address of the broker's Redis; that of the results' if the broker is none."""
-    # Celery lets this variable win over all configuration.
-    given = os.environ.get("CELERY_BROKER_URL") or settings.celery.get("broker_url", "")
-    url = str(given or settings.redis_url)
+    url = broker_url(settings)
     return url if urlsplit(url).scheme in _SCHEMES else settings.redis_url
 
 

@@ -5,6 +5,7 @@ from kombu.utils import symbol_by_name
 
 from service import create_app, get_celery
 from service.broker.transport import SecureTransport, SentinelTransport, Transport
+from service.errors import ConfigurationError
 
 
 @pytest.mark.parametrize("scheme", ["redis", "rediss"])
@@ -28,3 +29,35 @@ def test_the_transport_goes_by_the_scheme(scheme: str, transport: type) -> None:
     config = {"SERVICE_REDIS_URL": f"{scheme}://127.0.0.1:6390/2", **options}
     path = get_celery(create_app(config)).conf.broker_transport
     assert symbol_by_name(path) is transport
+
+
+@pytest.mark.parametrize(
+    ("url", "transport", "scheme"),
+    [
+        ("amqp://guest@127.0.0.1:5679//", None, "amqp"),
+        ("redis://127.0.0.1:6399/3", "service.broker.transport:Transport", "redis"),
+    ],
+)
+def test_the_variable_that_celery_goes_by_is_gone_by(
+    url: str, transport: str | None, scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Celery lets it win over all that it is told: our transport would talk to a RabbitMQ."""
+    monkeypatch.setenv("CELERY_BROKER_URL", url)
+    elsewhere = {"SERVICE_CELERY__broker_url": "redis://127.0.0.1:6398/1"}
+    celery = get_celery(create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:6390/2", **elsewhere}))
+    assert celery.conf.broker_transport == transport
+    assert ("lease" in celery.conf.broker_transport_options) is (transport is not None)
+    with celery.connection() as connection:
+        assert connection.as_uri().startswith(f"{scheme}://")
+
+
+@pytest.mark.parametrize(
+    "name", ["CELERY_RESULT_BACKEND", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL"]
+)
+def test_variables_of_celery_that_would_part_the_service_are_refused(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Results where nobody reads them, and jobs where no worker looks for them."""
+    monkeypatch.setenv(name, "redis://127.0.0.1:6399/3")
+    with pytest.raises(ConfigurationError, match=name):
+        get_celery(create_app())

@@ -3,7 +3,7 @@
 import pytest
 
 from service.results.clients import broker_redis_url
-from service.settings import read_settings
+from service.settings import celery_environment, read_settings
 
 RESULTS = "redis://results/0"
 
@@ -18,9 +18,11 @@ RESULTS = "redis://results/0"
     ],
 )
 def test_the_brokers_redis_is_where_celery_has_it(
-    given: dict[str, str], variable: str, expected: str, monkeypatch: pytest.MonkeyPatch
+    given: dict[str, str], variable: str, expected: str
 ) -> None:
     """Or that of the results, where the broker is no Redis."""
-    monkeypatch.setenv("CELERY_BROKER_URL", variable)
-    settings = read_settings({}, {"SERVICE_REDIS_URL": RESULTS, **given})
+    environment = {"CELERY_BROKER_URL": variable}
+    settings = read_settings(
+        {}, {"SERVICE_REDIS_URL": RESULTS, **given}, celery_environment(environment)
+    )
     assert broker_redis_url(settings) == expected
