@@ -1,24 +1,21 @@
 """`service dead-letters`: what the broker has given up on, to see, to run again, or to forget."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from typing import Final
 
-from redis import Redis
 from redis.exceptions import RedisError
 
 from service.app import create_app
-from service.broker.dead_letters import Box, DeadLetter, DeadLetters, Record, box_for
+from service.broker.dead_letters import DeadLetters
+from service.broker.letters import DeadLetter, box_for
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.jobs.celery_app import get_celery
-from service.jobs.envelope import queued_record
 from service.results.clients import broker_redis_url, connect_blocking
-from service.results.store import key_prefix
-from service.settings import Settings, get_settings
+from service.results.records import records_of
+from service.settings import get_settings
 
 _PAGE: Final = 200
 
@@ -44,10 +41,9 @@ def add_dead_letters(parser: argparse.ArgumentParser) -> None:
 class _Box:
     """The dead letters of all queues of the app."""
 
-    def __init__(self, client: Redis, results: Redis | None, settings: Settings, box: Box):
-        self._letters = DeadLetters(client, box, results=results)
-        self._settings = settings
-        self._queues = box.queues
+    def __init__(self, letters: DeadLetters, queues: Sequence[str]) -> None:
+        self._letters = letters
+        self._queues = queues
 
     def __iter__(self) -> Iterator[DeadLetter]:
         """All of them, those of each queue newest first."""
@@ -65,16 +61,8 @@ class _Box:
         return letter
 
     def replay(self, letter: DeadLetter) -> bool:
-        """Queue it again, with a record that says so in place of the FAILURE."""
-        record = None
-        if letter.job_id is not None:
-            queued_at = datetime.now(UTC).isoformat()
-            record = Record(
-                key_prefix(self._settings) + letter.job_id,
-                json.dumps(queued_record(letter.job_id, letter.task, queued_at)),
-                self._settings.result_expires,
-            )
-        return self._letters.replay(letter, record=record)
+        """Queue it again; its job says QUEUED in place of FAILURE."""
+        return self._letters.replay(letter)
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget it; its job's result goes on to say FAILURE."""
@@ -92,7 +80,8 @@ def _with_box(action: Callable[[_Box], None]) -> None:
             results = None
             if broker_redis_url(settings) != settings.redis_url:
                 results = stack.enter_context(connect_blocking(settings))
-            action(_Box(client, results, settings, box))
+            letters = DeadLetters(client, records_of(settings), box, results=results)
+            action(_Box(letters, box.queues))
     except (RedisError, OSError) as error:
         raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 

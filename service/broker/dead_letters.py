@@ -1,46 +1,23 @@
-"""Shows, replays and drops dead letters: what the broker has given up on, kept for a person.
-
-What is to be asked of Redis is written once, as generators that yield commands and are sent the
-answers; `DeadLetters` runs them on a synchronous client, `AsyncDeadLetters` on an asyncio one.
-"""
+"""Shows, replays and drops dead letters: what the broker has given up on, kept for a person."""
 
 import json
-from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import sha1
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, TypeVar
 
-from kombu.utils.uuid import uuid
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.broker import messages
-from service.broker.scripts import DEAD_SUFFIX, script
-from service.results.model import is_job_id
+from service.broker.apart import ask_to_say_failed, ask_to_say_queued, ask_to_take_back
+from service.broker.asking import Asking, ask, ask_async, of_broker
+from service.broker.letters import Box, DeadLetter, decode, fresh
+from service.broker.scripts import script
+from service.results.records import Records, queued_record
 
 T = TypeVar("T")
-Asking = Generator[tuple[Any, ...], Any, T]
 
 _CHUNK: Final = 50
-# Kombu's defaults.
-PRIORITY_STEPS: Final = (0, 3, 6, 9)
-SEPARATOR: Final = "\x06\x16"
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that was given up on. `at` is in UTC; `record` is what lies in Redis."""
-
-    id: str
-    queue: str
-    reason: str
-    deliveries: int
-    at: datetime
-    job_id: str | None
-    task: str | None
-    message: bytes
-    record: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,87 +28,10 @@ class Page:
     total: int
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A result record to be stored together with a replayed message; `lifetime` in seconds."""
-
-    key: str
-    value: str
-    lifetime: int
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """Where to look: the queues, and Kombu's options where they differ from its defaults."""
-
-    queues: tuple[str, ...] = ("celery",)
-    prefix: str = ""
-    priority_steps: tuple[int, ...] = PRIORITY_STEPS
-    separator: str = SEPARATOR
-
-    def key(self, queue: str) -> str:
-        """The list of a queue's dead letters."""
-        return f"{self.prefix}{queue}{DEAD_SUFFIX}"
-
-    def waiting(self, queue: str) -> tuple[str, ...]:
-        """The lists of a queue's jobs that wait, one for each priority."""
-        name = f"{self.prefix}{queue}"
-        return tuple(
-            f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
-        )
-
-
-def box_for(options: Mapping[str, Any], queues: Iterable[str]) -> Box:
-    """The box of these queues, by Celery's `broker_transport_options`."""
-    return Box(
-        queues=tuple(queues),
-        prefix=options.get("global_keyprefix", ""),
-        priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
-        separator=options.get("sep", SEPARATOR),
-    )
-
-
-def decode(record: bytes | str) -> DeadLetter:
-    """Read a record; raises ValueError if it is none of ours."""
-    raw = record if isinstance(record, bytes) else record.encode("utf-8", "surrogateescape")
-    try:
-        fields = json.loads(raw.decode("utf-8", "surrogateescape"))
-        message = str(fields["message"]).encode("utf-8", "surrogateescape")
-        job = _job_id(message)
-        return DeadLetter(
-            id=job or sha1(raw).hexdigest()[:16],  # noqa: S324 - a name, not a secret
-            queue=str(fields["queue"]),
-            reason=_printable(str(fields["reason"])),
-            deliveries=int(fields["deliveries"]),
-            at=datetime.fromtimestamp(float(fields["at"]), UTC),
-            job_id=job,
-            task=_task(message),
-            message=message,
-            record=raw,
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"This is not a dead letter: {error!r}") from error
-
-
-def fresh(message: bytes) -> bytes:
-    """The message as if it had just been published: never delivered, under a new tag."""
-    try:
-        payload = messages.read(message)
-    except messages.UnreadableMessageError:
-        return message
-    properties = {k: v for k, v in payload["properties"].items() if k != messages.DELIVERIES}
-    # A worker that has finished a message of the old tag would take this one for a copy.
-    properties["delivery_tag"] = uuid()
-    for part in (properties.get("delivery_info"), payload.get("headers")):
-        if isinstance(part, dict):
-            part.pop("redelivered", None)
-    return json.dumps({**payload, "properties": properties}).encode()
-
-
 def ask_page(box: Box, queue: str, offset: int, limit: int) -> Asking[Page]:
     """A page of a queue's dead letters."""
-    total = yield "LLEN", box.key(queue)
-    records = yield "LRANGE", box.key(queue), offset, offset + limit - 1
+    total = yield of_broker("LLEN", box.key(queue))
+    records = yield of_broker("LRANGE", box.key(queue), offset, offset + limit - 1)
     return Page(tuple(decode(record) for record in records), int(total))
 
 
@@ -150,8 +50,44 @@ def ask_letter(box: Box, letter_id: str) -> Asking[DeadLetter | None]:
     return None
 
 
-def ask_replay(box: Box, letter: DeadLetter, record: Record | None) -> Asking[bool]:
-    """Queue the message again; false if the letter is gone."""
+def ask_replay(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+    """Queue the message again, with a record that says so; false if the letter is gone."""
+    if letter.job_id is None:
+        return (yield from _ask_move(box, letter))
+    moment = datetime.now(UTC).isoformat()
+    record = json.dumps(queued_record(letter.job_id, letter.task, moment))
+    return (yield from _ask_move(box, letter, records.key(letter.job_id), record, records.lifetime))
+
+
+def ask_replay_apart(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+    """The same where the record is on another Redis."""
+    if letter.job_id is None:
+        return (yield from _ask_move(box, letter))
+    change = yield from ask_to_say_queued(box, records, letter, letter.job_id)
+    if change is None:
+        return False
+    moved = yield from _ask_move(box, letter)
+    if not moved:
+        yield from ask_to_take_back(records, letter.job_id, change)
+    return moved
+
+
+def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
+    """Forget a dead letter; false if it is gone already."""
+    dropped = yield of_broker("LREM", box.key(letter.queue), 1, letter.record)
+    return bool(dropped)
+
+
+def ask_drop_apart(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+    """The same where the record is on another Redis."""
+    dropped = yield from ask_drop(box, letter)
+    if dropped and letter.job_id is not None:
+        yield from ask_to_say_failed(records, letter, letter.job_id)
+    return dropped
+
+
+def _ask_move(box: Box, letter: DeadLetter, *record: Any) -> Asking[bool]:
+    """Move the message to its queue; `record` is the key, value and lifetime of what goes along."""
     message = fresh(letter.message)
     target = letter.queue
     try:
@@ -159,43 +95,10 @@ def ask_replay(box: Box, letter: DeadLetter, record: Record | None) -> Asking[bo
         target = messages.list_of(letter.queue, payload, box.priority_steps, box.separator)
     except messages.UnreadableMessageError:
         pass  # as it was: on the queue itself
-    keys = [box.key(letter.queue), box.prefix + target]
-    arguments: list[Any] = [letter.record, message]
-    if record is not None:
-        keys.append(record.key)
-        arguments += [record.value, record.lifetime]
-    moved = yield "EVAL", script("replay"), len(keys), *keys, *arguments
+    keys = [box.key(letter.queue), box.prefix + target, *record[:1]]
+    words = ("EVAL", script("replay"), len(keys), *keys, letter.record, message, *record[1:])
+    moved = yield of_broker(*words)
     return bool(moved)
-
-
-def ask_store(record: Record) -> Asking[None]:
-    """Store a record by itself."""
-    yield "SET", record.key, record.value, "EX", record.lifetime
-
-
-def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
-    """Forget a dead letter; false if it is gone already."""
-    dropped = yield "LREM", box.key(letter.queue), 1, letter.record
-    return bool(dropped)
-
-
-def _job_id(message: bytes) -> str | None:
-    """The job's id, if it is one that can be asked for."""
-    found = messages.job_id(message)
-    return found if found is not None and is_job_id(found) else None
-
-
-def _printable(text: str) -> str:
-    """The text without lone surrogates, which JSON can have and UTF-8 can't."""
-    return text.encode(errors="replace").decode()
-
-
-def _task(message: bytes) -> str | None:
-    try:
-        task = messages.read(message)["headers"]["task"]
-    except (ValueError, TypeError, LookupError):
-        return None
-    return _printable(task) if isinstance(task, str) else None
 
 
 class DeadLetters:
@@ -205,79 +108,78 @@ class DeadLetters:
     """
 
     def __init__(
-        self, client: Redis, box: Box | None = None, *, results: Redis | None = None
+        self,
+        client: Redis,
+        records: Records,
+        box: Box | None = None,
+        *,
+        results: Redis | None = None,
     ) -> None:
         self._client = client
+        self._records = records
         self._box = box or Box()
         self._results = results
 
     def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
-        return self._run(ask_page(self._box, queue, offset, limit))
+        return self._ask(ask_page(self._box, queue, offset, limit))
 
     def get(self, letter_id: str) -> DeadLetter | None:
         """The newest dead letter with this id: its job's, or one made up for it."""
-        return self._run(ask_letter(self._box, letter_id))
+        return self._ask(ask_letter(self._box, letter_id))
 
-    def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record`.
+    def replay(self, letter: DeadLetter) -> bool:
+        """Queue it again with a fresh count of deliveries; its job says QUEUED then.
 
-        In one step, or where the results are on another Redis, the record first: so that it is
-        never written over what a worker has stored since.
+        In one step where the results are on the same Redis; else see `apart.py`.
         """
-        if record is not None and self._results is not None:
-            self._run(ask_store(record), self._results)
-            record = None
-        return self._run(ask_replay(self._box, letter, record))
+        replay = ask_replay if self._results is None else ask_replay_apart
+        return self._ask(replay(self._box, letter, self._records))
 
     def drop(self, letter: DeadLetter) -> bool:
-        """Forget it."""
-        return self._run(ask_drop(self._box, letter))
+        """Forget it; its job goes on to say FAILURE."""
+        if self._results is None:
+            return self._ask(ask_drop(self._box, letter))
+        return self._ask(ask_drop_apart(self._box, letter, self._records))
 
-    def _run(self, asking: Asking[T], client: Redis | None = None) -> T:
-        client = client or self._client
-        answer: Any = None
-        while True:
-            try:
-                answer = client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
-            except StopIteration as end:
-                return cast("T", end.value)
+    def _ask(self, asking: Asking[T]) -> T:
+        return ask(asking, broker=self._client, results=self._results or self._client)
 
 
 class AsyncDeadLetters:
     """The same on an asyncio client."""
 
     def __init__(
-        self, client: AsyncRedis, box: Box | None = None, *, results: AsyncRedis | None = None
+        self,
+        client: AsyncRedis,
+        records: Records,
+        box: Box | None = None,
+        *,
+        results: AsyncRedis | None = None,
     ) -> None:
         self._client = client
+        self._records = records
         self._box = box or Box()
         self._results = results
 
     async def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> Page:
         """Some of a queue's dead letters, newest first."""
-        return await self._run(ask_page(self._box, queue, offset, limit))
+        return await self._ask(ask_page(self._box, queue, offset, limit))
 
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The newest dead letter with this id: its job's, or one made up for it."""
-        return await self._run(ask_letter(self._box, letter_id))
+        return await self._ask(ask_letter(self._box, letter_id))
 
-    async def replay(self, letter: DeadLetter, *, record: Record | None = None) -> bool:
-        """Queue it again with a fresh count of deliveries, and store `record`, as above."""
-        if record is not None and self._results is not None:
-            await self._run(ask_store(record), self._results)
-            record = None
-        return await self._run(ask_replay(self._box, letter, record))
+    async def replay(self, letter: DeadLetter) -> bool:
+        """Queue it again with a fresh count of deliveries, as above."""
+        replay = ask_replay if self._results is None else ask_replay_apart
+        return await self._ask(replay(self._box, letter, self._records))
 
     async def drop(self, letter: DeadLetter) -> bool:
-        """Forget it."""
-        return await self._run(ask_drop(self._box, letter))
+        """Forget it; its job goes on to say FAILURE."""
+        if self._results is None:
+            return await self._ask(ask_drop(self._box, letter))
+        return await self._ask(ask_drop_apart(self._box, letter, self._records))
 
-    async def _run(self, asking: Asking[T], client: AsyncRedis | None = None) -> T:
-        client = client or self._client
-        answer: Any = None
-        while True:
-            try:
-                answer = await client.execute_command(*asking.send(answer))  # type: ignore[no-untyped-call]  # by redis-py
-            except StopIteration as end:
-                return cast("T", end.value)
+    async def _ask(self, asking: Asking[T]) -> T:
+        return await ask_async(asking, broker=self._client, results=self._results or self._client)

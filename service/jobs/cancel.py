@@ -2,7 +2,6 @@
 
 import json
 import logging
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery.exceptions import Ignore
@@ -11,12 +10,14 @@ from quart import Quart
 from service.errors import BrokerUnavailableError, JobFinishedError
 from service.jobs.enqueuer import Enqueuer
 from service.results.model import Result, State, decode
+from service.results.records import ended_record
 from service.results.store import get_results
 
 logger: Final = logging.getLogger(__name__)
 
 _WAITING: Final = frozenset({State.QUEUED, State.RETRY})
 _REASON: Final = "cancelled"
+_ERROR: Final = ("celery.exceptions", "TaskRevokedError")
 _ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
 
 
@@ -35,7 +36,7 @@ async def cancel(app: Quart, enqueuer: Enqueuer, job_id: str) -> Result:
         if result.state not in _WAITING:
             await enqueuer.revoke(job_id)
             return result
-        revoked = _revoked(stored)
+        revoked = ended_record(json.loads(stored), State.REVOKED, _ERROR, _REASON)
         if await store.replace(job_id, stored, revoked):
             await _tell_workers(enqueuer, job_id)
             return decode(job_id, revoked)
@@ -63,17 +64,3 @@ async def _tell_workers(enqueuer: Enqueuer, job_id: str) -> None:
     except BrokerUnavailableError as error:
         # The record is enough: workers ask it. This only spares them the message.
         logger.warning("The workers were not told that job %s is cancelled: %s", job_id, error)
-
-
-def _revoked(stored: bytes) -> bytes:
-    meta = json.loads(stored)
-    meta.update(
-        status=State.REVOKED.value,
-        result={
-            "exc_type": "TaskRevokedError",
-            "exc_message": [_REASON],
-            "exc_module": "celery.exceptions",
-        },
-        date_done=datetime.now(UTC).isoformat(),
-    )
-    return json.dumps(meta).encode()

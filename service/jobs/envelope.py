@@ -11,7 +11,7 @@ from kombu.transport.redis import Channel as RedisChannel
 from kombu.utils.json import dumps
 
 from service.jobs.outbox import Letter
-from service.results.model import State
+from service.results.records import queued_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,25 +26,6 @@ class Envelope:
     message: str
     record: str
     destinations: tuple[tuple[str, str], ...]
-
-
-def queued_record(job_id: str, task: str | None, queued_at: str) -> dict[str, Any]:
-    """What is stored of a job that waits, in the form of Celery's result backend.
-
-    Celery takes a state that it does not know, such as QUEUED, for one that is not ready.
-    `owner` is who enqueued the job: nobody, for now.
-    """
-    return {
-        "status": State.QUEUED.value,
-        "result": None,
-        "traceback": None,
-        "children": [],
-        "date_done": None,
-        "task_id": job_id,
-        "name": task,
-        "queued_at": queued_at,
-        "owner": None,
-    }
 
 
 def queued_envelope(job_id: str, task: str | None, queued_at: str) -> Envelope:

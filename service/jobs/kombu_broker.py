@@ -15,10 +15,11 @@ from service.errors import BrokerUnavailableError
 from service.jobs.batch import FREELY, BatchWriter, Terms
 from service.jobs.broker import letter_of, now
 from service.jobs.call import Call
-from service.jobs.envelope import Envelope, queued_envelope, queued_record
+from service.jobs.envelope import Envelope, queued_envelope
 from service.jobs.outbox import Letter
 from service.jobs.threads import Threads
 from service.results.connection import bounded
+from service.results.records import queued_record
 
 logger: Final = logging.getLogger(__name__)
 

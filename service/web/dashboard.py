@@ -17,7 +17,7 @@ from quart import (
 )
 from quart.typing import ResponseReturnValue
 
-from service.broker.dead_letters import box_for
+from service.broker.letters import box_for
 from service.jobs.celery_app import get_celery
 from service.monitor.keys import MonitorKeys
 from service.monitor.reader import INTERVAL, Places, QueueKeys, Reader

@@ -2,21 +2,20 @@
 
 import json
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from quart import Blueprint, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters import AsyncDeadLetters, Box, DeadLetter, Record, box_for
+from service.broker.dead_letters import AsyncDeadLetters
 from service.broker.dead_letters import Page as Letters
+from service.broker.letters import Box, DeadLetter, box_for
 from service.jobs.celery_app import get_celery
-from service.jobs.envelope import queued_record
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
 from service.results.connection import bounded, get_broker_redis, get_redis
-from service.results.store import get_results
+from service.results.records import records_of
 from service.settings import get_settings
 from service.web.admin import require_admin
 from service.web.dashboard import get_reader, queue_keys
@@ -56,7 +55,7 @@ async def replay(letter_id: str) -> ResponseReturnValue:
     _, letters = _box()
     async with bounded(get_settings(current_app).redis_timeout, maybe_accepted=True):
         letter = await _find(letters, letter_id)
-        await letters.replay(letter, record=_fresh_record(letter))
+        await letters.replay(letter)
     if letter.job_id:
         note_queued(get_recorder(current_app), letter.job_id, letter.task or "")
     return _back("replayed")
@@ -75,7 +74,9 @@ def _box() -> tuple[Box, AsyncDeadLetters]:
     queues = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
     box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
     client, results = get_broker_redis(current_app), get_redis(current_app)
-    return box, AsyncDeadLetters(client, box, results=None if results is client else results)
+    apart = None if results is client else results
+    records = records_of(get_settings(current_app))
+    return box, AsyncDeadLetters(client, records, box, results=apart)
 
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
@@ -83,18 +84,6 @@ async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
     if letter is None:
         raise NotFound("There is no such dead letter: it was replayed or dropped already.")
     return letter
-
-
-def _fresh_record(letter: DeadLetter) -> Record | None:
-    """The job's record as it is when it waits: over that of its failure, which would stay."""
-    if letter.job_id is None:
-        return None
-    record = queued_record(letter.job_id, letter.task, datetime.now(UTC).isoformat())
-    return Record(
-        key=get_results(current_app).key(letter.job_id),
-        value=json.dumps(record),
-        lifetime=get_settings(current_app).result_expires,
-    )
 
 
 def _back(done: str) -> ResponseReturnValue:

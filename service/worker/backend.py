@@ -15,10 +15,10 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.worker_state import is_stopping
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
-from service.jobs.envelope import queued_record
 from service.monitor.note import note_state
 from service.monitor.recorder import get_recorder
 from service.results.model import State
+from service.results.records import queued_record
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.entry import STORE, Entry, answer_of, will_pass

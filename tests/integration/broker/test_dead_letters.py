@@ -5,16 +5,19 @@ import json
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from service.broker.dead_letters import AsyncDeadLetters, DeadLetters, Record
+from service.broker.dead_letters import AsyncDeadLetters, DeadLetters
+from service.results.records import Records
 from tests.support.broker import TASKS, Bench, ready
 from tests.support.wait import wait_until
+
+RECORDS = Records("celery-task-meta-", 60)
 
 
 def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
     """A deployment that forgot a task: its jobs wait among the dead letters."""
     with bench.worker(concurrency=1) as worker, Redis.from_url(bench.url) as client:
         ready(worker)
-        letters = DeadLetters(client)
+        letters = DeadLetters(client, RECORDS)
         job = str(bench.client().send_task(f"{TASKS}.later", args=("x",)).id)
         bench.wait_for(job, "FAILURE")
         wait_until(lambda: letters.page("celery").total == 1, description="it is dead")
@@ -23,11 +26,11 @@ def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
         assert (letter.job_id, letter.task, letter.queue) == (job, f"{TASKS}.later", "celery")
         assert "later" in letter.reason
         worker.stop()
-        assert letters.replay(letter, record=Record(f"celery-task-meta-{job}", "{}", 60))
+        assert letters.replay(letter)
         assert not letters.replay(letter)
         assert letters.page("celery").total == 0
         assert bench.redis.llen("celery") == 1
-        assert bench.result(job) == {}
+        assert bench.state(job) == "QUEUED"
 
 
 async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
@@ -37,7 +40,7 @@ async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
         ready(worker)
         wait_until(lambda: bench.redis.llen("celery.dead") == 2, description="both are dead")
     async with AsyncRedis.from_url(bench.url) as client:
-        letters = AsyncDeadLetters(client)
+        letters = AsyncDeadLetters(client, RECORDS)
         page = await letters.page("celery", offset=1, limit=1)
         assert page.total == 2
         assert [letter.message for letter in page.letters] == [b"not json"]
