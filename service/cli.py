@@ -1,13 +1,16 @@
 """The `service` command: one function for each sub-command."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.broker.startup import inspect_redis, refuse
 from service.cli_dead_letters import add_dead_letters
 from service.dev import Address, parse_address, run_dev
 from service.errors import ServiceError
+from service.settings import celery_environment, read_settings
 
 _INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -77,6 +80,10 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
 
 
 def _dev(arguments: argparse.Namespace) -> None:
+    settings = read_settings(os.environ, celery_environment(os.environ))
+    if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
+        # Worker and web would refuse it too, but each in its own way, far up in the log.
+        refuse(inspect_redis(settings))
     run_dev(address=arguments.bind, concurrency=arguments.concurrency, data=arguments.data)
 
 

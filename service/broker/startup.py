@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from typing import Final
 
 from quart import Quart
 from redis.exceptions import RedisError
 
-from service.broker.checks import ask, check
+from service.broker.checks import Finding, ask, check
 from service.errors import ConfigurationError
 from service.results.clients import broker_redis_url, broker_url, connect_blocking
 from service.settings import Settings, get_settings
@@ -20,9 +21,22 @@ def init_checks(app: Quart) -> None:
 
     @app.before_serving
     async def check_redis() -> None:
-        settings = get_settings(app)
-        for url in _addresses(settings):
-            await asyncio.to_thread(_check, settings, url)
+        findings = await asyncio.to_thread(inspect_redis, get_settings(app))
+        for finding in findings:
+            if not finding.refuse:
+                logger.warning("%s", finding.text)
+        refuse(findings)
+
+
+def inspect_redis(settings: Settings) -> list[Finding]:
+    """What is wrong with the Redis of the results, and with that of the broker."""
+    return [finding for url in _addresses(settings) for finding in _findings(settings, url)]
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise ConfigurationError where jobs would be lost silently."""
+    if refused := [finding.text for finding in findings if finding.refuse]:
+        raise ConfigurationError(refused)
 
 
 def _addresses(settings: Settings) -> tuple[str, ...]:
@@ -45,19 +59,12 @@ def _scratch_key(settings: Settings) -> str:
     return f"{options.get('global_keyprefix', '')}{unacked}_waiting:check"
 
 
-def _check(settings: Settings, url: str) -> None:
-    """Warn of what is at risk. Raises ConfigurationError where jobs would be lost silently."""
+def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
+    for_transport = _is_for_transport(settings, url)
     try:
         with connect_blocking(settings, url) as client:
-            for_transport = _is_for_transport(settings, url)
-            scratch = _scratch_key(settings) if for_transport else ""
-            findings = check(ask(client, scratch=scratch), for_transport=for_transport)
+            answers = ask(client, scratch=_scratch_key(settings) if for_transport else "")
     except (RedisError, OSError) as error:
-        logger.warning("Redis cannot be checked, as it is not available yet: %s", error)
-        return
-    for finding in findings:
-        if not finding.refuse:
-            logger.warning("%s", finding.text)
-    refused = [finding.text for finding in findings if finding.refuse]
-    if refused:
-        raise ConfigurationError(refused)
+        text = f"Redis cannot be checked, as it is not available yet: {error}"
+        return (Finding(refuse=False, text=text),)
+    return check(answers, for_transport=for_transport)

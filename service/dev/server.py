@@ -78,9 +78,11 @@ def _web(listener: socket.socket, address: Address, *, env: dict[str, str]) -> C
         return await _is_answered(address)
 
     bind = f"fd://{listener.fileno()}"
+    # With any processes of its own Hypercorn exits with 0 even when the app could not start.
+    in_itself = ("--workers", "0")
     return Command(
         name="web",
-        argv=(sys.executable, "-m", "hypercorn", "asgi:app", "--bind", bind),
+        argv=(sys.executable, "-m", "hypercorn", "asgi:app", "--bind", bind, *in_itself),
         env=env,
         keep_open=(listener.fileno(),),
         is_ready=is_ready,
