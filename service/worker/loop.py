@@ -99,10 +99,15 @@ class ProcessLoop:
         call = self._callers.submit(contextvars.copy_context().run, function)
         return await_(asyncio.wrap_future(call))
 
-    def call_soon(self, function: Callable[..., object], *args: Any) -> None:
+    def call_soon(
+        self,
+        function: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
+    ) -> None:
         """Call a function in the loop's thread; from any thread, and from signal handlers."""
         if not self._stopping:
-            self.loop.call_soon_threadsafe(function, *args)
+            self.loop.call_soon_threadsafe(function, *args, context=context)
 
     def stop(self) -> None:
         """Cancel what still runs, then end the loop and its thread."""

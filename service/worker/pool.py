@@ -44,6 +44,9 @@ class AsyncioPool(BasePool):
         self._running: dict[int, RunningJob] = {}
         self._aside: set[asyncio.Task[Any]] = set()
         self._pids = count(_FIRST_PID)
+        # What all jobs start with. It is often a job that ends that makes room for the next one,
+        # whose contextvars are none of that one's business.
+        self._context = copy_context()
         self._admitting = False
         self._closed = False
         self._main_thread = MainThread()
@@ -179,7 +182,7 @@ class AsyncioPool(BasePool):
     def _admit_soon(self) -> None:
         if not self._admitting:
             self._admitting = True
-            self._process_loop.call_soon(self._admit)
+            self._process_loop.call_soon(self._admit, context=self._context)
 
     def _admit(self) -> None:
         self._admitting = False

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,20 @@ async def sleep_long() -> None:
     finally:
         await asyncio.sleep(0)  # a clean-up may wait
         note(f"cleaned {current_job.id} {current_app.config['TEST_FOR_APP_CONTEXT']}")
+
+
+_colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+@tasks.task
+async def leave_colour(at: str) -> None:
+    _colour.set("red")
+    await asyncio.to_thread(gate, at)
+
+
+@tasks.task
+async def find_colour() -> str:
+    return _colour.get()
 
 
 @tasks.task

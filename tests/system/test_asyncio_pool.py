@@ -132,6 +132,23 @@ async def test_five_hundred_interleaved_jobs_each_see_themselves(app: Quart) -> 
         assert set(await job.result(timeout=TIMEOUT)) == {job.id}
 
 
+async def test_a_job_finds_nothing_of_the_one_that_made_room_for_it(tmp_path: Path) -> None:
+    """Neither its contextvars, nor, in the hooks after a hard limit, its request."""
+    options = ("--concurrency", "1", "--prefetch-multiplier", "3")
+    with running_worker("asyncio", tmp_path, *options, SERVICE_TASK_MODULES=MODULES) as worker:
+        async with serving_app(worker, MODULES) as app:
+            first = await pool.leave_colour.enqueue("gate")
+            second, third = await pool.find_colour.enqueue(), await pool.over_hard_limit.enqueue()
+            worker.process.wait_for_output(rf"over_hard_limit\[{third.id}\] received")
+            worker.open_gate("gate")
+            await first.result(timeout=TIMEOUT)
+            assert await second.result(timeout=TIMEOUT) == "none"
+            assert (await ended(app, third)).state is State.FAILURE
+            worker.wait_for_note(
+                f"on_failure {third.id} TimeLimitExceeded {third.id} of the sample"
+            )
+
+
 async def test_ignore_reject_and_replace_work(app: Quart, worker: Worker, tmp_path: Path) -> None:
     """As Celery has them."""
     ignored = await pool.ignored.enqueue()
