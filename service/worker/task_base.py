@@ -27,6 +27,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
     """Runs its body and its hooks, sync or `async def`, in an app context each."""
 
     abstract = True
+    Request = "service.worker.request:Request"
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
@@ -45,11 +46,14 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
+        if request.headers:
+            # Celery makes them by emptying a copy of all there is, which keeps its full size.
+            request.headers = dict(request.headers)
         refuse_cancelled(self)
-        return _survivable(self.run, *args, **kwargs)
+        return _survivable(self.run, args, kwargs)
 
 
-def _survivable(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a user's function so that whatever it raises ends the job and not the worker.
 
     Celery lets MemoryError and whatever is not an Exception through to the worker, which ends.
@@ -101,7 +105,7 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
             return function(*args, **kwargs)
         if name == "run":  # __call__ guards it, outside of Celery's autoretry
             return call_in_context(self, function, args, kwargs)
-        return _survivable(call_in_context, self, function, args, kwargs)
+        return _survivable(call_in_context, (self, function, args, kwargs), {})
 
     setattr(wrapper, _WRAPPED, True)
     setattr(cls, name, wrapper)

@@ -1,0 +1,58 @@
+"""A job as Celery's worker keeps it while it waits and runs, holding nothing twice."""
+
+import sys
+from typing import Any, Final
+
+from celery.worker.request import Request as CeleryRequest
+
+# Set on every instance, and without slots kept in a dict of nearly 500 bytes.
+_SLOTS: Final = (
+    "_apply_result",
+    "_delivery_info",
+    "_ignore_result",
+    "_message",
+    "acknowledged",
+    "time_limits",
+    "time_start",
+    "worker_pid",
+)
+# What is the same in the messages of many jobs. (Interning what is not would cost more.)
+_COMMON: Final = ("lang", "origin", "task")
+_COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
+
+
+class Request(CeleryRequest):
+    """Lets go of what it would hold twice: thousands of jobs are a quarter lighter for it.
+
+    `Task.Request` is Celery's own seam for it.
+    """
+
+    __slots__ = _SLOTS
+
+    def __init__(self, message: Any, *, decoded: bool = False, **options: Any) -> None:
+        self._apply_result = self.time_start = self.worker_pid = None
+        self.acknowledged, self.time_limits = False, CeleryRequest.time_limits
+        if not decoded:
+            # Celery has decoded the body by now, and has the tracer do it once more. Given what
+            # was decoded, as it is with messages of the first protocol, the tracer takes that.
+            options["body"] = message.payload
+        super().__init__(message, decoded=True, **options)
+        details: dict[str, Any] = self._request_dict  # type: ignore[attr-defined]  # not in celery-types
+        properties = details["properties"]
+        _share(details, _COMMON)
+        _share(properties, _COMMON_PROPERTIES)
+        details["reply_to"] = properties.get("reply_to")
+        if details.get("root_id") == self.id:  # most jobs are nobody's children
+            details["root_id"] = self._root_id = self.id
+        if details["correlation_id"] == self.id:
+            details["correlation_id"] = properties["correlation_id"] = self.id
+        message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
+        message.headers = details  # what they were, and more
+
+
+def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Have texts that are equal in many messages be one object."""
+    for name in names:
+        text = details.get(name)
+        if type(text) is str:
+            details[name] = sys.intern(text)
