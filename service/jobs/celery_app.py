@@ -111,8 +111,7 @@ class QuartCelery(Celery):
         """Celery's `send_task`, which `delay` and the rest end in, with a QUEUED record first.
 
         So a job that was sent by Celery's own means is known from the same moment on. Inside an
-        `async def` task it is done in a thread, while the event loop goes on. A child asyncio task
-        of a body can't be made to wait like that: there use `await handle.enqueue()`.
+        `async def` task and its child tasks it is done in a thread, while the event loop goes on.
         """
 
         def send() -> Any:

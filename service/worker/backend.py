@@ -138,7 +138,7 @@ class Backend(RedisBackend):
         elif state == states.STARTED:
             writer.put_later(self.get_key_for_task(task_id), make)  # type: ignore[arg-type]  # bytes, in truth
         elif current_bridge() is None:
-            writer.put(make())  # a child task of a job can't wait here without blocking the loop
+            writer.put(make())  # of no job, and can't wait here without blocking the loop
         else:
             await_(writer.write(make()))
         note_state(get_recorder(self.app.quart_app), task_id, state, request)

@@ -8,8 +8,9 @@ Nothing may hold a lock across an `await_`: other jobs run in the same thread me
 """
 
 import asyncio
+import contextvars
 import types
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from enum import Enum
 from typing import Any, ClassVar, TypeVar
 
@@ -45,7 +46,7 @@ class Bridge:
         """Call the function in a greenlet of its own; returns and raises what it does."""
         loop_greenlet = getcurrent()
         self._task = asyncio.current_task()
-        child = _BridgeGreenlet(self._function, loop_greenlet)
+        child = BridgeGreenlet(self._function, loop_greenlet)
         # It is often a method of whoever holds this bridge: without the cycle a job that has ended
         # is gone at once, and not only when Python looks for garbage.
         del self._function
@@ -122,8 +123,22 @@ class Bridge:
                 error = self._exchange(raised)
 
 
-class _BridgeGreenlet(greenlet):
+class BridgeGreenlet(greenlet):
+    """What a bridge runs in."""
+
     bridge: Bridge
+
+
+def bridge_task(
+    coroutine: Coroutine[Any, Any, V],
+    loop: asyncio.AbstractEventLoop,
+    context: contextvars.Context | None,
+) -> asyncio.Task[V]:
+    """A task for a coroutine that runs a bridge, past the loop's task factory.
+
+    That would lend it another bridge for each step (ChildTasks).
+    """
+    return asyncio.Task(coroutine, loop=loop, context=context)
 
 
 @types.coroutine
@@ -135,7 +150,7 @@ def _hand_to_loop(waits_for: Any) -> Generator[Any, Any, Any]:
 def current_bridge() -> Bridge | None:
     """The bridge that the calling code runs in, if it does."""
     current = getcurrent()
-    return current.bridge if isinstance(current, _BridgeGreenlet) else None
+    return current.bridge if isinstance(current, BridgeGreenlet) else None
 
 
 def await_(awaitable: Awaitable[V]) -> V:
@@ -145,7 +160,7 @@ def await_(awaitable: Awaitable[V]) -> V:
     it calls can await as well.
     """
     current = getcurrent()
-    if not isinstance(current, _BridgeGreenlet) or current.parent is None:
+    if not isinstance(current, BridgeGreenlet) or current.parent is None:
         raise RuntimeError("await_() was called outside of a bridge.")
     value: V = current.bridge._drive(awaitable.__await__(), current.parent.switch)  # noqa: SLF001
     return value

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from service.worker.bridge import Bridge, Stretch, await_, current_bridge
+from service.worker.bridge import Bridge, Stretch, await_, bridge_task, current_bridge
+from service.worker.children import ChildTasks
 from service.worker.interrupt import SoftLimitCancelledError
 from service.worker.threads import DaemonThreads
 
@@ -31,6 +32,7 @@ class ProcessLoop:
     def __init__(self, sync_threads: int) -> None:
         self.pid = os.getpid()
         self.loop = _new_event_loop()
+        self.loop.set_task_factory(ChildTasks().make)
         self.threads = DaemonThreads(sync_threads, name="sync-body")
         self._callers = DaemonThreads(_CALLERS, name="blocking-call")
         # For `asyncio.to_thread` in bodies, which must not keep the worker from ending.
@@ -68,7 +70,7 @@ class ProcessLoop:
         bridge = Bridge(_drive_body, coroutine)
         outcome: concurrent.futures.Future[V] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(
-            lambda: self.loop.create_task(_settle(bridge, outcome), context=context)
+            lambda: bridge_task(_settle(bridge, outcome), self.loop, context)
         )
         while True:
             try:

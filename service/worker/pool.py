@@ -14,7 +14,7 @@ from celery.concurrency.base import BasePool
 from service.broker.decoding import use_in_celery
 from service.broker.worker_state import is_stopping_at_once
 from service.settings import get_settings
-from service.worker.bridge import Bridge
+from service.worker.bridge import Bridge, bridge_task
 from service.worker.garbage import look_for_garbage_seldom
 from service.worker.lifespan import get_loop
 from service.worker.main_thread import MainThread, nothing
@@ -62,7 +62,7 @@ class AsyncioPool(BasePool):
         self.loop = self._process_loop.loop
         self._idle = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn)
+        self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
         self._watchdog.start()
         use_in_celery()
         look_for_garbage_seldom()
@@ -166,7 +166,7 @@ class AsyncioPool(BasePool):
 
     def run_aside(self, function: Callable[[], Any]) -> None:
         """Run synchronous code in a bridge of its own."""
-        task = self.loop.create_task(Bridge(function).run(), context=copy_context())
+        task = bridge_task(Bridge(function).run(), self.loop, copy_context())
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
 

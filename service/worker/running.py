@@ -12,7 +12,7 @@ from celery.app.task import Context
 from celery.exceptions import Reject, Terminated
 
 from service.errors import TaskAbortedError
-from service.worker.bridge import Bridge
+from service.worker.bridge import Bridge, bridge_task
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import enter_job, own_stacks
 
@@ -102,6 +102,11 @@ class RunningJob:
         return f"{self._call.task_name}[{self._call.job_id}]"
 
     @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """The asyncio task that the job runs in."""
+        return self._task
+
+    @property
     def call(self) -> Call:
         """What is run."""
         return self._call
@@ -116,7 +121,7 @@ class RunningJob:
         loop, call = self._host.loop, self._call
         context = copy_context()
         context.run(running_job.set, self)
-        self._task = loop.create_task(self._bridge.run(), context=context)
+        self._task = bridge_task(self._bridge.run(), loop, context)
         if call.soft_limit:
             self._timers.append(loop.call_later(call.soft_limit, self._on_soft_limit))
         if call.hard_limit:
@@ -204,7 +209,7 @@ class RunningJob:
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
-        self._task = None  # the watchdog's map from tasks to jobs must not keep them alive
+        self._task = None
         self._host.ended(self)
 
 

@@ -6,7 +6,7 @@ Celery keys them by greenlet or thread, and a job's child asyncio tasks and its 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any, Final
 
 from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
@@ -33,6 +33,11 @@ key_by_job(_task_stack)
 def enter_job() -> None:
     """Give the current context, which is one job's, stacks of its own from here on."""
     _job_key.set(object())
+
+
+def is_of_a_job(context: Context) -> bool:
+    """Whether a context is that of a job, or a copy of it."""
+    return _job_key in context
 
 
 @contextmanager

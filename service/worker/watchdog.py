@@ -6,12 +6,12 @@ import logging
 import sys
 import threading
 import time
-from contextvars import Context
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from service.worker.bridge import Bridge
+from service.worker.children import ChildCoroutine
 from service.worker.loop import ProcessLoop
 from service.worker.running import RunningJob, running_job
 
@@ -25,38 +25,22 @@ class Watchdog:
     the culprit. A loop that is merely busy with many steps is nobody's fault.
     """
 
-    def __init__(self, loop: ProcessLoop, limit: float) -> None:
+    def __init__(self, loop: ProcessLoop, limit: float, running: Mapping[int, RunningJob]) -> None:
         self._loop = loop
         self._limit = limit
         self._stop = threading.Event()
         self._asked: float | None = None
         self._reported = False
-        self._owners: WeakKeyDictionary[asyncio.Task[Any], RunningJob] = WeakKeyDictionary()
+        self._running = running
 
     def start(self) -> None:
         """Begin to watch, unless that is turned off."""
         if self._limit > 0:
-            self._loop.call_soon(self._loop.loop.set_task_factory, self._make_task)
             threading.Thread(target=self._watch, name="loop-watchdog", daemon=True).start()
 
     def stop(self) -> None:
         """Watch no more."""
         self._stop.set()
-
-    def _make_task(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        coroutine: Any,
-        *,
-        context: Context | None = None,
-        **options: Any,
-    ) -> asyncio.Task[Any]:
-        """Make a task as asyncio does, and remember the job that it belongs to."""
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
-        job = running_job.get(None) if context is None else context.get(running_job)
-        if job is not None:
-            self._owners[task] = job
-        return task
 
     def _watch(self) -> None:
         period = self._limit / 2
@@ -88,7 +72,7 @@ class Watchdog:
         if task is None or not frames:
             return
         self._reported = True
-        job = self._owners.get(task)
+        job = self._owner(task)
         body = _file_of_body(job)
         frame = next((f for f in frames if f.f_code.co_filename == body), frames[0])
         logger.warning(
@@ -98,6 +82,14 @@ class Watchdog:
             f"job {job!r}" if job is not None else f"asyncio task {task.get_name()!r}",
             _line(frame),
         )
+
+    def _owner(self, task: asyncio.Task[Any]) -> RunningJob | None:
+        """The job that an asyncio task belongs to."""
+        coroutine = task.get_coro()
+        if isinstance(coroutine, ChildCoroutine):
+            return coroutine.context.get(running_job)
+        # While the loop is blocked, nothing but this thread moves.
+        return next((job for job in self._running.values() if job.task is task), None)
 
     def _frames(self) -> list[FrameType]:
         """The frames of the loop's thread, the innermost first."""

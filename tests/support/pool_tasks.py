@@ -113,6 +113,16 @@ async def child_blocks_loop(seconds: float) -> None:
 
 @tasks.task
 async def send_while_redis_is_frozen(at: str) -> float:
+    return await _longest_stall(at)
+
+
+@tasks.task
+async def child_sends_while_redis_is_frozen(at: str) -> float:
+    (stall,) = await asyncio.gather(_longest_stall(at))
+    return stall
+
+
+async def _longest_stall(at: str) -> float:
     """The longest time that the loop did not turn while `.delay()` waited for Redis."""
     gaps: list[float] = []
 

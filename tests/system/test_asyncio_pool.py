@@ -249,8 +249,11 @@ async def test_a_task_that_blocks_the_loop_is_named(
 # Sending, and Redis.
 
 
-async def test_delay_in_a_body_does_not_block_the_loop(tmp_path: Path) -> None:
-    """Redis is frozen meanwhile: the call waits, the loop turns."""
+@pytest.mark.parametrize(
+    "task", [pool.send_while_redis_is_frozen, pool.child_sends_while_redis_is_frozen]
+)
+async def test_delay_does_not_block_the_loop(tmp_path: Path, task: Any) -> None:
+    """In a body and in its child tasks: while Redis is frozen the call waits, the loop turns."""
     valkey_folder = tmp_path / "own"
     valkey_folder.mkdir()
     with (
@@ -265,7 +268,7 @@ async def test_delay_in_a_body_does_not_block_the_loop(tmp_path: Path) -> None:
     ):
         worker = Worker("asyncio", started.process, valkey.url, tmp_path)
         async with serving_app(worker, MODULES) as app:
-            job = await pool.send_while_redis_is_frozen.enqueue("gate")
+            job = await task.enqueue("gate")
             worker.wait_for_note(f"started {job.id}")
             valkey.freeze()
             worker.open_gate("gate")
