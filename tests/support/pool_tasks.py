@@ -48,6 +48,16 @@ async def sleep_long() -> None:
         note(f"cleaned {current_job.id} {current_app.config['TEST_FOR_APP_CONTEXT']}")
 
 
+@tasks.task
+async def time_cancellation() -> None:
+    """Note when the cancellation arrives, by the clock that all processes share."""
+    note(f"started {current_job.id}")
+    try:
+        await asyncio.sleep(300)
+    finally:
+        note(f"cancelled {current_job.id} at {time.monotonic()}")
+
+
 _colour: ContextVar[str] = ContextVar("colour", default="none")
 
 
