@@ -98,7 +98,7 @@ def test_a_signal_sent_twice_at_once_counts_once_and_later_again_ends_by_force()
         wait_until(lambda: time.monotonic() > asked + 1.5, description="one request is over")
         assert process.returncode is None
 
-        assert process.stop(signal.SIGINT, timeout=5) == 0
+        assert process.stop(signal.SIGINT, timeout=30) == 0
 
         wait_until_gone(*pids)
 
@@ -191,5 +191,5 @@ def test_processes_get_the_environment_and_unbuffered_output() -> None:
     script = "import os, time; print(os.environ['MARK']); time.sleep(600)"
     mark = uuid.uuid4().hex
     with supervisor([python("a", script, env={"MARK": mark})]) as process:
-        process.wait_for_output(rf"^a \| {mark}$", timeout=5)
+        process.wait_for_output(rf"^a \| {mark}$", timeout=30)
         process.stop()

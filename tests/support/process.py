@@ -80,7 +80,7 @@ class Process:
         lines = self.output.splitlines()[-_TAIL_LINES:]
         return "\n".join([f"--- the last lines of {self.name} ---", *lines])
 
-    def wait_for_output(self, pattern: str, timeout: float = 20) -> re.Match[str]:
+    def wait_for_output(self, pattern: str, timeout: float = 45) -> re.Match[str]:
         """Wait until the output has a match of `pattern`; fail at once if the process ends."""
 
         def find() -> re.Match[str] | None:
@@ -95,7 +95,7 @@ class Process:
         assert match is not None
         return match
 
-    def wait(self, timeout: float = 15) -> int:
+    def wait(self, timeout: float = 30) -> int:
         """Wait until the process has ended by itself; its exit code."""
         try:
             return self._started().wait(timeout)
@@ -106,7 +106,7 @@ class Process:
         """Send a signal to the process alone, not to its group."""
         self._started().send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 15) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30) -> int:
         """Send the signal and wait for the end; the exit code (negative: killed by a signal)."""
         self.send_signal(number)
         return self.wait(timeout)
