@@ -37,12 +37,21 @@ def is_stopping_at_once() -> bool:
 
 def running() -> set[str]:
     """The tags of the messages whose jobs run at this moment."""
-    return {_tag(request) for request in tuple(state.active_requests)}
+    return {_tag(request) for request in all_of(state.active_requests)}
 
 
 def reserved() -> dict[str, Any]:
     """Requests that were handed to the pool, by tag; it may not have started them yet."""
-    return {_tag(request): request for request in tuple(state.reserved_requests)}
+    return {_tag(request): request for request in all_of(state.reserved_requests)}
+
+
+def all_of(requests: Any) -> tuple[Any, ...]:
+    """What is in one of Celery's sets of requests, which the main thread may change meanwhile."""
+    while True:
+        try:
+            return tuple(requests)
+        except RuntimeError:  # "Set changed size during iteration"
+            continue
 
 
 def keep_from_flush(requests: Iterable[Any]) -> None:

@@ -10,6 +10,7 @@ from celery import bootsteps
 from celery.worker import state
 
 from service.broker.registry import lease_age
+from service.broker.worker_state import all_of
 from service.monitor.note import note_running
 from service.monitor.recorder import INTERVAL, get_recorder
 from service.monitor.status import WorkerStatus, encode_status
@@ -65,7 +66,7 @@ class ReporterStep(bootsteps.StartStopStep):
         """Note the jobs that have run for a while and were not noted yet."""
         now = time.time()
         running: set[str] = set()
-        for request in tuple(state.active_requests):
+        for request in all_of(state.active_requests):
             started = request.time_start or now
             if now - started < _A_WHILE:
                 continue
@@ -97,6 +98,6 @@ def _name_of(pool: type) -> str:
 def _held() -> dict[str, int]:
     """How many jobs of which queue this worker holds."""
     held: Counter[str] = Counter()
-    for request in tuple(state.reserved_requests):
+    for request in all_of(state.reserved_requests):
         held[str((request.delivery_info or {}).get("routing_key"))] += 1
     return dict(held)
