@@ -34,6 +34,7 @@ _LINGER: Final = 0.005
 # An ack that went with a take and was not confirmed for so long is sent again.
 _CONFIRMED_WITHIN: Final = 1.0
 _CHUNK: Final = 1000
+_MOVED_AT_ONCE: Final = 100  # messages, which are in memory meanwhile
 
 
 class Holder(Protocol):
@@ -111,6 +112,10 @@ class Leases:
         for tag in lost:
             logger.warning("The lease on %s was lost before its job began.", tag)
         return replace(taken, messages=tuple(m for m in taken.messages if m[1] not in lost))
+
+    def began(self, tag: str, job: str) -> None:
+        """The job runs: its message is only needed in Redis from now on."""
+        self._ledger.let_go(tag, job)
 
     def acknowledge(self, tag: str) -> None:
         """The job has ended; Redis is told with the next take, or within milliseconds."""
@@ -224,7 +229,7 @@ class Leases:
                 self._on_lost(held)
 
     def _on_lost(self, held: Held) -> None:
-        job = messages.job_id(held.item)
+        job = held.job or messages.job_id(held.item)
         logger.error("The lease on job %s (%s) is LOST: it may run elsewhere too.", job, held.tag)
         if self.options.on_lost is not None:
             self.options.on_lost(held.tag, job)
@@ -254,9 +259,13 @@ class Leases:
     def _move(self) -> None:
         """Put messages where they belong that have not ended well."""
         with self._moving:
-            for ending in self._ledger.endings():
-                if ending.kind != "ack":
-                    self._recovery.settle(ending.kind, ending.held, ending.reason)
+            moves = [ending for ending in self._ledger.endings() if ending.kind != "ack"]
+            for start in range(0, len(moves), _MOVED_AT_ONCE):
+                chunk = moves[start : start + _MOVED_AT_ONCE]
+                found = self._recovery.complete([ending.held for ending in chunk])
+                for ending, held in zip(chunk, found, strict=True):
+                    if held is not None:
+                        self._recovery.settle(ending.kind, held, ending.reason)
                     self._ledger.forget([ending.held.tag])
             while self._failures:
                 self._fail(*self._failures[0])

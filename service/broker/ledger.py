@@ -52,6 +52,13 @@ class Ledger:
             self._tags[held.key] = held.tag
         return True
 
+    def let_go(self, tag: str, job: str) -> None:
+        """Keep no message of a job that runs: Redis has it."""
+        with self._lock:
+            held = self._held.get(tag)
+            if held is not None and tag not in self._endings:
+                self._held[tag] = held.without_item(job)
+
     def settle(self, kind: str, tag: str, reason: str) -> None:
         """Enter how a delivery ended; the first word counts."""
         with self._lock:
@@ -119,8 +126,9 @@ class Ledger:
         with self._lock:
             self._handed.update(handed)
             for tag in tags:
-                if tag in self._held and tag not in self._endings:
-                    self._parked[tag] = self._held[tag]
+                held = self._held.get(tag)
+                if held is not None and held.item and tag not in self._endings:
+                    self._parked[tag] = held
 
     def unpark(self, queues: set[str]) -> list[Held]:
         """Take out what is parked for these queues."""

@@ -42,6 +42,11 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
         """Enter a delivery. The take has recorded it in Redis already."""
         VirtualQoS.append(self, message, delivery_tag)
 
+    def began(self, delivery_tag: str, job: str) -> None:
+        """The job runs."""
+        if self.leases is not None:
+            self.leases.began(delivery_tag, job)
+
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
         if self.leases is not None:

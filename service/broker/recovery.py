@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from service.broker import messages
@@ -70,6 +70,21 @@ class Recovery:
         self._swept_at = time.monotonic() if len(found) < _BATCH or trouble else 0.0
         if trouble is not None:
             raise trouble
+
+    def complete(self, deliveries: Sequence[Held]) -> list[Held | None]:
+        """The same with the messages that were let go of; None where Redis has lost it too."""
+        missing = [held.tag for held in deliveries if not held.item]
+        records = dict(zip(missing, self._scripts.records(missing), strict=True))
+        found: list[Held | None] = []
+        for held in deliveries:
+            if held.item:
+                found.append(held)
+            elif (record := records[held.tag]) is not None:
+                found.append(self._read(Expired(held.tag, _ANY, record)))
+            else:
+                logger.warning("Job %s is not held in Redis any more: nothing to move.", held.job)
+                found.append(None)
+        return found
 
     def settle(self, kind: str, held: Held, reason: str) -> None:
         """Carry out how a message of our own ended: 'return', 'later', 'requeue' or 'bury'."""

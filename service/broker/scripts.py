@@ -82,10 +82,10 @@ class Scripts:
         triples = zip(*[iter(flat)] * 3, strict=True)
         return [Expired(text(tag), text(score), held) for tag, score, held in triples]
 
-    def held(self, tag: str) -> bytes | None:
-        """Kombu's record of a held message: the JSON array [message, exchange, routing key]."""
-        found: Any = self._client.hget(self._keys.held[0], tag)
-        return None if found is None else bytes(found)
+    def records(self, tags: Sequence[str]) -> list[bytes | None]:
+        """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""
+        found: Any = self._client.hmget(self._keys.held[0], tags) if tags else []
+        return list(found)
 
     def bound_queue(self, exchange: str, routing_key: str) -> str | None:
         """The queue that Kombu's table binds to an exchange under exactly this key."""

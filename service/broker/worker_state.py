@@ -88,6 +88,13 @@ def may_still_run(request: Any) -> bool:
     return future is None or not future.done()
 
 
+def began(request: Any) -> None:
+    """Say that a request's job runs, where the message came by a channel of ours."""
+    qos: Any = getattr(request.message.channel, "qos", None)
+    if hasattr(qos, "began"):
+        qos.began(request.message.delivery_tag, request.id)
+
+
 def _result(request: Any) -> Any:
     reference = getattr(request, "_apply_result", None)
     return reference() if reference is not None else None

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from celery.worker.request import Request as CeleryRequest
 
+from service.broker.worker_state import began
+
 # Set on every instance, and without slots kept in a dict of nearly 500 bytes.
 _SLOTS: Final = (
     "_apply_result",
@@ -19,6 +21,7 @@ _SLOTS: Final = (
 # What is the same in the messages of many jobs. (Interning what is not would cost more.)
 _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
+_COMMON_PLACES: Final = ("exchange", "routing_key")
 
 
 class Request(CeleryRequest):
@@ -41,18 +44,30 @@ class Request(CeleryRequest):
         properties = details["properties"]
         _share(details, _COMMON)
         _share(properties, _COMMON_PROPERTIES)
+        _share(details["delivery_info"], _COMMON_PLACES)
+        _share(message.delivery_info, _COMMON_PLACES)
         details["reply_to"] = properties.get("reply_to")
         if details.get("root_id") == self.id:  # most jobs are nobody's children
             details["root_id"] = self._root_id = self.id
         if details["correlation_id"] == self.id:
             details["correlation_id"] = properties["correlation_id"] = self.id
+        message.content_type = _shared(message.content_type)
+        message.content_encoding = _shared(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
         message.headers = details  # what they were, and more
+
+    def on_accepted(self, pid: Any, time_accepted: float) -> None:
+        """The pool has begun to run the job."""
+        super().on_accepted(pid, time_accepted)
+        began(self)
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
     """Have texts that are equal in many messages be one object."""
     for name in names:
-        text = details.get(name)
-        if type(text) is str:
-            details[name] = sys.intern(text)
+        if name in details:
+            details[name] = _shared(details[name])
+
+
+def _shared(value: Any) -> Any:
+    return sys.intern(value) if type(value) is str else value

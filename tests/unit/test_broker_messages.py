@@ -110,6 +110,19 @@ def test_what_still_runs_here_ends_its_second_delivery_too() -> None:
     assert {ending.held.tag for ending in ledger.endings()} == {"t@1-1", "t@2-1"}
 
 
+def test_of_a_job_that_runs_no_message_is_kept() -> None:
+    """Nor is it parked, as only what can be delivered again from memory may be."""
+    ledger = Ledger()
+    ledger.add(_held("t@1-1"), lambda tag: False)
+    ledger.add(_held("u@1-2"), lambda tag: False)
+    ledger.let_go("t@1-1", "job")
+    ledger.park(["t@1-1", "u@1-2"], {})
+    assert [held.tag for held in ledger.unpark({"celery"})] == ["u@1-2"]
+    ledger.settle("requeue", "t@1-1", "")
+    (ending,) = ledger.endings()
+    assert (ending.held.item, ending.held.job, ending.held.key) == (b"", "job", ("t", "celery"))
+
+
 def test_copies_of_a_message_in_two_queues_are_two_jobs() -> None:
     """An exchange may send one message to several queues."""
     ledger = Ledger()

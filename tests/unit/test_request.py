@@ -1,0 +1,67 @@
+"""What a worker keeps of a message is all that anybody asks of it, once."""
+
+from typing import Any
+
+from celery.worker.request import Request as CeleryRequest
+from kombu import Connection
+from kombu.transport.virtual import Message
+
+from service import create_app, get_celery
+from service.jobs.celery_app import QuartCelery
+from service.worker.request import Request
+
+ID = "an-id-of-a-job"
+HEADERS = {"lang": "py", "task": "demo.my_add", "id": ID, "root_id": f"{ID}", "origin": "me"}
+
+
+def message() -> Any:
+    properties = {
+        "correlation_id": ID,
+        "reply_to": "whom",
+        "delivery_tag": "tag",
+        "delivery_info": {"exchange": "", "routing_key": "celery", "consumer_tag": "c"},
+    }
+    channel: Any = Connection("memory://").channel()
+    return Message(
+        {
+            "body": '[[1], {"b": 2}, {"callbacks": null, "errbacks": null}]',
+            "content-type": "application/json",
+            "content-encoding": "utf-8",
+            "headers": {**HEADERS, "queued_at": "then"},
+            "properties": properties,
+        },
+        channel=channel,
+        accept=["application/json"],
+    )
+
+
+def made(kind: Any, app: QuartCelery) -> Any:
+    task = app.tasks["demo.my_add"]
+    return kind(message(), app=app, task=task, hostname="here", decoded=False)
+
+
+def test_it_says_what_celerys_own_says() -> None:
+    """To the worker, to the tracer, and to whoever asks the message."""
+    app = get_celery(create_app())
+    ours, theirs = made(Request, app), made(CeleryRequest, app)
+    assert ours.request_dict == theirs.request_dict
+    assert ours.info() == theirs.info()
+    for name in ("id", "root_id", "args", "kwargs", "errbacks", "time_limits", "reply_to"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert ours.message.headers.items() >= theirs.message.headers.items()
+    assert ours.message.payload == theirs.message.payload
+    assert ours.message.delivery_info == theirs.message.delivery_info
+
+
+def test_the_tracer_gets_what_was_decoded() -> None:
+    """It decodes nothing where no content type is named."""
+    ours = made(Request, get_celery(create_app()))
+    assert ours.content_type is None
+    assert ours.body is ours.message.payload
+    assert ours.message.body is None
+
+
+def test_nothing_is_left_to_a_dict() -> None:
+    """What Celery sets on every request has a slot; a new version may have more to set."""
+    ours = made(Request, get_celery(create_app()))
+    assert not vars(ours)
