@@ -46,18 +46,22 @@ async def look_async(self: Any) -> dict[str, Any]:
 async def look_from_children(self: Any, pause: float = 0.0) -> list[str]:
     """The job's id as a child task, a grandchild, a thread and the body itself see it."""
 
-    async def child() -> str:
-        await asyncio.sleep(pause)
-        return str(self.request.id)
+    def seen() -> list[str]:
+        own = [self.request.id, current_task.request.id, current_job.id, g.mark]
+        return own if current_app.config["TEST_FOR_APP_CONTEXT"] else []
 
-    async def grandchild() -> str:
+    async def child() -> list[str]:
+        await asyncio.sleep(pause)
+        return seen()
+
+    async def grandchild() -> list[str]:
         async with asyncio.TaskGroup() as tasks_of_this_job:
             inner = tasks_of_this_job.create_task(child())
         return inner.result()
 
-    ids = await asyncio.gather(child(), grandchild())
-    in_thread = await asyncio.to_thread(lambda: [self.request.id, current_task.request.id])
-    return [*ids, *in_thread, current_job.id, self.request.id]
+    g.mark = current_job.id
+    by_child, by_grandchild = await asyncio.gather(child(), grandchild())
+    return [*by_child, *by_grandchild, *await asyncio.to_thread(seen), *seen()]
 
 
 @tasks.task
@@ -193,16 +197,18 @@ async def child_raises(name: str) -> None:
     await asyncio.gather(child())
 
 
-def _note_hook(hook: str, job_id: str) -> None:
-    note(f"{hook} {job_id} {current_app.config['TEST_FOR_APP_CONTEXT']}")
+def _note_hook(hook: str, task: Any, job_id: str) -> None:
+    """With one id, if everybody names the same."""
+    ids = {job_id, task.request.id, current_task.request.id, current_job.id}
+    note(f"{hook} {' or '.join(ids)} {current_app.config['TEST_FOR_APP_CONTEXT']}")
 
 
 _HOOKS: dict[str, Any] = {
-    "before_start": lambda self, job_id, *_: _note_hook("before_start", job_id),
-    "on_success": lambda self, value, job_id, *_: _note_hook("on_success", job_id),
-    "on_failure": lambda self, error, job_id, *_: _note_hook("on_failure", job_id),
-    "on_retry": lambda self, error, job_id, *_: _note_hook("on_retry", job_id),
-    "after_return": lambda self, state, value, job_id, *_: _note_hook("after_return", job_id),
+    "before_start": lambda self, job_id, *_: _note_hook("before_start", self, job_id),
+    "on_success": lambda self, value, job_id, *_: _note_hook("on_success", self, job_id),
+    "on_failure": lambda self, error, job_id, *_: _note_hook("on_failure", self, job_id),
+    "on_retry": lambda self, error, job_id, *_: _note_hook("on_retry", self, job_id),
+    "after_return": lambda self, state, value, job_id, *_: _note_hook("after_return", self, job_id),
 }
 
 

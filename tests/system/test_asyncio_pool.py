@@ -125,11 +125,24 @@ async def test_sync_bodies_do_not_stall_coroutines(app: Quart) -> None:
         assert await job.result(timeout=TIMEOUT) == 2.0
 
 
-async def test_five_hundred_interleaved_jobs_each_see_themselves(app: Quart) -> None:
-    """In the body, in child tasks, in `asyncio.to_thread`."""
-    jobs = [await sample.look_from_children.enqueue(0.5) for _ in range(500)]
+async def test_five_hundred_interleaved_jobs_each_see_themselves(
+    app: Quart, worker: Worker
+) -> None:
+    """In the body, in child tasks, in `asyncio.to_thread`, in sync bodies and in the hooks."""
+    jobs, sync, hooked = [], [], []
+    for n in range(500):
+        jobs.append(await sample.look_from_children.enqueue(0.5))
+        if n % 5 == 0:
+            sync.append(await sample.look.enqueue())
+            hooked.append(await sample.hooked.enqueue("success"))
     for job in jobs:
         assert set(await job.result(timeout=TIMEOUT)) == {job.id}
+    for other in sync:
+        seen = await other.result(timeout=TIMEOUT)
+        assert {seen["request"], seen["current_task"], seen["current_job"]} == {other.id}
+    for last in hooked:
+        for hook in ("before_start", "on_success", "after_return"):
+            worker.wait_for_note(f"{hook} {last.id} of the sample")
 
 
 async def test_a_job_finds_nothing_of_the_one_that_made_room_for_it(tmp_path: Path) -> None:
