@@ -13,6 +13,7 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio import sentinel as _asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
@@ -62,13 +63,13 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if not is_sentinel(address):
-        return AsyncRedis.from_pool(BlockingConnectionPool.from_url(address, **options))
+        return AsyncRedis.from_pool(_told(BlockingConnectionPool.from_url(address, **options)))
     group = sentinels(address, settings.celery)
     asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
     pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
-    return AsyncRedis.from_pool(pool)
+    return AsyncRedis.from_pool(_told(pool))
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
@@ -143,6 +144,26 @@ def _deadlines(settings: Settings) -> dict[str, Any]:
         "socket_timeout": settings.redis_timeout,
         "socket_connect_timeout": settings.redis_timeout,
     }
+
+
+def _told(pool: Any) -> Any:
+    """Have the pool's connections say that they are lost as redis-py's callers expect it."""
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Told, kind), {})
+    return pool
+
+
+class _Told:
+    """Of a connection that the server closed a moment ago uvloop says so in an error of its own."""
+
+    async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        connection: Any = super()
+        try:
+            await connection.send_packed_command(*args, **options)
+        except RuntimeError as error:
+            if "handler is closed" not in str(error):
+                raise
+            raise RedisConnectionError("The connection was closed.") from error
 
 
 class _SentinelPool(asyncio_sentinel.SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # Any

@@ -29,7 +29,7 @@ class RecordReader:
     def __init__(self, client: Redis, *, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self._waiting: list[tuple[bytes, asyncio.Future[bytes | None]]] = []
+        self._waiting: _Batch = []
         self._reading: asyncio.Task[None] | None = None
 
     async def read(self, key: bytes) -> bytes | None:
@@ -51,22 +51,34 @@ class RecordReader:
             while self._waiting:
                 batch = self._waiting[:_MAX_BATCH]
                 del self._waiting[:_MAX_BATCH]
-                await self._read(batch)
+                try:
+                    await self._read(batch)
+                except Exception as error:
+                    # Whatever it is: a job that waits here would wait, and be held, for ever.
+                    logger.exception("Records could not be read")
+                    _fail(batch, repr(error))
         finally:
             self._reading = None
 
-    async def _read(self, batch: list[tuple[bytes, asyncio.Future[bytes | None]]]) -> None:
+    async def _read(self, batch: "_Batch") -> None:
         try:
             async with bounded(self._timeout):
                 records: list[Any] = await self._client.mget([key for key, _ in batch])
         except BrokerUnavailableError as error:
-            for _, found in batch:
-                if not found.done():
-                    found.set_exception(BrokerUnavailableError(error.reason))
+            _fail(batch, error.reason)
         else:
             for (_, found), record in zip(batch, records, strict=True):
                 if not found.done():
                     found.set_result(record)
+
+
+_Batch = list[tuple[bytes, asyncio.Future[bytes | None]]]
+
+
+def _fail(batch: _Batch, reason: str) -> None:
+    for _, found in batch:
+        if not found.done():
+            found.set_exception(BrokerUnavailableError(reason))
 
 
 def get_reader(app: Quart) -> RecordReader:
