@@ -10,7 +10,6 @@ import httpx
 
 from tests.support.ports import free_port
 from tests.support.process import ROOT, Process
-from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 
@@ -22,13 +21,13 @@ def commands() -> dict[str, list[str]]:
     return {words[0]: words for words in lines}
 
 
-def test_the_two_processes_of_the_readme_run_a_job(valkey: Valkey) -> None:
+def test_the_two_processes_of_the_readme_run_a_job(redis_url: str) -> None:
     """As written, but for the addresses: a curl of `/` and of the result's address shows 3."""
     words = commands()
     assert words["export"][1].startswith("SERVICE_REDIS_URL=")
     scripts = Path(sys.executable).parent
     path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
-    env = {"SERVICE_REDIS_URL": valkey.url, "PATH": path}
+    env = {"SERVICE_REDIS_URL": redis_url, "PATH": path}
     bind = f"127.0.0.1:{free_port()}"
     with (
         Process([str(scripts / "celery"), *words["celery"][1:]], env=env) as worker,
