@@ -63,13 +63,15 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if not is_sentinel(address):
-        return AsyncRedis.from_pool(_told(BlockingConnectionPool.from_url(address, **options)))
+        return AsyncRedis.from_pool(
+            _losing_well(BlockingConnectionPool.from_url(address, **options))
+        )
     group = sentinels(address, settings.celery)
     asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
     pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
-    return AsyncRedis.from_pool(_told(pool))
+    return AsyncRedis.from_pool(_losing_well(pool))
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
@@ -146,17 +148,20 @@ def _deadlines(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _told(pool: Any) -> Any:
-    """Have the pool's connections say that they are lost as redis-py's callers expect it."""
+def _losing_well(pool: Any) -> Any:
+    """Have the pool's connections behave when they are lost or dropped, whatever the loop."""
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Told, kind), {})
+    pool.connection_class = type(kind.__name__, (_LosingWell, kind), {})
     return pool
 
 
-class _Told:
-    """Of a connection that the server closed a moment ago uvloop says so in an error of its own."""
+class _LosingWell:
+    """What redis-py's asyncio connections leave to chance."""
+
+    _writer: Any
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
+        """Say of a connection that the server has closed what callers expect, under uvloop too."""
         connection: Any = super()
         try:
             await connection.send_packed_command(*args, **options)
@@ -164,6 +169,16 @@ class _Told:
             if "handler is closed" not in str(error):
                 raise
             raise RedisConnectionError("The connection was closed.") from error
+
+    async def disconnect(self, nowait: bool = False, **options: Any) -> None:
+        """Without waiting means at once: else a silent server keeps the socket open, or TLS does.
+
+        Each waits for the other side: to take what is yet to be sent, or to say farewell too.
+        """
+        if nowait and self._writer is not None:
+            self._writer.transport.abort()
+        connection: Any = super()
+        await connection.disconnect(nowait=nowait, **options)
 
 
 class _SentinelPool(asyncio_sentinel.SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # Any

@@ -1,7 +1,8 @@
-"""A worker's loop is uvloop where that is installed, and it words a lost connection its own way."""
+"""How a connection is lost, on asyncio's own loop and on uvloop, which words it its own way."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from service.results.clients import connect
 from service.settings import read_settings
 from service.worker.cancelled import RecordReader
+from tests.support.tls import TlsFront, make_certificate
 from tests.support.valkey import Valkey
 
 Loop = Callable[[], asyncio.AbstractEventLoop]
@@ -19,6 +21,31 @@ Loop = Callable[[], asyncio.AbstractEventLoop]
 def _run(loop: Loop, coroutine: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner(loop_factory=loop) as runner:
         runner.run(coroutine)
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_connection_that_is_dropped_leaves_no_socket(
+    valkey: Valkey, tmp_path: Path, loop: Loop
+) -> None:
+    """Whoever ends its loop then has nobody who could close it. TLS would wait for an answer."""
+    certificate, key = make_certificate(tmp_path)
+
+    async def use(port: int) -> None:
+        url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}"
+        client = connect(read_settings({}, {"SERVICE_REDIS_URL": url}))
+        pool: Any = client.connection_pool
+        connection = await pool.get_connection()
+        socket = connection._writer.transport.get_extra_info("socket")
+        assert socket.fileno() > 0
+        await connection.disconnect(nowait=True)
+        for _ in range(3):  # turns of the loop, in none of which anything is waited for
+            await asyncio.sleep(0)
+        assert socket.fileno() == -1
+        await pool.release(connection)
+        await client.aclose()
+
+    with TlsFront(valkey.port, certificate, key) as front:
+        _run(loop, use(front.port))
 
 
 async def _ping(connection: Any) -> None:
