@@ -233,9 +233,12 @@ async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worke
     worker.wait_for_note(f"started {job.id}")
     before = time.monotonic()
     get_celery(app).control.revoke(job.id, terminate=True)
-    assert (await ended(app, job)).state is State.REVOKED
-    (line,) = [line for line in worker.notes if line.startswith(f"cancelled {job.id}")]
+    (line,) = await wait_until_async(
+        lambda: [line for line in worker.notes if line.startswith(f"cancelled {job.id}")],
+        description="the body is cancelled",
+    )
     assert float(line.split()[-1]) - before < 0.5
+    assert (await ended(app, job)).state is State.REVOKED
 
 
 async def test_a_job_revoked_while_it_waits_never_starts(tmp_path: Path) -> None:
