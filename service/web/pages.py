@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from quart import Blueprint, current_app, redirect, render_template, request, url_for
+from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
 from service.errors import UnknownTaskError
@@ -37,6 +37,8 @@ async def index() -> ResponseReturnValue:
     With `?job=<id>` a browser is shown that job instead of a new one: a page without scripts
     refreshes itself by that address.
     """
+    if request.method == "HEAD":
+        return _answer_to_head()
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
     job = await _enqueue(_TASK, (1, 2), {})
@@ -46,6 +48,13 @@ async def index() -> ResponseReturnValue:
         "result_url": url_for("results.show", job_id=job.id),
     }
     return body, _HEADERS
+
+
+def _answer_to_head() -> Response:
+    """It starts no job: by HEAD a monitor looks whether a site is up, all day long."""
+    response = Response("", content_type=HTML if wants_page() else JSON, headers=_HEADERS)
+    del response.headers["Content-Length"]  # which would be that of what GET answers
+    return response
 
 
 @pages.post("/start/<name>")

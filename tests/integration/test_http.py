@@ -75,6 +75,21 @@ async def test_a_browser_gets_pages(client: Client, valkey: Valkey) -> None:
     assert (missing.status_code, missing.mimetype) == (404, "text/html")
 
 
+@pytest.mark.parametrize(
+    ("headers", "mimetype"), [({}, "application/json"), (BROWSER, "text/html")]
+)
+async def test_a_head_request_starts_nothing(
+    client: Client, valkey: Valkey, headers: dict[str, str], mimetype: str
+) -> None:
+    """A monitor that asks every ten seconds whether the site is up is not meant to."""
+    response = await client.head("/", headers=headers)
+    assert (response.status_code, response.mimetype) == (200, mimetype)
+    assert not await response.get_data()
+    assert response.headers["Cache-Control"] == "no-store"
+    with valkey.client() as redis:
+        assert not redis.llen("celery")
+
+
 async def test_a_failed_job_is_not_a_failed_request(client: Client, valkey: Valkey) -> None:
     """It is a 200 that says FAILURE, and never shows a traceback."""
     store(
