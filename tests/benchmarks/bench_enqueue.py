@@ -21,26 +21,23 @@ from service.tasks.demo import my_add
 from tests.support.valkey import Valkey
 
 AT_ONCE = 64
-ROUNDS = 3
+ROUNDS = 6
 
 
 async def rate(one: Callable[[], Awaitable[object]], jobs: int) -> tuple[float, float]:
-    """Jobs a second and microseconds of processor time a job: the best of some rounds."""
-    best = (0.0, 0.0)
-    for _ in range(ROUNDS):
-        left = jobs
+    """Jobs a second and microseconds of processor time a job."""
+    left = jobs
 
-        async def client() -> None:
-            nonlocal left
-            while left > 0:
-                left -= 1
-                await one()
+    async def client() -> None:
+        nonlocal left
+        while left > 0:
+            left -= 1
+            await one()
 
-        began, used = time.perf_counter(), time.process_time()
-        await asyncio.gather(*(client() for _ in range(AT_ONCE)))
-        taken, used = time.perf_counter() - began, time.process_time() - used
-        best = max(best, (jobs / taken, used / jobs * 1e6))
-    return best
+    began, used = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(client() for _ in range(AT_ONCE)))
+    taken, used = time.perf_counter() - began, time.process_time() - used
+    return jobs / taken, used / jobs * 1e6
 
 
 def memory() -> float:
@@ -49,19 +46,23 @@ def memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
+async def growth(valkey: Valkey) -> float:
+    """How many MB 100,000 jobs more add to what 20,000 took."""
+
+    async def enqueue(jobs: int) -> None:
+        await rate(lambda: my_add.enqueue(1, 2), jobs)
+        valkey.flush()
+
+    await enqueue(20_000)
+    gc.collect()
+    before = memory()
+    for _ in range(5):
+        await enqueue(20_000)
+    return memory() - before
+
+
 async def measure(valkey: Valkey) -> None:
     """Print one line for each."""
-    app = create_app({"SERVICE_REDIS_URL": valkey.url})
-    async with app.test_app(), app.app_context():
-        ours = await rate(lambda: my_add.enqueue(1, 2), 20_000)
-        valkey.flush()
-        gc.collect()
-        before = memory()
-        for _ in range(5):
-            await rate(lambda: my_add.enqueue(1, 2), 100_000 // ROUNDS // 5)
-            valkey.flush()
-        growth = memory() - before
-
     stock = Celery(broker=valkey.url, backend=valkey.url)
 
     @stock.task(name="demo.my_add")
@@ -71,18 +72,27 @@ async def measure(valkey: Valkey) -> None:
     async def delay() -> object:
         return stock_add.delay(1, 2)
 
-    celery = await rate(delay, 2_000)
-    valkey.flush()
-
     queue = Queue.from_url(valkey.url)
-    saq = await rate(lambda: queue.enqueue("my_add", a=1, b=2), 10_000)
+    contenders: dict[str, tuple[Callable[[], Awaitable[object]], int]] = {
+        "ours": (lambda: my_add.enqueue(1, 2), 20_000),
+        "delay()": (delay, 2_000),
+        "SAQ": (lambda: queue.enqueue("my_add", a=1, b=2), 10_000),
+    }
+    best = dict.fromkeys(contenders, (0.0, 0.0))
+    app = create_app({"SERVICE_REDIS_URL": valkey.url})
+    async with app.test_app(), app.app_context():
+        grown = await growth(valkey)  # first: a process never tells that it has shrunk
+        for _ in range(ROUNDS):  # in turns: another's load then falls on all of them
+            for name, (one, jobs) in contenders.items():
+                best[name] = max(best[name], await rate(one, jobs))
+                valkey.flush()
     await queue.disconnect()
 
-    for name, (jobs, used) in {"ours": ours, "delay()": celery, "SAQ": saq}.items():
-        print(f"{name:10} {jobs:8.0f} jobs/s  {used:6.0f} us of processor time a job")
-    print(f"ours / delay()  {ours[0] / celery[0]:.1f}  (goal: 8)")
-    print(f"ours / SAQ      {ours[0] / saq[0]:.1f}  (goal: above 1)")
-    print(f"growth over 100,000 jobs  {growth:.1f} MB  (goal: below 5)")
+    for name, (jobs_a_second, used) in best.items():
+        print(f"{name:10} {jobs_a_second:8.0f} jobs/s  {used:6.0f} us of processor time a job")
+    print(f"ours / delay()  {best['ours'][0] / best['delay()'][0]:.1f}  (goal: 8)")
+    print(f"ours / SAQ      {best['ours'][0] / best['SAQ'][0]:.1f}  (goal: above 1)")
+    print(f"growth over 100,000 jobs  {grown:.1f} MB  (goal: below 5)")
 
 
 def main() -> None:
