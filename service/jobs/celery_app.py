@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, Final, Protocol
 
 from celery import Celery
@@ -81,6 +82,14 @@ class QuartCelery(Celery):
             options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
             self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
         return self.tasks[name]
+
+    def uses_utc_timezone(self) -> bool:
+        """Celery's own, which takes a lock for each message that a worker gets."""
+        return self._uses_utc
+
+    @cached_property
+    def _uses_utc(self) -> bool:
+        return super().uses_utc_timezone()
 
     def use_off_loop(self, off_loop: OffLoop) -> None:
         """Have blocking calls made this way from now on, where that is needed."""

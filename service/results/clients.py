@@ -25,6 +25,7 @@ asyncio_sentinel: Any = _asyncio
 blocking_sentinel: Any = _blocking
 connection: Any = _connection
 
+_HIREDIS: Final = connection.HiredisRespSerializer()
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
@@ -64,14 +65,14 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
     }
     if not is_sentinel(address):
         return AsyncRedis.from_pool(
-            _losing_well(BlockingConnectionPool.from_url(address, **options))
+            _with_our_connections(BlockingConnectionPool.from_url(address, **options))
         )
     group = sentinels(address, settings.celery)
     asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
     pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
-    return AsyncRedis.from_pool(_losing_well(pool))
+    return AsyncRedis.from_pool(_with_our_connections(pool))
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
@@ -148,17 +149,21 @@ def _deadlines(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _losing_well(pool: Any) -> Any:
+def _with_our_connections(pool: Any) -> Any:
     """Have the pool's connections behave when they are lost or dropped, whatever the loop."""
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_LosingWell, kind), {})
+    pool.connection_class = type(kind.__name__, (_OurConnection, kind), {})
     return pool
 
 
-class _LosingWell:
-    """What redis-py's asyncio connections leave to chance."""
+class _OurConnection:
+    """What redis-py's asyncio connections leave to chance, or to Python."""
 
     _writer: Any
+
+    def pack_command(self, *args: Any) -> Any:
+        """As redis-py's blocking connections do it where they find hiredis: a tenth of the cost."""
+        return _HIREDIS.pack(*args)
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Say of a connection that the server has closed what callers expect, under uvloop too."""

@@ -94,6 +94,12 @@ class Backend(RedisBackend):
             self.store_result(task_id, None, state, request=request)
         super().mark_as_done(task_id, result, request, store_result, state)
 
+    def get_key_for_task(self, task_id: str, key: Any = "") -> bytes:  # type: ignore[override]  # celery-types: str
+        """As Celery's own, which asks of each part anew what it is, three times for each job."""
+        if key or not task_id or type(task_id) is not str:
+            return super().get_key_for_task(task_id, key)  # type: ignore[return-value]  # as above
+        return self._task_prefix + task_id.encode()
+
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
         record = json.dumps(queued_record(task_id, name, queued_at))
@@ -136,7 +142,7 @@ class Backend(RedisBackend):
         if (writer := self._writer_here) is None:
             self._store(make())
         elif state == states.STARTED:
-            writer.put_later(self.get_key_for_task(task_id), make)  # type: ignore[arg-type]  # bytes, in truth
+            writer.put_later(self.get_key_for_task(task_id), make)
         elif current_bridge() is None:
             writer.put(make())  # of no job, and can't wait here without blocking the loop
         else:
@@ -162,7 +168,7 @@ class Backend(RedisBackend):
         meta = build_meta(self, task_id, result, state, trace, request)
         lifetime = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
         return Entry(
-            key=self.get_key_for_task(task_id),  # type: ignore[arg-type]  # bytes, in truth
+            key=self.get_key_for_task(task_id),
             record=encode_record(meta, max_size=self._max_size),
             lifetime=int(lifetime or 0),
             final=state in states.READY_STATES,
@@ -211,6 +217,15 @@ class Backend(RedisBackend):
         """What `result_extended` adds to a record."""
         meta: dict[str, Any] = self._get_result_meta(None, states.PENDING, None, request)  # type: ignore[attr-defined]  # not in celery-types
         return {key: value for key, value in meta.items() if key not in _BASIC}
+
+    @cached_property
+    def tasks(self) -> Any:
+        """Celery's tasks by name; `app.tasks` takes a lock each time."""
+        return self.app.tasks
+
+    @cached_property
+    def _task_prefix(self) -> bytes:
+        return self.key_t(self.task_keyprefix)
 
     @cached_property
     def _max_size(self) -> int:

@@ -92,22 +92,22 @@ def get_reader(app: Quart) -> RecordReader:
     return found
 
 
-def refuse_cancelled(task: Any) -> None:
+def refuse_cancelled(task: Any, request: Any) -> None:
     """Raise Celery's Ignore where the job that the task is to run was cancelled.
 
     Where Redis cannot be asked within its timeout, the job is run: it was handed to this worker.
     """
     try:
-        stored = _stored(task)
+        stored = _stored(task, request.id)
     except (BrokerUnavailableError, RedisError, OSError) as error:
-        logger.warning("Whether job %s was cancelled is not known: %s", task.request.id, error)
+        logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
     else:
-        refuse_if_cancelled(task, stored)
+        refuse_if_cancelled(task, request, stored)
 
 
-def _stored(task: Any) -> bytes | None:
+def _stored(task: Any, job_id: str) -> bytes | None:
     backend, app = task.backend, task.app.quart_app
-    key: bytes = backend.get_key_for_task(task.request.id)
+    key: bytes = backend.get_key_for_task(job_id)
     if current_bridge() is not None:
         return await_(get_reader(app).read(key))
     stored: bytes | None = backend.client.get(key)

@@ -24,16 +24,20 @@ logger: Final = logging.getLogger(__name__)
 
 
 def call_in_context(
-    task: Any, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    task: Any,
+    request: Any,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
 ) -> Any:
-    """Call the function for the task's current request, and wait for it if it is a coroutine.
+    """Call the function for the task's request, and wait for it if it is a coroutine.
 
     Returns and raises what the function does; an error of a teardown function counts as its own.
     """
     app: Quart = task.app.quart_app
     loop = get_loop(app)
     is_coroutine = inspect.iscoroutinefunction(function)
-    call = _Call(task, function, args, kwargs, loop)
+    call = _Call(task, request, function, args, kwargs, loop)
     if (bridge := current_bridge()) is not None:
         return call.in_bridge(app, bridge, Stretch.COROUTINE if is_coroutine else Stretch.THREAD)
     context = contextvars.copy_context()
@@ -47,16 +51,17 @@ class _Call:
 
     __slots__ = ("_args", "_function", "_kwargs", "_loop", "_progress", "_request", "_task")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  what it keeps
         self,
         task: Any,
+        request: Any,
         function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         loop: ProcessLoop,
     ) -> None:
         self._task = task
-        self._request = task.request
+        self._request = request
         self._function = function
         self._args = args
         self._kwargs = kwargs

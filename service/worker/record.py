@@ -49,7 +49,7 @@ def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
         for key, attribute in _STORY.items():
             meta[key] = getattr(request, attribute, None)
         # Of a task that it does not know Celery makes up a request, with hardly anything in it.
-        if (task := backend.app.tasks.get(meta["name"])) is None:
+        if (task := backend.tasks.get(meta["name"])) is None:
             meta["name"] = meta["name"] or getattr(request, "name", None)
         elif (shown := shown_arguments(task, request.args, request.kwargs)) is not None:
             meta["arguments"] = shown

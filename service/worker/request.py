@@ -3,6 +3,7 @@
 import sys
 from typing import Any, Final
 
+from celery.app.task import Context
 from celery.worker.request import Request as CeleryRequest
 
 from service.broker.worker_state import began
@@ -22,6 +23,10 @@ _SLOTS: Final = (
 _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
 _COMMON_PLACES: Final = ("exchange", "routing_key")
+# What a job's context does not take for headers of the sender's own.
+_NOT_HEADERS: Final = frozenset(
+    (*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression")
+)
 
 
 class Request(CeleryRequest):
@@ -39,18 +44,22 @@ class Request(CeleryRequest):
             # Celery has decoded the body by now, and has the tracer do it once more. Given what
             # was decoded, as it is with messages of the first protocol, the tracer takes that.
             options["body"] = message.payload
+        _share(message.delivery_info, _COMMON_PLACES)
         super().__init__(message, decoded=True, **options)
         details: dict[str, Any] = self._request_dict  # type: ignore[attr-defined]  # not in celery-types
         properties = details["properties"]
         _share(details, _COMMON)
         _share(properties, _COMMON_PROPERTIES)
-        _share(details["delivery_info"], _COMMON_PLACES)
-        _share(message.delivery_info, _COMMON_PLACES)
         details["reply_to"] = properties.get("reply_to")
         if details.get("root_id") == self.id:  # most jobs are nobody's children
             details["root_id"] = self._root_id = self.id
         if details["correlation_id"] == self.id:
             details["correlation_id"] = properties["correlation_id"] = self.id
+        if "headers" not in details:
+            # Celery's Context would find them out by emptying a copy of all there is.
+            headers = {name: details[name] for name in details if name not in _NOT_HEADERS}
+            if headers:
+                details["headers"] = headers
         message.content_type = _shared(message.content_type)
         message.content_encoding = _shared(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
@@ -65,8 +74,8 @@ class Request(CeleryRequest):
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
     """Have texts that are equal in many messages be one object."""
     for name in names:
-        if name in details:
-            details[name] = _shared(details[name])
+        if type(value := details.get(name)) is str:
+            details[name] = sys.intern(value)
 
 
 def _shared(value: Any) -> Any:

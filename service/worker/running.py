@@ -22,7 +22,7 @@ running_job: Final[ContextVar["RunningJob"]] = ContextVar("running_job_on_loop")
 _TRACER_TAKES: Final = 6  # arguments, of Celery's tracer
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Call:
     """What Celery's worker hands to a pool: the tracer, its arguments, and whom to tell what.
 

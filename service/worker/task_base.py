@@ -46,10 +46,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
-        if request.headers:
-            # Celery makes them by emptying a copy of all there is, which keeps its full size.
-            request.headers = dict(request.headers)
-        refuse_cancelled(self)
+        refuse_cancelled(self, request)
         return _survivable(self.run, args, kwargs)
 
 
@@ -101,11 +98,12 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
     @wraps(getattr(cls, name))
     def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
         function = plain.__get__(self, type(self))
-        if self.request.called_directly:
+        request = self.request
+        if request.called_directly:
             return function(*args, **kwargs)
         if name == "run":  # __call__ guards it, outside of Celery's autoretry
-            return call_in_context(self, function, args, kwargs)
-        return _survivable(call_in_context, (self, function, args, kwargs), {})
+            return call_in_context(self, request, function, args, kwargs)
+        return _survivable(call_in_context, (self, request, function, args, kwargs), {})
 
     setattr(wrapper, _WRAPPED, True)
     setattr(cls, name, wrapper)

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Final
 
 from quart import Quart
@@ -23,6 +24,7 @@ _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
 _LINGER: Final = 0.1  # seconds that what is put for later may wait while there is much to write
+_LATER_AT_ONCE: Final = 100  # records made in one turn of the loop, which has jobs to serve
 _FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
 _LAST_PAUSE: Final = 5.0  # seconds
 
@@ -57,15 +59,9 @@ class ResultsWriter:
 
         On a worker with little to do that is at once. To be called on the loop.
         """
-        if not self._lingering:
-            self._lingering = True
-            is_idle = self._loop.time() - self._sent_at > _LINGER
-            context = contextvars.Context()
-            if is_idle:
-                self._loop.call_soon(self._write_later, context=context)
-            else:
-                self._loop.call_later(_LINGER, self._write_later, context=context)
         self._later[key] = make
+        if not self._lingering:
+            self._linger(0 if self._loop.time() - self._sent_at > _LINGER else _LINGER)
 
     async def write(self, entry: Entry) -> None:
         """Write the record, and wait until Redis has it, however long it is away.
@@ -81,14 +77,20 @@ class ResultsWriter:
         await self._drop_connection()
         await self._client.aclose()
 
+    def _linger(self, seconds: float) -> None:
+        self._lingering = True
+        self._loop.call_later(seconds, self._write_later, context=contextvars.Context())
+
     def _write_later(self) -> None:
         self._lingering = False
-        later, self._later = self._later, {}
-        for make in later.values():
+        for key in tuple(islice(self._later, _LATER_AT_ONCE)):
+            make = self._later.pop(key)
             try:
                 self.put(make())
             except UnstorableResultError as error:
                 logger.error("A record was not stored: %s", error)  # noqa: TRY400  no fault here
+        if self._later:
+            self._linger(_LINGER)
 
     def _slot(self, entry: Entry) -> "_Slot":
         self._later.pop(entry.key, None)

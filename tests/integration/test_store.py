@@ -147,6 +147,25 @@ async def test_a_busy_writer_does_not_even_make_the_record_of_a_short_jobs_start
     assert state_of(client, "short") == "SUCCESS"
 
 
+async def test_the_starts_of_many_jobs_are_told_a_few_at_a_time(
+    client: SyncRedis, writer: ResultsWriter
+) -> None:
+    """Thousands that start at once would stop the loop until the last record was made."""
+    made: list[float] = []
+
+    def make(key: str) -> Entry:
+        made.append(asyncio.get_running_loop().time())
+        return entry(key, "STARTED")
+
+    keys = [f"job-{n}" for n in range(250)]
+    for key in keys:
+        writer.put_later(key.encode(), partial(make, key))
+    await wait_until_async(lambda: made, description="some are made")
+    assert len(made) <= 100
+    await wait_until_async(lambda: client.exists(*keys) == 250, description="all are written")
+    assert len(made) == 250
+
+
 async def test_a_record_that_redis_refuses_is_told_to_its_writer(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:

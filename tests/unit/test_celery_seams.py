@@ -5,6 +5,9 @@ When one of these fails after an upgrade, the code that its docstring names has 
 
 import inspect
 from contextvars import ContextVar, copy_context
+from functools import partial
+from typing import Any
+from uuid import UUID
 
 import click
 import pytest
@@ -17,11 +20,13 @@ from celery.bin.worker import worker as worker_command
 from celery.concurrency.base import BasePool
 from celery.concurrency.prefork import _run_ready_callbacks  # type: ignore[attr-defined]
 from celery.exceptions import Reject, Terminated
-from celery.worker import state
+from celery.worker import state, strategy
 from celery.worker.request import Request
 from greenlet import getcurrent, greenlet
 from kombu.asynchronous import Hub
 from kombu.message import Message
+
+from service import create_app, get_celery
 
 
 def parameters(function: object) -> list[str]:
@@ -119,6 +124,31 @@ def test_the_backend_goes_through_these_methods() -> None:
     for method in ("_ensure_retryable", "ensure", "on_chord_part_return", "encode_result"):
         assert callable(getattr(RedisBackend, method))
     assert "self.store_result(" in inspect.getsource(RedisBackend.mark_as_done)
+
+
+def test_a_key_is_what_celery_makes_of_an_id() -> None:
+    """worker/backend.py makes it by itself, which is cheaper."""
+    celery: Any = get_celery(
+        create_app(
+            {"SERVICE_CELERY__RESULT_BACKEND_TRANSPORT_OPTIONS": '{"global_keyprefix": "g"}'}
+        )
+    )
+    ours: Any = celery.backend.get_key_for_task
+    theirs: Any = partial(RedisBackend.get_key_for_task, celery.backend)
+    for id_ in ("one", UUID(int=1)):
+        assert ours(id_) == theirs(id_)
+        assert ours(id_, b".more") == theirs(id_, b".more")
+    assert ours("one").startswith(b"g")
+    with pytest.raises(ValueError, match="empty"):
+        ours("")
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
+def test_whether_the_time_is_utc_is_what_celery_says(zone: str) -> None:
+    """jobs/celery_app.py asks once, and not for each message."""
+    celery: Any = get_celery(create_app({"SERVICE_CELERY__TIMEZONE": zone}))
+    assert celery.uses_utc_timezone() is BaseCelery.uses_utc_timezone(celery) is (zone == "UTC")
+    assert "app.uses_utc_timezone()" in inspect.getsource(strategy)
 
 
 def test_everything_that_is_sent_goes_through_send_task() -> None:

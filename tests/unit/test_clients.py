@@ -1,8 +1,11 @@
-"""Where the Redis of the broker is."""
+"""Where the Redis of the broker is, and how clients speak to it."""
+
+from typing import Any
 
 import pytest
+from redis.asyncio import Connection
 
-from service.results.clients import broker_redis_url
+from service.results.clients import broker_redis_url, connect
 from service.settings import celery_environment, read_settings
 
 RESULTS = "redis://results/0"
@@ -26,3 +29,19 @@ def test_the_brokers_redis_is_where_celery_has_it(
         {}, {"SERVICE_REDIS_URL": RESULTS, **given}, celery_environment(environment)
     )
     assert broker_redis_url(settings) == expected
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("GET", "key"),
+        ("CLIENT SETINFO", "LIB-NAME", "x"),
+        ("SET", b"\xff\x00", "a line\r\n", "EX", 60, 1.5),
+        ("SET", "ключ", memoryview(b"view"), b""),
+    ],
+)
+def test_commands_go_out_as_redis_py_writes_them(command: tuple[Any, ...]) -> None:
+    """Ours are written by hiredis, which redis-py's asyncio connections do not use for that."""
+    pool: Any = connect(read_settings({}, {"SERVICE_REDIS_URL": RESULTS}, {})).connection_pool
+    ours, theirs = pool.make_connection(), Connection()
+    assert b"".join(ours.pack_command(*command)) == b"".join(theirs.pack_command(*command))

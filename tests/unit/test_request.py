@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from celery.app.task import Context
 from celery.worker.request import Request as CeleryRequest
 from kombu import Connection
 from kombu.transport.virtual import Message
@@ -44,7 +45,10 @@ def test_it_says_what_celerys_own_says() -> None:
     """To the worker, to the tracer, and to whoever asks the message."""
     app = get_celery(create_app())
     ours, theirs = made(Request, app), made(CeleryRequest, app)
-    assert ours.request_dict == theirs.request_dict
+    context = Context(theirs.request_dict)
+    assert context.headers == {"queued_at": "then"}
+    assert ours.request_dict == {**theirs.request_dict, "headers": context.headers}
+    assert vars(Context(ours.request_dict)) == vars(context)
     assert ours.info() == theirs.info()
     for name in ("id", "root_id", "args", "kwargs", "errbacks", "time_limits", "reply_to"):
         assert getattr(ours, name) == getattr(theirs, name)
