@@ -214,12 +214,15 @@ def main() -> None:
     for _ in range(options.rounds):  # in turns: another's load then falls on all of them
         for stack in compared:
             rates[stack.name].append(drain(stack, options.jobs))
-    ours = max(rates["ours"])
-    print(f"{options.jobs} no-op jobs, one worker, results stored; best of {options.rounds}")
-    print(f"{'':20}{'jobs/s':>10}{'trips/job':>11}{'CPU us/job':>12}{'ours is':>10}")
+    print(f"{options.jobs} no-op jobs, one worker, results stored; medians of {options.rounds}")
+    print(f"{'':20}{'jobs/s':>10}{'trips/job':>11}{'CPU us/job':>12}{'ours is':>10}{'by CPU':>10}")
     for stack in compared:
-        rate, trips, used = max(rates[stack.name])
-        print(f"{stack.name:20}{rate:10.0f}{trips:11.2f}{used:12.0f}{ours[0] / rate:9.2f}x")
+        theirs = rates[stack.name]
+        rate, trips, used = (statistics.median(column) for column in zip(*theirs, strict=True))
+        pairs = list(zip(rates["ours"], theirs, strict=True))
+        faster = statistics.median(ours[0] / their[0] for ours, their in pairs)
+        leaner = statistics.median(their[2] / ours[2] for ours, their in pairs)
+        print(f"{stack.name:20}{rate:10.0f}{trips:11.2f}{used:12.0f}{faster:9.2f}x{leaner:9.2f}x")
     for name, delays in latencies(200).items():
         p50, p99 = statistics.median(delays), delays[int(len(delays) * 0.99)]
         print(f"enqueue to start, idle, {name}: p50 {p50:.2f} ms, p99 {p99:.2f} ms")
