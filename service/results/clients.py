@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+from hiredis import pack_command
 from redis import ConnectionPool, Redis
 from redis import connection as _connection
 from redis import sentinel as _blocking
@@ -25,7 +26,6 @@ asyncio_sentinel: Any = _asyncio
 blocking_sentinel: Any = _blocking
 connection: Any = _connection
 
-_HIREDIS: Final = connection.HiredisRespSerializer()
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
@@ -162,8 +162,15 @@ class _OurConnection:
     _writer: Any
 
     def pack_command(self, *args: Any) -> Any:
-        """As redis-py's blocking connections do it where they find hiredis: a tenth of the cost."""
-        return _HIREDIS.pack(*args)
+        """By hiredis, which takes a sixth of the time that redis-py's own Python does."""
+        name = args[0]
+        if isinstance(name, str) and " " not in name:
+            try:
+                return [pack_command(args)]
+            except TypeError:  # of what it does not know some is known to redis-py
+                pass
+        connection: Any = super()
+        return connection.pack_command(*args)
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
         """Say of a connection that the server has closed what callers expect, under uvloop too."""

@@ -76,6 +76,11 @@ class ResultStore:
             raise UnknownJobError(job_id)
         return stored
 
+    async def ping(self) -> None:
+        """Nothing, if Redis answers. Raises BrokerUnavailableError."""
+        async with bounded(self._timeout):
+            await self._client.ping()
+
     async def replace(self, job_id: str, stored: bytes, record: bytes) -> bool:
         """Store and publish another record in the place of this one, if it is still there.
 

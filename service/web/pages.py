@@ -38,7 +38,7 @@ async def index() -> ResponseReturnValue:
     refreshes itself by that address.
     """
     if request.method == "HEAD":
-        return _answer_to_head()
+        return await _answer_to_head()
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
     job = await _enqueue(_TASK, (1, 2), {})
@@ -50,9 +50,10 @@ async def index() -> ResponseReturnValue:
     return body, _HEADERS
 
 
-def _answer_to_head() -> Response:
+async def _answer_to_head() -> Response:
     """It starts no job: by HEAD a monitor looks whether a site is up, all day long."""
-    response = Response("", content_type=HTML if wants_page() else JSON, headers=_HEADERS)
+    await get_results(current_app).ping()  # without Redis GET is a 503
+    response = Response("", mimetype=HTML if wants_page() else JSON, headers=_HEADERS)
     del response.headers["Content-Length"]  # which would be that of what GET answers
     return response
 

@@ -68,6 +68,11 @@ class Bridge:
             self._task = None
         return handed_up
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the call, which had begun, has ended."""
+        return self._task is None
+
     def interrupt(self, error: BaseException) -> bool:
         """Raise `error` in the coroutine body, where it waits; False where there is none.
 

@@ -56,12 +56,13 @@ class Request(CeleryRequest):
         if details["correlation_id"] == self.id:
             details["correlation_id"] = properties["correlation_id"] = self.id
         if "headers" not in details:
-            # Celery's Context would find them out by emptying a copy of all there is.
+            # Celery's Context would find them out by emptying a copy of all there is. (It would
+            # also count as such what a receiver of `task_received` adds to the request.)
             headers = {name: details[name] for name in details if name not in _NOT_HEADERS}
             if headers:
                 details["headers"] = headers
-        message.content_type = _shared(message.content_type)
-        message.content_encoding = _shared(message.content_encoding)
+        message.content_type = _interned(message.content_type)
+        message.content_encoding = _interned(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
         message.headers = details  # what they were, and more
 
@@ -78,5 +79,5 @@ def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
             details[name] = sys.intern(value)
 
 
-def _shared(value: Any) -> Any:
+def _interned(value: Any) -> Any:
     return sys.intern(value) if type(value) is str else value

@@ -46,6 +46,8 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
         request._protected = 1  # noqa: SLF001
+        if request.headers:  # a body may change them: not those that Celery's worker has
+            request.headers = dict(request.headers)
         refuse_cancelled(self, request)
         return _survivable(self.run, args, kwargs)
 

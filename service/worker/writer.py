@@ -45,8 +45,8 @@ class ResultsWriter:
         self._connection: Any = None
         self._loop = loop
         self._waiting: dict[bytes, _Slot] = {}
-        self._later: dict[bytes, Callable[[], Entry]] = {}
-        self._lingering = False  # while what is in `_later` waits to be written
+        self._later: dict[bytes, Callable[[], Entry | None]] = {}
+        self._lingering: asyncio.TimerHandle | None = None  # while there is something in `_later`
         self._sent_at = 0.0
         self._flushing: asyncio.Task[None] | None = None
 
@@ -54,13 +54,14 @@ class ResultsWriter:
         """Have the record written soon. To be called on the loop."""
         self._slot(entry)
 
-    def put_later(self, key: bytes, make: Callable[[], Entry]) -> None:
+    def put_later(self, key: bytes, make: Callable[[], Entry | None]) -> None:
         """Have a record made and written, unless a newer one of its job comes first.
 
-        On a worker with little to do that is at once. To be called on the loop.
+        On a worker with little to do that is at once. `make` may find that there is nothing to
+        write any more. To be called on the loop.
         """
         self._later[key] = make
-        if not self._lingering:
+        if self._lingering is None:
             self._linger(0 if self._loop.time() - self._sent_at > _LINGER else _LINGER)
 
     async def write(self, entry: Entry) -> None:
@@ -74,23 +75,30 @@ class ResultsWriter:
 
     async def close(self) -> None:
         """Drop the connection. What has not been written by now is not going to be."""
+        self._later.clear()
+        if self._lingering is not None:
+            self._lingering.cancel()
         await self._drop_connection()
         await self._client.aclose()
 
     def _linger(self, seconds: float) -> None:
-        self._lingering = True
-        self._loop.call_later(seconds, self._write_later, context=contextvars.Context())
+        context = contextvars.Context()
+        self._lingering = self._loop.call_later(seconds, self._write_later, context=context)
 
     def _write_later(self) -> None:
-        self._lingering = False
-        for key in tuple(islice(self._later, _LATER_AT_ONCE)):
+        self._lingering = None
+        keys = tuple(islice(self._later, _LATER_AT_ONCE))
+        if len(keys) < len(self._later):
+            self._linger(0)
+        for key in keys:
             make = self._later.pop(key)
             try:
-                self.put(make())
+                if (entry := make()) is not None:
+                    self.put(entry)
             except UnstorableResultError as error:
                 logger.error("A record was not stored: %s", error)  # noqa: TRY400  no fault here
-        if self._later:
-            self._linger(_LINGER)
+            except Exception:
+                logger.exception("A record could not be made")
 
     def _slot(self, entry: Entry) -> "_Slot":
         self._later.pop(entry.key, None)

@@ -1,7 +1,9 @@
 """The HTTP contract, against a real Valkey with no worker."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from quart import Quart
@@ -88,6 +90,31 @@ async def test_a_head_request_starts_nothing(
     assert response.headers["Cache-Control"] == "no-store"
     with valkey.client() as redis:
         assert not redis.llen("celery")
+
+
+async def test_a_head_request_is_told_that_redis_is_away(own_valkey: Valkey) -> None:
+    """Else a monitor would see nothing of it."""
+    app = create_app({"SERVICE_REDIS_URL": own_valkey.url})
+    async with app.test_app():
+        own_valkey.kill()
+        assert (await app.test_client().head("/")).status_code == 503
+
+
+async def test_a_head_request_is_not_told_a_length(app: Quart) -> None:
+    """That would be GET's. (Quart's test client makes one up.)"""
+    sent: list[Any] = []
+
+    received: asyncio.Queue[Any] = asyncio.Queue()
+    received.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope: Any = {"type": "http", "method": "HEAD", "path": "/", "raw_path": b"/", "headers": []}
+    more: Any = {"asgi": {}, "http_version": "1.1", "scheme": "http", "query_string": b""}
+    await app(scope | more, received.get, send)
+    assert sent[0]["status"] == 200
+    assert b"content-length" not in dict(sent[0]["headers"])
 
 
 async def test_a_failed_job_is_not_a_failed_request(client: Client, valkey: Valkey) -> None:

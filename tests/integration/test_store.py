@@ -3,12 +3,14 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import pytest
+from celery.app.task import Context
 from redis import Redis as SyncRedis
 
 from service import create_app, get_celery
@@ -16,8 +18,10 @@ from service.errors import UnstorableResultError
 from service.results.clients import connect
 from service.settings import Settings
 from service.worker.backend import Backend
+from service.worker.bridge import Bridge, await_
 from service.worker.entry import STORE, Entry
-from service.worker.writer import ResultsWriter
+from service.worker.lifespan import get_loop
+from service.worker.writer import ResultsWriter, get_writer
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 
@@ -151,19 +155,76 @@ async def test_the_starts_of_many_jobs_are_told_a_few_at_a_time(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:
     """Thousands that start at once would stop the loop until the last record was made."""
-    made: list[float] = []
+    loop = asyncio.get_running_loop()
+    made: list[int] = []  # in which turn of the loop
+    turn = 0
+
+    def count_turns() -> None:
+        nonlocal turn
+        turn += 1
+        if len(made) < 250:
+            loop.call_soon(count_turns)
 
     def make(key: str) -> Entry:
-        made.append(asyncio.get_running_loop().time())
+        made.append(turn)
         return entry(key, "STARTED")
 
+    count_turns()
     keys = [f"job-{n}" for n in range(250)]
     for key in keys:
         writer.put_later(key.encode(), partial(make, key))
-    await wait_until_async(lambda: made, description="some are made")
-    assert len(made) <= 100
     await wait_until_async(lambda: client.exists(*keys) == 250, description="all are written")
     assert len(made) == 250
+    assert max(Counter(made).values()) <= 100
+
+
+async def test_a_record_that_cannot_be_made_keeps_no_other_from_being_written(
+    client: SyncRedis, writer: ResultsWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is made late, from what a body may have put into its request."""
+
+    def fail() -> Entry:
+        raise RuntimeError("no record")
+
+    writer.put_later(b"bad", fail)
+    writer.put_later(b"none", lambda: None)
+    writer.put_later(b"good", lambda: entry("good", "STARTED"))
+    await wait_until_async(lambda: client.exists("good"), description="the other is written")
+    assert not client.exists("bad", "none")
+    assert "no record" in caplog.text
+
+
+def test_nothing_is_said_of_the_start_of_a_job_that_has_left(
+    client: SyncRedis, redis_url: str
+) -> None:
+    """It was replaced or given back, and may be further elsewhere than to have started."""
+    app = create_app({"SERVICE_REDIS_URL": redis_url})
+    backend: Any = get_celery(app).backend
+    loop = get_loop(app)
+
+    def start(job: str) -> None:
+        backend.store_result(job, None, "STARTED", request=Context(id=job))
+
+    async def goes_on() -> None:
+        await get_writer(app).write(entry("other", "SUCCESS"))  # busy: what may wait does
+        await Bridge(start, "left").run()
+        written: asyncio.Future[None] = loop.loop.create_future()
+
+        def stay() -> None:
+            start("stays")
+            await_(written)
+
+        stays = asyncio.create_task(Bridge(stay).run())
+        key = backend.get_key_for_task("stays")
+        await wait_until_async(lambda: client.exists(key), description="the other is told")
+        written.set_result(None)
+        await stays
+
+    try:
+        loop.run(goes_on())
+        assert not client.exists(backend.get_key_for_task("left"))
+    finally:
+        loop.stop()
 
 
 async def test_a_record_that_redis_refuses_is_told_to_its_writer(

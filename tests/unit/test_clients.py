@@ -1,5 +1,6 @@
 """Where the Redis of the broker is, and how clients speak to it."""
 
+import inspect
 from typing import Any
 
 import pytest
@@ -38,10 +39,13 @@ def test_the_brokers_redis_is_where_celery_has_it(
         ("CLIENT SETINFO", "LIB-NAME", "x"),
         ("SET", b"\xff\x00", "a line\r\n", "EX", 60, 1.5),
         ("SET", "ключ", memoryview(b"view"), b""),
+        (b"MGET", "a", "b"),
     ],
 )
 def test_commands_go_out_as_redis_py_writes_them(command: tuple[Any, ...]) -> None:
     """Ours are written by hiredis, which redis-py's asyncio connections do not use for that."""
+    for sender in (Connection.send_command, Connection.pack_commands):
+        assert "self.pack_command(" in inspect.getsource(sender)
     pool: Any = connect(read_settings({}, {"SERVICE_REDIS_URL": RESULTS}, {})).connection_pool
     ours, theirs = pool.make_connection(), Connection()
     assert b"".join(ours.pack_command(*command)) == b"".join(theirs.pack_command(*command))

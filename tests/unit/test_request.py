@@ -1,7 +1,9 @@
 """What a worker keeps of a message is all that anybody asks of it, once."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import pytest
 from celery.app.task import Context
 from celery.worker.request import Request as CeleryRequest
 from kombu import Connection
@@ -12,10 +14,12 @@ from service.jobs.celery_app import QuartCelery
 from service.worker.request import Request
 
 ID = "an-id-of-a-job"
-HEADERS = {"lang": "py", "task": "demo.my_add", "id": ID, "root_id": f"{ID}", "origin": "me"}
+OURS = {"queued_at": "then"}
 
 
-def message() -> Any:
+def message(more: Mapping[str, Any]) -> Any:
+    """A message as Celery's clients make them, with more headers."""
+    amqp: Any = get_celery(create_app()).amqp
     properties = {
         "correlation_id": ID,
         "reply_to": "whom",
@@ -28,7 +32,7 @@ def message() -> Any:
             "body": '[[1], {"b": 2}, {"callbacks": null, "errbacks": null}]',
             "content-type": "application/json",
             "content-encoding": "utf-8",
-            "headers": {**HEADERS, "queued_at": "then"},
+            "headers": {**amqp.as_task_v2(ID, "demo.my_add", (1,), {"b": 2}).headers, **more},
             "properties": properties,
         },
         channel=channel,
@@ -36,25 +40,45 @@ def message() -> Any:
     )
 
 
-def made(kind: Any, app: QuartCelery) -> Any:
+def made(kind: Any, app: QuartCelery, more: Mapping[str, Any] = OURS) -> Any:
     task = app.tasks["demo.my_add"]
-    return kind(message(), app=app, task=task, hostname="here", decoded=False)
+    return kind(message(more), app=app, task=task, hostname="here", decoded=False)
 
 
 def test_it_says_what_celerys_own_says() -> None:
     """To the worker, to the tracer, and to whoever asks the message."""
     app = get_celery(create_app())
     ours, theirs = made(Request, app), made(CeleryRequest, app)
-    context = Context(theirs.request_dict)
-    assert context.headers == {"queued_at": "then"}
-    assert ours.request_dict == {**theirs.request_dict, "headers": context.headers}
-    assert vars(Context(ours.request_dict)) == vars(context)
+    assert ours.request_dict == {**theirs.request_dict, "headers": OURS}
     assert ours.info() == theirs.info()
     for name in ("id", "root_id", "args", "kwargs", "errbacks", "time_limits", "reply_to"):
         assert getattr(ours, name) == getattr(theirs, name)
     assert ours.message.headers.items() >= theirs.message.headers.items()
     assert ours.message.payload == theirs.message.payload
     assert ours.message.delivery_info == theirs.message.delivery_info
+
+
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        ({}, None),
+        (OURS, OURS),
+        (
+            {"compression": "zlib", "stamped_headers": ["a"], "stamps": {"a": 1}, "own": 2},
+            {"own": 2},
+        ),
+        ({"headers": {"own": 1}}, {"own": 1}),
+        ({"headers": None, "own": 1}, {"own": 1}),
+    ],
+)
+def test_a_body_sees_the_headers_that_celery_would_show_it(
+    more: dict[str, Any], found: dict[str, Any] | None
+) -> None:
+    """They go along with its retries."""
+    app = get_celery(create_app())
+    ours, theirs = made(Request, app, more), made(CeleryRequest, app, more)
+    assert vars(Context(ours.request_dict)) == vars(Context(theirs.request_dict))
+    assert Context(ours.request_dict).headers == found
 
 
 def test_the_tracer_gets_what_was_decoded() -> None:
