@@ -1,8 +1,9 @@
 """Ends the processes of `service dev` when their supervisor was killed before it could.
 
 The supervisor starts this file as a process of its own and names every group that it starts on
-its standard input. When that input ends and groups are left, the supervisor has died. Only the
-standard library is used, so it starts in a few milliseconds.
+its standard input. When that input ends and groups are left, the supervisor has died. (One that
+it had started but not yet named is left too: that takes a moment.) Only the standard library is
+used, so it starts in a few milliseconds.
 """
 
 import os

@@ -152,6 +152,7 @@ def test_a_killed_supervisor_leaves_nothing(tmp_path: Path) -> None:
             pid_of(process, "stub", "grandchild"),
             pid_of(process, "a"),
         ]
+        process.wait_for_output("^all ready$")  # a process may run before its guardian knows it
 
         os.kill(process.pid, signal.SIGKILL)
 
