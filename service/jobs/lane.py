@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
-from hiredis import pack_command  # redis-py's own is Python, and would be most of a batch's cost
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
@@ -66,7 +65,7 @@ class Lane:
             return await self._command("EVAL", _SCRIPT, 0, self._lifetime, *arguments)
 
     async def _command(self, *command: Any) -> list[bytes]:
-        await self._connection.send_packed_command(pack_command(command), check_health=False)
+        await self._connection.send_command(*command, check_health=False)
         answer: list[bytes] = await self._connection.read_response()
         return answer
 

@@ -140,15 +140,14 @@ class Backend(RedisBackend):
             return self._entry(task_id, encoded, state, traceback, request)
 
         bridge = current_bridge()
-
-        def make_start() -> Entry | None:
-            # A job that ended and stored nothing was replaced or given back: it may run elsewhere.
-            return None if bridge is not None and bridge.is_over else make()
-
         if (writer := self._writer_here) is None:
             self._store(make())
         elif state == states.STARTED:
-            writer.put_later(self.get_key_for_task(task_id), make_start)
+            # A job that ended and stored nothing was replaced or given back: it may run elsewhere.
+            writer.put_later(
+                self.get_key_for_task(task_id),
+                lambda: None if bridge is not None and bridge.is_over else make(),
+            )
         elif bridge is None:
             writer.put(make())  # of no job, and can't wait here without blocking the loop
         else:

@@ -75,8 +75,8 @@ class Request(CeleryRequest):
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
     """Have texts that are equal in many messages be one object."""
     for name in names:
-        if type(value := details.get(name)) is str:
-            details[name] = sys.intern(value)
+        if name in details:
+            details[name] = _interned(details[name])
 
 
 def _interned(value: Any) -> Any:
