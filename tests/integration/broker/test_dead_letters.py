@@ -49,8 +49,9 @@ async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
         assert (await letters.page("celery")).total == 1
 
 
-def test_a_job_that_has_succeeded_is_not_given_up_on(bench: Bench) -> None:
+def test_a_job_that_has_succeeded_is_not_given_up_on(own_bench: Bench) -> None:
     """Its worker died between the result and the ack, once too often."""
+    bench = own_bench  # on a server that no client of an earlier test still tends
     job = bench.send("noop")
     message = json.loads(str(bench.redis.rpop("celery")))
     message["properties"]["x-deliveries"] = 4
