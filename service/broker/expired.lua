@@ -1,9 +1,24 @@
--- KEYS: unacked, unacked_index
--- ARGV: lease, seconds that a stock worker may hold a message, most entries to answer
+-- KEYS: unacked, unacked_index, sweeps
+-- ARGV: lease, seconds that a stock worker may hold a message, most entries to answer,
+--       seconds that an outage lasts at least
 -- Answers {tag, score, held record, ...}: what nobody holds any more, oldest first.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local lease, stock, most = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local lease, stock = tonumber(ARGV[1]), tonumber(ARGV[2])
+local most, outage = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+-- All who sweep look in here, many times a lease, and keep one account: when the last one did, and
+-- since when there has always been one. If there was none for a while, Redis was away or stood
+-- still, everybody was frozen, or the clock leapt. Then leases of the living may look as if they
+-- had expired, and have a full lease to be renewed in.
+local sweeps = redis.call('HMGET', KEYS[3], 'since', 'last')
+local since, last = tonumber(sweeps[1]), tonumber(sweeps[2])
+if not since or now < last or now - last > outage then since = now end
+local account = {'since', string.format('%.6f', since), 'last', string.format('%.6f', now)}
+redis.call('HSET', KEYS[3], unpack(account))
+redis.call('PEXPIRE', KEYS[3], math.ceil(outage * 1000) + 1000)
+if now - since < lease then return {} end
+
 local found, bytes = {}, 0
 local entries = redis.call('ZRANGE', KEYS[2], '-inf', now - lease, 'BYSCORE', 'WITHSCORES')
 for i = 1, #entries, 2 do

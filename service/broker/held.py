@@ -44,3 +44,8 @@ class LeaseOptions:
     priority_steps: tuple[int, ...]
     separator: str
     on_lost: Callable[[str, str | None], object] | None = None
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks at what is held, by this process and by others."""
+        return self.lease / 10

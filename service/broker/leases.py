@@ -18,7 +18,7 @@ from weakref import WeakSet
 from redis import Redis
 
 from service.broker import messages, worker_state
-from service.broker.failures import TRANSIENT
+from service.broker.failures import TRANSIENT, Verdict
 from service.broker.held import Held, LeaseOptions
 from service.broker.ledger import Ledger
 from service.broker.recovery import Recovery
@@ -54,7 +54,7 @@ class Leases:
         keys: Keys,
         options: LeaseOptions,
         *,
-        fail: Callable[[bytes, str], bool],
+        fail: Callable[[bytes, str], Verdict],
     ) -> None:
         self.options = options
         self.keys = keys
@@ -71,7 +71,7 @@ class Leases:
         self._recovery = Recovery(self.scripts, options, fail=fail)
         self._renew_now = True
         self._renewed_at = 0.0
-        pause = options.lease / 6
+        pause = options.pause
         self._keeping = Tending(
             "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
         )
@@ -108,7 +108,7 @@ class Leases:
 
         The process may have been frozen meanwhile, and the jobs may run elsewhere by now.
         """
-        _, lost = self.scripts.renew([tag for _, tag, _ in taken.messages])
+        lost = self.scripts.renew([tag for _, tag, _ in taken.messages])
         for tag in lost:
             logger.warning("The lease on %s was lost before its job began.", tag)
         return replace(taken, messages=tuple(m for m in taken.messages if m[1] not in lost))
@@ -198,7 +198,6 @@ class Leases:
 
     def _on_outage(self) -> None:
         self._renew_now = True
-        self._recovery.interrupted()
         # The address behind a sentinel may have changed: connect anew.
         self._client.connection_pool.disconnect()
 
@@ -218,12 +217,9 @@ class Leases:
         self._return_strays()
         tags = self._ledger.held()
         lost: list[str] = []
-        server_time = 0.0
         for start in range(0, max(len(tags), 1), _CHUNK):
-            server_time, gone = self.scripts.renew(tags[start : start + _CHUNK])
-            lost += gone
+            lost += self.scripts.renew(tags[start : start + _CHUNK])
         self._renewed_at, self._renew_now = time.monotonic(), False
-        self._recovery.renewed(server_time)
         for tag in lost:
             if (held := self._ledger.lose(tag)) is not None:
                 self._on_lost(held)

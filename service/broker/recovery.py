@@ -7,13 +7,13 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from service.broker import messages
-from service.broker.failures import TRANSIENT
+from service.broker.failures import TRANSIENT, Verdict
 from service.broker.held import Held, LeaseOptions
 from service.broker.scripts import Expired, Scripts
 
 logger = logging.getLogger(__name__)
 
-Fail = Callable[[bytes, str], bool]
+Fail = Callable[[bytes, str], Verdict]
 _ANY: Final = "+inf"
 _BATCH: Final = 100
 
@@ -25,39 +25,16 @@ class Recovery:
         self._scripts = scripts
         self._options = options
         self._fail = fail
-        self._healthy_since: float | None = None
         self._swept_at = 0.0
-        self._renewed_at: float | None = None
-        self._server_ahead = 0.0
-
-    def renewed(self, server_time: float) -> None:
-        """All of this process's leases were renewed just now."""
-        now = time.monotonic()
-        ahead = server_time - now
-        if self._renewed_at is not None:
-            # Frozen, or a leap of the server's clock: others may have had no chance to renew.
-            late = now - self._renewed_at > self._options.lease * 0.8
-            leapt = ahead - self._server_ahead > self._options.lease / 4
-            if late or leapt:
-                self._healthy_since = None
-        self._renewed_at, self._server_ahead = now, ahead
-        if self._healthy_since is None:
-            self._healthy_since = now
-
-    def interrupted(self) -> None:
-        """Redis was away: every lease may look expired although its owner lives."""
-        self._healthy_since = None
 
     def is_due(self) -> bool:
-        """Whether to sweep now: never before all owners have had a full lease to renew."""
-        now = time.monotonic()
-        if self._healthy_since is None or now - self._healthy_since < self._options.lease:
-            return False
-        return now - self._swept_at >= self._options.lease / 6
+        """Whether to sweep now."""
+        return time.monotonic() - self._swept_at >= self._options.pause
 
     def sweep(self, mine: Collection[str]) -> None:
-        """Move what nobody holds any more."""
-        found = self._scripts.expired(self._options.lease, self._options.stock, limit=_BATCH)
+        """Move what nobody holds any more; nothing before owners had a full lease to renew."""
+        lease, stock = self._options.lease, self._options.stock
+        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH)
         trouble: Exception | None = None
         for expired in found:
             if expired.tag not in mine:
@@ -130,10 +107,13 @@ class Recovery:
             count = counted
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
-        if not self._fail(held.item, reason):
+        verdict = self._fail(held.item, reason)
+        if verdict is Verdict.SUCCEEDED:
             # Its worker died between the result and the ack: there is nothing to be given up on.
             self._scripts.acknowledge([held.tag])
             return False
+        if verdict is Verdict.UNKNOWN and highest != _ANY:
+            return False  # it was not ours: a worker will find it too, and can tell
         done = self._scripts.bury(held, highest, reason, count)
         if done:
             job = messages.job_id(held.item)

@@ -1,4 +1,4 @@
--- KEYS: unacked, unacked_index   ARGV: tags   Answers {server time, tags that are no longer held}.
+-- KEYS: unacked, unacked_index   ARGV: tags   Answers the tags that are no longer held.
 -- The message, not the index, says who is held: renewing must never revive what was put back.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -10,4 +10,4 @@ for i = 1, #ARGV do
     lost[#lost + 1] = ARGV[i]
   end
 end
-return {tostring(time[1]) .. string.format('.%06d', time[2]), lost}
+return lost

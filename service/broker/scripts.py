@@ -36,6 +36,11 @@ class Keys:
         """Kombu's own two keys: what is held, and since when."""
         return [self.prefix + self.unacked, self.prefix + self.index]
 
+    @property
+    def sweeps(self) -> str:
+        """Since when somebody has always looked for what nobody holds any more."""
+        return f"{self.prefix}{self.unacked}_sweeps"
+
     def list_of(self, queue: str) -> str:
         """The list that a queue (or one priority of it) is."""
         return self.prefix + queue
@@ -71,14 +76,17 @@ class Scripts:
         """Forget held messages; the tags among them that were no longer held."""
         return [text(tag) for tag in self._run("ack", self._keys.held, tags)]
 
-    def renew(self, tags: Sequence[str]) -> tuple[float, list[str]]:
-        """Renew leases: the server's time, and the tags that are no longer held."""
-        now, lost = self._run("renew", self._keys.held, tags)
-        return float(now), [text(tag) for tag in lost]
+    def renew(self, tags: Sequence[str]) -> list[str]:
+        """Renew leases; the tags that are no longer held."""
+        return [text(tag) for tag in self._run("renew", self._keys.held, tags)]
 
-    def expired(self, lease: float, stock: float, *, limit: int) -> list[Expired]:
-        """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers)."""
-        flat = self._run("expired", self._keys.held, [lease, stock, limit])
+    def expired(self, lease: float, stock: float, *, outage: float, limit: int) -> list[Expired]:
+        """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers).
+
+        Nothing, for a lease after nobody has asked for `outage` seconds.
+        """
+        keys = [*self._keys.held, self._keys.sweeps]
+        flat = self._run("expired", keys, [lease, stock, limit, outage])
         triples = zip(*[iter(flat)] * 3, strict=True)
         return [Expired(text(tag), text(score), held) for tag, score, held in triples]
 
