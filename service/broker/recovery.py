@@ -84,23 +84,26 @@ class Recovery:
             )
 
     def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> bool:
+        """Whether it is back in its queue; it may be a dead letter instead, or another's by now."""
         try:
             payload = messages.read(held.item)
         except messages.UnreadableMessageError as error:
-            return self._bury(held, highest, str(error), counted=counted)
+            self._bury(held, highest, str(error), counted=counted)
+            return False
         count = messages.deliveries(payload) + counted
         if counted and count >= self._options.max_deliveries:
             reason = (
                 f"The job was delivered {count} times and never came to an end:"
                 " its workers died, or gave it back."
             )
-            return self._bury(held, highest, reason, counted=counted)
+            self._bury(held, highest, reason, counted=counted)
+            return False
         steps, separator = self._options.priority_steps, self._options.separator
         target = messages.list_of(held.queue, payload, steps, separator)
         again = messages.redelivered(payload, count)
         return self._scripts.restore(held.tag, highest, target, again, first=first)
 
-    def _bury(self, held: Held, highest: str, reason: str, *, counted: int) -> bool:
+    def _bury(self, held: Held, highest: str, reason: str, *, counted: int) -> None:
         try:
             count = messages.deliveries(messages.read(held.item)) + counted
         except messages.UnreadableMessageError:
@@ -111,14 +114,12 @@ class Recovery:
         if verdict is Verdict.SUCCEEDED:
             # Its worker died between the result and the ack: there is nothing to be given up on.
             self._scripts.acknowledge([held.tag])
-            return False
+            return
         if verdict is Verdict.UNKNOWN and highest != _ANY:
-            return False  # it was not ours: a worker will find it too, and can tell
-        done = self._scripts.bury(held, highest, reason, count)
-        if done:
+            return  # it was not ours: a worker will find it too, and can tell
+        if self._scripts.bury(held, highest, reason, count):
             job = messages.job_id(held.item)
             logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)
-        return done
 
     def _read(self, expired: Expired) -> Held | None:
         if "@" in expired.tag:  # ours: [message,"",queue], with the message's own bytes inside

@@ -1,6 +1,7 @@
 """A person can see what was given up on, and have it run again."""
 
 import json
+from typing import Any
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -55,8 +56,10 @@ def test_a_job_that_has_succeeded_is_not_given_up_on(bench: Bench) -> None:
     Whoever cannot ask for results leaves that to a worker.
     """
     client = bench.client()
+    client.conf.broker_transport_options = {"lease": bench.lease}
     with client.connection_for_read() as connection:
-        connection.default_channel.basic_get("another")  # from now on it looks for the expired too
+        channel: Any = connection.channel()
+        channel.basic_get("another")  # from now on this process looks for the expired too
         wait_until(lambda: _swept_for(bench) > bench.lease, description="it may recover")
         job = bench.send("noop")
         message = json.loads(str(bench.redis.rpop("celery")))
