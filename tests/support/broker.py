@@ -159,6 +159,10 @@ class Bench:
         """When a job was at this point."""
         return [float(note[3]) for note in self.notes() if note[:2] == [what, label]]
 
+    def starts(self, label: str) -> list[tuple[str, float]]:
+        """In which process, and when, a job was started."""
+        return [(note[2], float(note[3])) for note in self.notes() if note[:2] == ["start", label]]
+
     def most_at_once(self, label: str) -> int:
         """How many runs of one job overlapped at most, going by the notes of those that ended."""
         open_runs: set[str] = set()

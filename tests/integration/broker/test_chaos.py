@@ -32,7 +32,7 @@ class Chaos:
         self.jobs: dict[str, str] = {}
         self.workers: list[Process] = []
         self.fallen: list[Process] = []
-        self.killed: list[float] = []
+        self.killed: dict[str, float] = {}  # process that ran jobs → when
         self.outages: list[tuple[float, float]] = []
         self.done: list[str] = []
         self._born = 0
@@ -80,8 +80,9 @@ class Chaos:
 
     def _bury(self, worker: Process) -> None:
         self.workers.remove(worker)
+        group = {note[2] for note in self.bench.notes() if _group_of(note[2]) == worker.pid}
         worker.kill()
-        self.killed.append(time.time())
+        self.killed |= dict.fromkeys(group, time.time())
         self.fallen.append(worker)
         self.bear()
 
@@ -109,6 +110,13 @@ class Chaos:
     def _let_pass(self, seconds: float) -> None:
         end = time.monotonic() + seconds
         wait_until(lambda: time.monotonic() >= end, timeout=seconds + 1, description="time passes")
+
+
+def _group_of(process: str) -> int | None:
+    try:
+        return os.getpgid(int(process))
+    except ProcessLookupError:
+        return None
 
 
 def _run(bench: Bench, valkey: Valkey, pool: str, seconds: float, seed: int) -> None:
@@ -189,8 +197,7 @@ def _overlaps(bench: Bench) -> list[str]:
 def _report(bench: Bench, chaos: Chaos) -> None:
     """Say how soon the jobs of killed workers were back, and how long they then had to queue.
 
-    After Redis was away nobody may take over for a lease, nor may a worker that was frozen: told
-    by itself.
+    After Redis was away nobody may take over for a lease: told by itself.
     """
     lease = bench.lease
     back_at = _returns(chaos.workers + chaos.fallen)
@@ -198,15 +205,17 @@ def _report(bench: Bench, chaos: Chaos) -> None:
     disturbed: list[float] = []
     queued: list[float] = []
     for label, job in chaos.jobs.items():
-        for first, second in pairwise(bench.times("start", label)):
-            deaths = [death for death in chaos.killed if first <= death <= second]
-            back = [at for at in back_at.get(job, ()) if deaths and deaths[0] <= at <= second]
+        for (process, first), (_, second) in pairwise(bench.starts(label)):
+            death = chaos.killed.get(process, second)
+            back = [at for at in back_at.get(job, ()) if death <= at <= second]
             if not back:
                 continue
             away = any(begun < back[0] and end > first - lease for begun, end in chaos.outages)
-            (disturbed if away else recovered).append(back[0] - deaths[0])
+            (disturbed if away else recovered).append(back[0] - death)
             queued.append(second - back[-1])
-    print(f"{len(chaos.jobs)} jobs, {len(chaos.killed)} kills, {Counter(chaos.done)}")
+            if back[0] - death > 1.5 * lease:
+                print(f"{job}: killed at {death:.2f}, back at {back[0]:.2f}, {away=}")
+    print(f"{len(chaos.jobs)} jobs, {len(chaos.fallen)} kills, {Counter(chaos.done)}")
     print(f"back in the queue after a kill: {_spread(recovered, lease)}")
     print(f"the same around pauses of workers and outages of Redis: {_spread(disturbed, lease)}")
     print(f"and then queued: {_spread(queued, lease)}")
