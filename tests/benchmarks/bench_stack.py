@@ -166,38 +166,23 @@ def latencies(samples: int) -> dict[str, list[float]]:
         bench = stack.enter_context(Bench(valkey.url, folder, lease=30))
         with bench.worker(pool="asyncio", concurrency=100) as worker:
             ready(worker)
-            ours = asyncio.run(_our_delays(bench, samples))
+            ours = _delays(bench, samples, stock=False)
         with bench.worker(stock=True) as worker:
             ready(worker)
-            stock = _stock_delays(bench, samples)
+            stock = _delays(bench, samples, stock=True)
     return {"ours": sorted(ours), "celery prefork": sorted(stock)}
 
 
-async def _our_delays(bench: Bench, samples: int) -> list[float]:
-    """From an app on a loop, as a web process has it."""
-    app = create_app(bench.settings())
-    await app.startup()
-    delays = []
-    async with app.app_context():
-        for number in range(-1, samples):
-            sent = time.time()
-            job = await get_enqueuer().enqueue("faults.work", (f"l{number}",), {})
-            await job.result(timeout=20)
-            await asyncio.to_thread(bench.wait_until_empty)  # acknowledged: the worker is idle
-            if number >= 0:  # one job warms all up
-                delays.append((bench.times("start", f"l{number}")[0] - sent) * 1e3)
-    await app.shutdown()
-    return delays
-
-
-def _stock_delays(bench: Bench, samples: int) -> list[float]:
+def _delays(bench: Bench, samples: int, *, stock: bool) -> list[float]:
+    """Each side's own way to enqueue, to its own worker; ours runs on a loop of its own."""
     delays = []
     for number in range(-10, samples):  # prefork has two children to warm
+        label = f"{'stock' if stock else 'ours'}{number}"
         sent = time.time()
-        bench.wait_for(bench.send("work", f"s{number}", stock=True))
-        bench.wait_until_empty()
+        bench.wait_for(bench.send("work", label, stock=stock))
+        bench.wait_until_empty()  # acknowledged: the worker is idle
         if number >= 0:
-            delays.append((bench.times("start", f"s{number}")[0] - sent) * 1e3)
+            delays.append((bench.times("start", label)[0] - sent) * 1e3)
     return delays
 
 
