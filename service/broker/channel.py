@@ -126,7 +126,8 @@ class Channel(DeliveringChannel):
             if not self.qos.can_consume():
                 return
         if self._waiter is None:
-            self._waiter = Waiter(leases.keys, int(self.max_message_bytes))
+            longest, lease = int(self.max_message_bytes), leases.options.lease
+            self._waiter = Waiter(leases.keys, longest, lease)
         connection = self.client.connection
         self._brpop_sent_at = time.monotonic()
         self._waiter.begin(
@@ -224,7 +225,8 @@ class Channel(DeliveringChannel):
     def _get(self, queue: str) -> Any:
         leases = self.leases
         lists = self._lists([queue])
-        taken = leases.scripts.take(Take(leases.keys, "", lists, 1, int(self.max_message_bytes)))
+        longest, lease = int(self.max_message_bytes), leases.options.lease
+        taken = leases.scripts.take(Take(leases.keys, "", lists, 1, longest, lease))
         with self.conn_or_acquire() as client:
             self._maybe_update_queues_expire(client, queue)
         self._enter(taken)

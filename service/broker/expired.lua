@@ -17,15 +17,23 @@ if not since or now < last or now - last > outage then since = now end
 local account = {'since', string.format('%.6f', since), 'last', string.format('%.6f', now)}
 redis.call('HSET', KEYS[3], unpack(account))
 redis.call('PEXPIRE', KEYS[3], math.ceil(outage * 1000) + 1000)
-if now - since < lease then return {} end
+
+local function has_expired(tag, score)
+  if not string.find(tag, '@', 1, true) then
+    -- A stock worker holds under the message's own tag and never renews: its word is the
+    -- visibility timeout.
+    return score <= now - stock
+  end
+  -- Its holder's lease may be a longer one, as when a deployment changes it.
+  local patience = math.max(lease, tonumber(string.match(tag, '/([%d.]+)$') or 0))
+  return score <= now - patience and since <= now - patience
+end
 
 local found, bytes = {}, 0
 local entries = redis.call('ZRANGE', KEYS[2], '-inf', now - lease, 'BYSCORE', 'WITHSCORES')
 for i = 1, #entries, 2 do
   local tag, score = entries[i], entries[i + 1]
-  -- A stock worker holds under the message's own tag and never renews: its word is the
-  -- visibility timeout, not the lease.
-  if string.find(tag, '@', 1, true) or tonumber(score) <= now - stock then
+  if has_expired(tag, tonumber(score)) then
     local held = redis.call('HGET', KEYS[1], tag)
     if held then
       found[#found + 1] = tag; found[#found + 1] = score; found[#found + 1] = held

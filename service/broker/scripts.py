@@ -83,6 +83,8 @@ class Scripts:
     def expired(self, lease: float, stock: float, *, outage: float, limit: int) -> list[Expired]:
         """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers).
 
+        Where the holder's lease is longer, that one counts.
+
         Nothing, for a lease after nobody has asked for `outage` seconds.
         """
         keys = [*self._keys.held, self._keys.sweeps]
@@ -138,7 +140,7 @@ class Take:
     """A wish for messages: from `lists` ((list, queue), best first), at most `free` of them.
 
     `acks` go along. `places` is how many waiters of a kind may stand at the door when there is
-    nothing to take; 0 asks not to wait.
+    nothing to take; 0 asks not to wait. What is taken is held for `lease` seconds.
     """
 
     keys: Keys
@@ -146,6 +148,7 @@ class Take:
     lists: tuple[tuple[str, str], ...]
     free: int
     longest: int
+    lease: float
     acks: tuple[str, ...] = ()
     me: str = ""
     places: int = 0
@@ -156,8 +159,9 @@ class Take:
         keys = [*self.keys.held, *self.keys.doors_of(self.group)]
         keys += [self.keys.list_of(list_) for list_, _ in self.lists]
         keys += [self.keys.dead_letters_of(queue) for _, queue in self.lists]
-        numbers = [self.free, self.longest, self.me, self.places, self.stay, len(self.acks)]
-        return [len(keys), *keys, *numbers, *self.acks, *(queue for _, queue in self.lists)]
+        asked = [self.free, self.longest, self.me, self.places, self.stay, self.lease]
+        queues = (queue for _, queue in self.lists)
+        return [len(keys), *keys, *asked, len(self.acks), *self.acks, *queues]
 
 
 @dataclass(frozen=True, slots=True)

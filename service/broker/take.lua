@@ -3,7 +3,8 @@
 -- KEYS: unacked, unacked_index, doors, wake, then n lists to take from (best first),
 --       then for each of them its list of dead letters
 -- ARGV: free places, longest message in bytes, this waiter's id, doors, seconds at a door,
---       number of acks, the tags to acknowledge, then for each list the name of its queue
+--       seconds of a lease, number of acks, the tags to acknowledge, then for each list the name
+--       of its queue
 -- Answers: {verdict, late acks, taken = {list, tag, message, ...}, dead = {list, message, reason, ...}}
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -11,10 +12,11 @@ local stamp = string.format('@%s%06d-', time[1], time[2])
 local unacked, index, doors, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local lists = (#KEYS - 4) / 2
 local free, longest, me = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local places, stay, acks = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local places, stay, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
+local acks, tags = tonumber(ARGV[7]), 7
 
 local late = {}
-for i = 7, 6 + acks do
+for i = tags + 1, tags + acks do
   redis.call('ZREM', index, ARGV[i])
   if redis.call('HDEL', unacked, ARGV[i]) == 0 then late[#late + 1] = ARGV[i] end
 end
@@ -33,7 +35,7 @@ end
 
 local taken, dead, count, bytes = {}, {}, 0, 0
 for i = 1, lists do
-  local list, queue = KEYS[4 + i], ARGV[6 + acks + i]
+  local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
   -- A reply of many megabytes would hold up everybody else.
   while count < free and bytes < 4194304 do
     local item = redis.call('RPOP', list)
@@ -45,8 +47,9 @@ for i = 1, lists do
       dead[#dead + 1] = i; dead[#dead + 1] = item; dead[#dead + 1] = reason
     else
       -- Each delivery is held under a tag of its own: a worker that lost its lease then
-      -- acknowledges a tag that is gone, and never what another worker holds.
-      tag = tag .. stamp .. count
+      -- acknowledges a tag that is gone, and never what another worker holds. It tells the lease,
+      -- for those whose own is shorter.
+      tag = tag .. stamp .. count .. '/' .. lease
       -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
       -- stock, puts it back exactly where it was. The message's own bytes are kept.
       redis.call('HSET', unacked, tag, '[' .. item .. ',"",' .. cjson.encode(queue) .. ']')

@@ -38,9 +38,10 @@ ASK_AGAIN_BLIND: Final = 0.05
 class Waiter:
     """The state of one channel's consuming connection: idle, taking, at the door, or in line."""
 
-    def __init__(self, keys: Keys, longest: int) -> None:
+    def __init__(self, keys: Keys, longest: int, lease: float) -> None:
         self._keys = keys
         self._longest = longest
+        self._lease = lease
         self._me = uuid()
         self._socket: Any = None
         self._tracks = True
@@ -76,6 +77,7 @@ class Waiter:
             lists=lists,
             free=free,
             longest=self._longest,
+            lease=self._lease,
             acks=acks(),
             me=self._me,
             places=PLACES,

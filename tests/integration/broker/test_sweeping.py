@@ -72,6 +72,14 @@ def test_after_a_leap_of_the_servers_clock_owners_have_a_full_lease_again(
     assert _sweep_until_found(redis) >= LEASE * 0.9
 
 
+def test_a_holder_with_a_longer_lease_keeps_it(redis: Redis) -> None:
+    """A deployment may shorten SERVICE_LEASE while workers with the old one still run."""
+    redis.zadd(KEYS.index, {TAG: 1, "long@1-1/3600.0": 1, "short@1-1/0.5": 2})
+    redis.hset(KEYS.unacked, mapping={"long@1-1/3600.0": "[]", "short@1-1/0.5": "[]"})
+    _sweep_until_found(redis)
+    assert _sweep(redis) == [TAG, "short@1-1/0.5"]
+
+
 def test_the_account_is_gone_when_nobody_looks_any_more(redis: Redis) -> None:
     """What is not needed is not left behind."""
     _sweep(redis)
