@@ -1,6 +1,7 @@
 """`service dead-letters`: what the broker has given up on, to see, to run again, or to forget."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -82,6 +83,9 @@ def _with_box(action: Callable[[_Box], None]) -> None:
                 results = stack.enter_context(connect_blocking(settings))
             letters = DeadLetters(client, records_of(settings), box, results=results)
             action(_Box(letters, box.queues))
+    except BrokenPipeError:
+        # Who read has enough, as `head` does. What Python flushes at its end must go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (RedisError, OSError) as error:
         raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 

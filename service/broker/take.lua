@@ -26,6 +26,12 @@ local function problem(item)
     return 'The message has ' .. #item .. ' bytes; the limit is ' .. longest .. '.'
   end
   local ok, message = pcall(cjson.decode, item)
+  if not ok then
+    -- Half of a surrogate pair, or what is nested too deep, is JSON to Python, and the other way
+    -- round: the worker, which can tell why it cannot read a message, has the last word.
+    local tag = string.match(item, '"delivery_tag"%s*:%s*"([%w-]+)"')
+    if tag then return nil, tag end
+  end
   if not ok or type(message) ~= 'table' then return 'The message is not a JSON object.' end
   local properties = message['properties']
   if type(properties) ~= 'table' then return 'The message has no properties.' end

@@ -53,7 +53,7 @@ def run_dev(*, address: Address, concurrency: int | None, data: Path | None) -> 
 
 def _say_where_to_look(address: Address, token: str) -> str:
     # What comes after # stays in the browser, so that no log has the token.
-    dashboard = f"Dashboard: {address.url}/dashboard/sign-in#{quote(token)}"
+    dashboard = f"Dashboard: {address.url}/dashboard/sign-in#token={quote(token, safe='')}"
     return f"{dashboard}\nServing on {address.url} - press Ctrl-C to stop"
 
 

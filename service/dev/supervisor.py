@@ -22,7 +22,7 @@ async def supervise(
 ) -> None:
     """Run the processes as `Supervisor.run` does, with their logs merged on our stdout.
 
-    `opening` is said first, and `when_ready` once every process can be used.
+    `opening` is said first, and `when_ready` once every stage is as ready as it can tell.
     """
     loop = asyncio.get_running_loop()
 

@@ -1,5 +1,6 @@
 """JSON Schemas of what a task takes and gives, from its annotations."""
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,8 @@ def task_schemas(
     *given, result = schemas
     properties = {}
     for parameter, schema in zip(parameters, given, strict=True):
+        if parameter.type is datetime:  # which msgspec takes with a time zone and without
+            schema["format"] = "date-time"
         properties[parameter.name] = schema
         if not parameter.required:
             properties[parameter.name] = {**schema, **_default(parameter.default)}

@@ -219,7 +219,7 @@ class Watcher:
             try:
                 await self._feed.run()
             except (RedisError, OSError) as error:
-                logger.warning("The connection that follows jobs is lost: %s", error)
+                logger.warning("The connection that follows jobs is lost: %r", error)
             else:
                 return  # it was stopped
             finally:

@@ -15,7 +15,7 @@ from service.web.negotiation import wants_page
 _COOKIE: Final = "service_admin"
 _LONGEST_TIME: Final = 15  # digits
 _LASTS: Final = 12 * 3600  # seconds
-_BEARER: Final = "Bearer "
+_BEARER: Final = "bearer"
 
 admin = Blueprint("admin", __name__, url_prefix="/dashboard")
 
@@ -28,7 +28,8 @@ async def require_admin() -> ResponseReturnValue | None:
         return None
     if request.method == "GET" and wants_page():
         return redirect(url_for("admin.ask"), 303)
-    raise Forbidden("Sign in at /dashboard/sign-in, or send the token as `Authorization: Bearer`.")
+    where = url_for("admin.ask")
+    raise Forbidden(f"Sign in at {where}, or send the token as `Authorization: Bearer`.")
 
 
 def has_dashboard() -> bool:
@@ -40,9 +41,9 @@ def is_admin() -> bool:
     """Whether the request comes from somebody who has the token."""
     if not (token := _token()):
         return False
-    given = request.headers.get("Authorization", "")
-    if given.startswith(_BEARER):
-        return _same(given.removeprefix(_BEARER), token)
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == _BEARER:
+        return _same(given.strip(), token)
     return _holds(request.cookies.get(_COOKIE, ""), token)
 
 
@@ -90,7 +91,7 @@ def _set_cookie(response: Response, value: str, max_age: int) -> None:
         _COOKIE,
         value,
         max_age=max_age,
-        path="/dashboard",
+        path=url_for("dashboard.show"),
         secure=request.is_secure,
         httponly=True,
         samesite="Lax",

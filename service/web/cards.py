@@ -25,9 +25,9 @@ from service.results.store import get_results
 from service.results.watcher import Watch, get_watcher
 from service.settings import get_settings
 from service.web.negotiation import wants_events
-from service.web.results import LONGEST_WAIT
+from service.web.results import LONGEST_WAIT, seconds_to_wait
 from service.web.story import tell
-from service.web.streams import EVENT_HEADERS, RETRY, get_stopping, when_request_ends
+from service.web.streams import RETRY, get_stopping, stream, when_request_ends
 from service.web.wording import EXPIRED
 
 MOST: Final = 50  # jobs on one page
@@ -50,13 +50,13 @@ async def show() -> ResponseReturnValue:
         raise BadRequest(f"`id` can be given {MOST} times at most; `view` is `card` or `page`.")
     if wants_events():
         return await _stream(ids, template)
-    wait = min(request.args.get("wait", 0.0, type=float), LONGEST_WAIT)
+    wait = seconds_to_wait()
     stored = await _read(ids)
-    if wait > 0 and request.if_none_match.contains(_tag(stored)):
+    if wait > 0 and request.if_none_match.contains_weak(_tag(stored)):
         await _change(stored, wait)
         stored = await _read(ids)
     headers = {"Cache-Control": "no-store", "Vary": "Accept", "ETag": f'"{_tag(stored)}"'}
-    if request.if_none_match.contains(_tag(stored)):
+    if request.if_none_match.contains_weak(_tag(stored)):
         return Response(status=304, headers=headers)
     jobs = [await _as_event(decode(job_id, found), template) for job_id, found in stored.items()]
     return jsonify({"jobs": jobs, "expired": _expired(ids, stored)}), headers
@@ -133,9 +133,7 @@ async def _stream(ids: list[str], template: str) -> Response:
     when_request_ends(close)
     heartbeat = get_settings(current_app).heartbeat
     events = stream_with_context(_events)(ids, watches, news, template, heartbeat)
-    response = Response(events, headers=EVENT_HEADERS)
-    response.timeout = None  # Quart's own limit would cut the stream
-    return response
+    return stream(events)
 
 
 async def _follow(watch: Watch, news: asyncio.Queue[Watch | None]) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from quart import (
     Blueprint,
     Quart,
-    Response,
     current_app,
     jsonify,
     render_template,
@@ -28,13 +27,19 @@ from service.results.model import State
 from service.results.store import get_results, own_prefix
 from service.settings import get_settings
 from service.web import charts
-from service.web.admin import require_admin
+from service.web.admin import is_admin, require_admin
 from service.web.negotiation import wants_events
-from service.web.streams import EVENT_HEADERS, RETRY, get_stopping
+from service.web.streams import RETRY, get_stopping, stream
 
 _EXTENSION: Final = "service.dashboard"
 _PARTS: Final = "service.dashboard.parts"
-_FOR_ALL: Final = ("summary", "workers", "queues", "tasks")  # parts that any who look are shown
+_FOR_ALL: Final = (
+    "banners",
+    "summary",
+    "workers",
+    "queues",
+    "tasks",
+)  # parts that any who look are shown
 _FOR_QUERY: Final = ("jobs", "pager")
 _LONGEST_SEARCH: Final = 200  # characters
 _STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
@@ -60,9 +65,7 @@ async def news() -> ResponseReturnValue:
     query = _query()
     if not wants_events():
         return jsonify(await _news(query, {}, since=0)), {"Cache-Control": "no-store"}
-    response = Response(stream_with_context(_events)(query), headers=EVENT_HEADERS)
-    response.timeout = None  # Quart's own limit would cut the stream
-    return response
+    return stream(stream_with_context(_events)(query))
 
 
 async def _events(query: Query) -> AsyncIterator[str]:
@@ -70,7 +73,7 @@ async def _events(query: Query) -> AsyncIterator[str]:
     since = 0
     stopping = get_stopping(current_app)
     yield RETRY
-    while not stopping.is_set():
+    while not stopping.is_set() and is_admin():
         changed = await _news(query, sent, since=since)
         if changed["points"]:
             since = changed["points"][-1][0]

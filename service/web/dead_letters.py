@@ -53,9 +53,11 @@ async def show() -> ResponseReturnValue:
 async def replay(letter_id: str) -> ResponseReturnValue:
     """Put the job back into its queue, as if it were new."""
     _, letters = _box()
-    async with bounded(get_settings(current_app).redis_timeout, maybe_accepted=True):
+    timeout = get_settings(current_app).redis_timeout
+    async with bounded(timeout):
         letter = await _find(letters, letter_id)
-        await letters.replay(letter)
+    async with bounded(timeout, maybe_accepted=True):
+        _must_be_there(await letters.replay(letter))
     if letter.job_id:
         note_queued(get_recorder(current_app), letter.job_id, letter.task or "")
     return _back("replayed")
@@ -66,7 +68,7 @@ async def drop(letter_id: str) -> ResponseReturnValue:
     """Forget it for ever."""
     _, letters = _box()
     async with bounded(get_settings(current_app).redis_timeout):
-        await letters.drop(await _find(letters, letter_id))
+        _must_be_there(await letters.drop(await _find(letters, letter_id)))
     return _back("dropped")
 
 
@@ -81,9 +83,14 @@ def _box() -> tuple[Box, AsyncDeadLetters]:
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
     letter = await letters.get(letter_id)
-    if letter is None:
-        raise NotFound("There is no such dead letter: it was replayed or dropped already.")
+    _must_be_there(letter is not None)
+    assert letter is not None  # noqa: S101  what was just asked
     return letter
+
+
+def _must_be_there(found: bool) -> None:
+    if not found:
+        raise NotFound("There is no such dead letter: it was replayed or dropped already.")
 
 
 def _back(done: str) -> ResponseReturnValue:
@@ -95,5 +102,4 @@ def _shown(letter: DeadLetter) -> dict[str, Any]:
     text = letter.message.decode(errors="replace")
     with suppress(ValueError, RecursionError):
         text = pretty(json.loads(text))
-    # JSON can have lone surrogates, a page can't.
-    return {"letter": letter, "text": text[:20_000].encode(errors="replace").decode()}
+    return {"letter": letter, "text": text[:20_000]}

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any, Final
 
-from quart import Quart, Response, make_response, render_template
+from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from service.errors import (
@@ -58,7 +58,7 @@ async def _on_service_error(error: ServiceError) -> Response:
     )
     if status is HTTPStatus.INTERNAL_SERVER_ERROR:
         return await _on_any_error(error)
-    response = await _problem(status, str(error), _members(error))
+    response = await _problem(status, _words(error), _members(error))
     if status in _PASSING:
         logger.warning("Answered with %s: %s", status.value, error)
         response.headers["Retry-After"] = _RETRY_AFTER
@@ -78,6 +78,19 @@ async def _on_any_error(error: Exception) -> Response:
     return await _problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "The server has a fault. It was written to its log."
     )
+
+
+def _words(error: ServiceError) -> str:
+    """The error in words; what to do about it, as far as that is done by HTTP."""
+    if not isinstance(error, BrokerUnavailableError) or not error.maybe_accepted:
+        return str(error)
+    advice = "It may have been done all the same: look before you send it again."
+    if request.endpoint == "tasks.start":
+        advice = (
+            "The job may have been accepted: sent again with the same Idempotency-Key, it makes"
+            " no second one."
+        )
+    return f"{error.without_advice} {advice}"
 
 
 def _members(error: ServiceError) -> dict[str, Any]:

@@ -19,7 +19,7 @@ def values_of(fields: Iterable[Field], posted: Mapping[str, str], task: str) -> 
         elif text or (field.kind == "text" and not field.optional):
             try:
                 values[field.name] = _value(field.kind, field.items, text)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 wanted = "JSON" if field.kind in {"json", "choice"} else "a number"
                 raise InvalidArgumentsError(task, field.name, f"it is not {wanted}") from error
         elif field.kind == "list" and not field.optional:

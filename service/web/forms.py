@@ -5,7 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-_INPUTS: Final = {"date": "date", "date-time": "datetime-local", "time": "time", "email": "email"}
+_INPUTS: Final = {"date": "date", "email": "email"}
+# A browser's own fields for these know no time zone, which RFC 3339 asks for.
+_MOMENTS: Final = {"date-time": "such as 2026-12-24T18:00:00Z", "time": "such as 18:00:00Z"}
 _REF: Final = "#/$defs/"
 
 
@@ -84,7 +86,7 @@ def _field(
                 default="" if default is None else str(default),
                 input=_INPUTS.get(str(schema.get("format")), "text"),
                 limits=_text_limits(schema),
-                hint=_hint(schema),
+                hint=_hint(schema) or _MOMENTS.get(str(schema.get("format")), ""),
             )
         case "array":
             return _list(name, schema, default, required=required, defs=defs)

@@ -15,8 +15,9 @@ _DETAIL: Final = "A request has either Content-Length or Transfer-Encoding, not 
 
 
 class Gateway:
-    """Refuses requests whose length can be read in two ways, and learns when the server stops.
+    """Refuses what the app is not for, and learns when the server stops.
 
+    That is WebSockets, and requests whose length can be read in two ways:
     Hypercorn takes Content-Length beside Transfer-Encoding; a proxy in front that believes the
     other one of the two would let a second request be smuggled in (RFC 9112, 6.1).
     """
@@ -35,6 +36,9 @@ class Gateway:
             if b"transfer-encoding" in names and b"content-length" in names:
                 await _refuse(send)
                 return
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it was accepted: a 403
+            return
         await self._asgi_app(scope, receive, send)
 
     async def close(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
-from quart import Blueprint, Quart, current_app, render_template
+from quart import Blueprint, Quart, current_app, render_template, request
 from quart.typing import ResponseReturnValue
 from werkzeug.routing import Rule
 
@@ -72,6 +72,7 @@ def build_document(app: Quart) -> dict[str, Any]:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Jobs", "version": _VERSION},
+        "servers": [{"url": request.root_path or "/"}],
         "paths": paths,
         "components": {"schemas": schemas},
     }

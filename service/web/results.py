@@ -55,7 +55,7 @@ async def show(job_id: str) -> ResponseReturnValue:
     """
     if wants_events():
         return await stream_events(job_id)
-    seconds = _wait_seconds()
+    seconds = seconds_to_wait()
     if seconds:
         stored = await _at_next_change(job_id, seconds)
     else:
@@ -67,7 +67,7 @@ async def show(job_id: str) -> ResponseReturnValue:
     if wants_page() and request.args.get("format") != "json":
         return await render_template("result.html", job=tell(result, in_full=True)), headers
     headers["ETag"] = f'"{version(stored)}"'
-    if request.if_none_match.contains(version(stored)):
+    if request.if_none_match.contains_weak(version(stored)):
         return Response(status=304, headers=headers)
     return jsonify(as_json(result)), headers
 
@@ -102,14 +102,15 @@ async def _at_next_change(job_id: str, seconds: float) -> bytes:
     watch = await get_watcher(current_app).watch(job_id)
     try:
         has = request.if_none_match
-        if not watch.result.ready and (not has or has.contains(version(watch.stored))):
+        if not watch.result.ready and (not has or has.contains_weak(version(watch.stored))):
             await watch.change(seconds)
         return watch.stored
     finally:
         watch.close()
 
 
-def _wait_seconds() -> float:
+def seconds_to_wait() -> float:
+    """What the request says by `?wait=`. Raises BadRequest."""
     text = request.args.get("wait", "0")
     try:
         seconds = float(text)

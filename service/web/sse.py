@@ -10,7 +10,7 @@ from service.results.model import version
 from service.results.watcher import Watch, get_watcher
 from service.settings import get_settings
 from service.web.presentation import as_json
-from service.web.streams import EVENT_HEADERS, RETRY, when_request_ends
+from service.web.streams import RETRY, stream, when_request_ends
 
 
 async def stream_events(job_id: str) -> Response:
@@ -25,9 +25,7 @@ async def stream_events(job_id: str) -> Response:
     if watch.result.ready and seen == version(watch.stored):
         return Response(status=204, headers={"Cache-Control": "no-store"})
     settings = get_settings(current_app)
-    response = Response(_events(watch, seen, settings.heartbeat), headers=EVENT_HEADERS)
-    response.timeout = None  # Quart's own limit would cut the stream
-    return response
+    return stream(_events(watch, seen, settings.heartbeat))
 
 
 async def _events(watch: Watch, seen: str | None, heartbeat: float) -> AsyncIterator[str]:

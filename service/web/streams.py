@@ -1,20 +1,29 @@
-"""What all event streams share: their headers, and how they end."""
+"""What all event streams share: their answer, and how they end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from quart import Quart
+from quart import Quart, Response, request
 
 _EXTENSION: Final = "service.stopping"
 
-EVENT_HEADERS: Final = {
+_HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
     "Vary": "Accept",
     "X-Accel-Buffering": "no",  # or nginx keeps the events until it has a buffer full
 }
 RETRY: Final = "retry: 1000\n\n"  # milliseconds until a browser connects again
+
+
+def stream(events: AsyncIterator[str]) -> Response:
+    """The answer that is these events; where it is asked with HEAD, its headers alone."""
+    if request.method == "HEAD":
+        return Response("", headers=_HEADERS)
+    response = Response(events, headers=_HEADERS)
+    response.timeout = None  # Quart's own limit would cut the stream
+    return response
 
 
 def when_request_ends(close: Callable[[], None]) -> None:

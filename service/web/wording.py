@@ -94,6 +94,13 @@ def with_code(text: str) -> Markup:
     return Markup("").join(html)
 
 
+def printable(value: Any) -> Any:
+    """A value as a page can show it: text from a job may have lone surrogates, a page can't."""
+    if not isinstance(value, str) or value.isascii():
+        return value
+    return type(value)(value.encode(errors="replace").decode())
+
+
 def init_wording(app: Quart) -> None:
     """Let templates put things into words."""
     app.jinja_env.filters |= {
@@ -106,6 +113,7 @@ def init_wording(app: Quart) -> None:
         "with_code": with_code,
     }
     app.jinja_env.globals["unknown"] = UNKNOWN
+    app.jinja_env.finalize = printable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
 
 

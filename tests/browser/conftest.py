@@ -13,6 +13,7 @@ from tests.support.site import Site, running_site
 
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    "--host-resolver-rules=MAP jobs.example 127.0.0.1",  # a name that is not this machine's own
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 

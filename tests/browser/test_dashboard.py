@@ -35,6 +35,15 @@ async def test_it_opens_only_with_the_token(page: Page, served: Site) -> None:
     await expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+async def test_the_link_to_the_content_is_no_token(page: Page, served: Site) -> None:
+    """It is a fragment too."""
+    await page.goto(f"{served.url}/dashboard/sign-in")
+    await page.keyboard.press("Tab")
+    await page.keyboard.press("Enter")
+    await expect(page).to_have_url(re.compile("#main$"))
+    await expect(page.get_by_text("This is not the token")).to_have_count(0)
+
+
 async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_path: Path) -> None:
     """Pushed as it happens: nobody reloads."""
     await open_dashboard(page, served)

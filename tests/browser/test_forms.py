@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Browser, Locator, Page, Route, expect
 
 from tests.support.site import Site, running_site
 
@@ -72,6 +72,8 @@ async def test_every_kind_of_argument_has_its_field(page: Page, site: str) -> No
     [
         ("count", "", "required"),
         ("count", "1.5", "not a whole number"),
+        ("count", "9007199254740993", "too large for this page"),
+        ("more", '{"x": [9007199254740993]}', "too large for this page"),
         ("level", "11", "more than 10"),
         ("level", "0", "less than 1"),
         ("numbers", "1\ntwo", "not a number"),
@@ -170,3 +172,39 @@ async def test_two_tabs_show_the_same_jobs(page: Page, served: Site) -> None:
     await other.goto(served.url)
     await expect(other.locator(".card")).to_have_count(2)
     await other.close()
+
+
+async def test_what_was_not_answered_is_sent_again_with_the_same_key(page: Page, site: str) -> None:
+    """So that it makes no second job; the next one that is wanted has another key."""
+    keys: list[str] = []
+
+    async def answer(route: Route) -> None:
+        keys.append(route.request.headers["idempotency-key"])
+        if len(keys) == 1:
+            await route.fulfill(status=503, json={"detail": "Redis is not available."})
+        else:
+            await route.continue_()
+
+    await page.route("**/tasks/forms.secret", answer)
+    await page.goto(site)
+    form = await form_of(page, "forms.secret")
+    await form.get_by_label("word").fill("hush")
+    start = form.get_by_role("button", name="Start")
+    await start.click()
+    await expect(form.locator(".problem")).to_have_text("Redis is not available.")
+    for count in (1, 2):
+        await start.click()
+        await expect(page.locator(".card[data-task='forms.secret']")).to_have_count(count)
+    assert keys[0] == keys[1] != keys[2]
+
+
+async def test_forms_work_on_plain_http_under_any_name(browser: Browser, served: Site) -> None:
+    """A browser says there only by Origin where a form comes from, and only where it may."""
+    context = await browser.new_context(java_script_enabled=False)
+    page = await context.new_page()
+    await page.goto(served.url.replace("127.0.0.1", "jobs.example"))
+    form = await form_of(page, "forms.secret")
+    await form.get_by_label("word").fill("hush")
+    await form.get_by_role("button", name="Start").click()
+    await expect(page.get_by_role("heading", name="forms.secret")).to_be_visible()
+    await context.close()

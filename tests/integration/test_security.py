@@ -43,7 +43,7 @@ async def test_every_answer_says_what_a_page_may_do(client: Client, path: str) -
     assert "frame-ancestors 'none'" in policy
     assert "unsafe" not in policy
     assert response.headers["X-Content-Type-Options"] == "nosniff"
-    assert response.headers["Referrer-Policy"] == "no-referrer"
+    assert response.headers["Referrer-Policy"] == "same-origin"
 
 
 async def test_no_page_has_inline_code_or_style(client: Client) -> None:
@@ -62,6 +62,7 @@ async def test_no_page_has_inline_code_or_style(client: Client) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://elsewhere.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 @pytest.mark.parametrize(
@@ -124,6 +125,8 @@ async def test_all_of_it_needs_the_token(client: Client, method: str, path: str)
     bearer = {"Authorization": f"Bearer {TOKEN}"}
     response = await ask(client, method, path, bearer)
     assert response.status_code in {200, 404}
+    bearer = {"Authorization": f"bearer {TOKEN}"}
+    assert (await ask(client, method, path, bearer)).status_code in {200, 404}
     bearer = {"Authorization": "Bearer wrong"}
     assert (await ask(client, method, path, bearer)).status_code == 403
 
@@ -164,3 +167,28 @@ async def test_over_https_the_cookie_is_secure(app: Quart) -> None:
     client = app.test_client()
     response = await client.post("/dashboard/sign-in", form={"token": TOKEN}, scheme="https")
     assert "Secure" in response.headers["Set-Cookie"]
+
+
+async def test_a_web_socket_is_refused(app: Quart) -> None:
+    """There is none, at no address."""
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "websocket.connect"}
+
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    await app(scope, receive, send)  # type: ignore[arg-type]  # typed for each kind of scope
+    assert sent == [{"type": "websocket.close"}]
+
+
+async def test_under_a_path_of_its_own_a_service_signs_in_too(client: Client) -> None:
+    """The cookie is for the address that the browser knows."""
+    form = {"token": TOKEN}
+    response = await client.post("/app/dashboard/sign-in", form=form, root_path="/app")
+    assert response.location == "/app/dashboard"
+    assert "Path=/app/dashboard" in response.headers["Set-Cookie"]
+    document = await (await client.get("/app/openapi.json", root_path="/app")).get_json()
+    assert document["servers"] == [{"url": "/app"}]

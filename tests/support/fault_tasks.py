@@ -30,6 +30,12 @@ def work_in_thread(label: str, seconds: float = 0) -> str:
 
 
 @tasks.task
+async def echo(text: str) -> str:
+    """Give back what was given."""
+    return text
+
+
+@tasks.task
 async def noop() -> None:
     """Nothing, as fast as possible."""
 

@@ -39,7 +39,7 @@ class Site:
     @property
     def sign_in_url(self) -> str:
         """The link that signs an administrator in."""
-        return f"{self.url}/dashboard/sign-in#{TOKEN}"
+        return f"{self.url}/dashboard/sign-in#token={TOKEN}"
 
     def start_job(self, task: str, **arguments: Any) -> str:
         """Enqueue a job; its id."""

@@ -81,3 +81,22 @@ def test_redis_away_is_told_in_a_sentence() -> None:
     away = service("list", redis_url="redis://127.0.0.1:1/0")
     assert away.returncode == 1
     assert away.stderr.startswith("service: Redis is not available")
+
+
+def test_who_reads_may_stop_in_the_middle(valkey: Valkey, redis_url: str) -> None:
+    """`service dead-letters list | head` is no outage of Redis."""
+    with valkey.client() as redis:
+        redis.rpush(DEAD, *(dead_letter(f"job-{n}", "a.task", []) for n in range(2000)))
+    with subprocess.Popen(
+        [sys.executable, "-m", "service", "dead-letters", "list"],
+        env={**os.environ, "SERVICE_REDIS_URL": redis_url},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as listing:
+        assert listing.stdout is not None
+        assert listing.stderr is not None
+        listing.stdout.readline()
+        listing.stdout.close()
+        assert listing.stderr.read() == b""
+        assert listing.wait(20) == 0

@@ -216,7 +216,7 @@ def test_the_dashboard_is_open_to_who_reads_the_terminal() -> None:
     """By a link whose token never reaches a log of the server."""
     with Dev("--concurrency", "1") as dev:
         url = dev.wait_for_url()
-        pattern = r"^Dashboard: (http://\S+/dashboard)/sign-in#(\S+)"
+        pattern = r"^Dashboard: (http://\S+/dashboard)/sign-in#token=(\S+)"
         dashboard, token = dev.process.wait_for_output(pattern).groups()
         assert dashboard.startswith(url)
         assert httpx.get(dashboard).status_code == 403

@@ -1,5 +1,6 @@
 """Forms made from signatures, and read without scripts."""
 
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -29,6 +30,8 @@ async def function(  # noqa: PLR0913, PLR0917  one of each
     words: list[str] = [],  # noqa: B006  as users write it
     grid: list[list[int]] | None = None,
     either: int | str = 3,
+    at: datetime | None = None,
+    when: Annotated[datetime, Meta(tz=True)] = datetime(2026, 1, 2, tzinfo=UTC),
 ) -> None: ...
 
 
@@ -51,6 +54,8 @@ def fields() -> dict[str, Field]:
         ("words", "list", True),
         ("grid", "json", True),
         ("either", "json", True),
+        ("at", "text", True),
+        ("when", "text", True),
     ],
 )
 def test_each_argument_has_its_kind_of_field(name: str, kind: str, optional: bool) -> None:
@@ -98,7 +103,10 @@ def test_what_a_form_posts_are_the_arguments() -> None:
     }
 
 
-@pytest.mark.parametrize(("name", "text"), [("count", "x"), ("count", "1.5"), ("point", "{")])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("count", "x"), ("count", "1.5"), ("point", "{"), ("point", "[" * 20_000)],
+)
 def test_what_cannot_be_read_is_told_by_name(name: str, text: str) -> None:
     """As the task's own check does."""
     with pytest.raises(InvalidArgumentsError) as raised:
@@ -111,3 +119,9 @@ def test_numbers_that_json_has_not_are_refused(name: str, text: str) -> None:
     """They would lie in a record that no browser can read."""
     with pytest.raises(InvalidArgumentsError):
         values_of([fields()[name]], {name: text}, "a.task")
+
+
+def test_a_moment_is_asked_for_with_its_time_zone() -> None:
+    """A browser's own field for it has none, so nothing that it sends could be taken."""
+    field = fields()["when"]
+    assert (field.input, field.hint) == ("text", "such as 2026-12-24T18:00:00Z")

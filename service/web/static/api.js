@@ -1,10 +1,10 @@
 // Starts and cancels jobs. Both throw a Problem that has words for the reader.
 
 export class Problem extends Error {
-  constructor(message, { argument = "", reason = "" } = {}) {
+  // `uncertain`: it may have been done all the same.
+  constructor(message, { argument = "", reason = "", uncertain = false } = {}) {
     super(message);
-    this.argument = argument;
-    this.reason = reason;
+    Object.assign(this, { argument, reason, uncertain });
   }
 }
 
@@ -13,24 +13,32 @@ async function send(url, options) {
   try {
     response = await fetch(url, options);
   } catch {
-    throw new Problem("The server cannot be reached. Try again in a moment.");
+    throw new Problem("The server cannot be reached. Try again in a moment.", { uncertain: true });
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Problem(body.detail ?? `The server answered ${response.status}.`, body);
+  if (!response.ok) {
+    const uncertain = response.status >= 500;
+    throw new Problem(body.detail ?? `The server answered ${response.status}.`, { ...body, uncertain });
+  }
   return body;
 }
 
-// The key makes sending it once more after a lost answer harmless.
-export function startJob(url, values, key = crypto.randomUUID?.() ?? String(Math.random())) {
-  return send(url, {
-    method: "POST",
-    headers: {
-      "Content-Type": "application/json",
-      Accept: "application/json",
-      "Idempotency-Key": key,
-    },
-    body: JSON.stringify(values),
-  });
+const unanswered = new Map(); // what was sent → the key that makes sending it once more harmless
+
+export async function startJob(url, values) {
+  const body = JSON.stringify(values);
+  const sent = `${url} ${body}`;
+  const key = unanswered.get(sent) ?? crypto.randomUUID?.() ?? String(Math.random());
+  unanswered.set(sent, key);
+  const headers = { "Content-Type": "application/json", Accept: "application/json", "Idempotency-Key": key };
+  try {
+    const job = await send(url, { method: "POST", headers, body });
+    unanswered.delete(sent);
+    return job;
+  } catch (error) {
+    if (!error.uncertain) unanswered.delete(sent);
+    throw error;
+  }
 }
 
 export function cancelJob(url) {

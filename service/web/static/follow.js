@@ -48,7 +48,7 @@ export class Follower {
       if (answer === "ok") {
         missed = 0;
         if (this.streamFailures >= PATIENCE) this.onState("polling");
-        await pause(waits ? 0 : this.streamFailures >= PATIENCE ? POLL : PAUSES[0]);
+        await pause(!waits && this.streamFailures >= PATIENCE ? POLL : PAUSES[0]);
       } else {
         missed += 1;
         if (waits) this.waitFailures += 1;

@@ -1,6 +1,7 @@
 // Reads a task's form as its arguments, starts the job, and shows errors where they belong.
 
 import { Problem, startJob } from "./api.js";
+import { isExact, TOO_LARGE } from "./exact.js";
 
 class FieldError extends Error {
   constructor(name, message) {
@@ -14,6 +15,7 @@ function number(text, whole, { min, max } = {}) {
   const value = Number(text);
   if (text.trim() === "" || !Number.isFinite(value)) throw new Error("This is not a number.");
   if (whole && !Number.isInteger(value)) throw new Error("This is not a whole number.");
+  if (!isExact(value)) throw new Error(TOO_LARGE);
   if (min && value < min) throw new Error(`This is less than ${min}.`);
   if (max && value > max) throw new Error(`This is more than ${max}.`);
   return value;
@@ -38,11 +40,14 @@ function valueOf(field) {
   }
   if (text === "" && kind !== "text") throw new Error("This is required.");
   if (kind === "choice" || kind === "json") {
+    let value;
     try {
-      return JSON.parse(text);
+      value = JSON.parse(text);
     } catch {
       throw new Error("This is not JSON.");
     }
+    if (!isExact(value)) throw new Error(TOO_LARGE);
+    return value;
   }
   if (kind === "text" && text === "" && input.required) throw new Error("This is required.");
   return one(kind, text, input);

@@ -2,6 +2,7 @@
 
 import { cancelJob, Problem, startJob } from "./api.js";
 import { showConnection } from "./connection.js";
+import { isExact, TOO_LARGE } from "./exact.js";
 import { Follower } from "./follow.js";
 import { forget, MOST, remember, remembered } from "./memory.js";
 import { makeElement, makeText, replaceElement } from "./swap.js";
@@ -9,7 +10,7 @@ import { makeElement, makeText, replaceElement } from "./swap.js";
 const list = document.getElementById("jobs");
 const news = document.getElementById("news");
 const keeps = "keep" in list.dataset; // the list of this browser's jobs, or one job's own page
-const startUrl = (task) => `/tasks/${encodeURIComponent(task)}`;
+const startUrl = (task) => `${list.dataset.tasks}/${encodeURIComponent(task)}`;
 
 const cardOf = (id) => list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 
@@ -99,6 +100,7 @@ async function act(button) {
       await cancelJob(card.dataset.resultUrl);
     } else {
       const values = argumentsOf(card);
+      if (!isExact(values)) throw new Problem(TOO_LARGE);
       const job = await startJob(startUrl(card.dataset.task), values);
       remember({ id: job.id, task: card.dataset.task, values });
       if (keeps) followAlso(job.id);

@@ -1,7 +1,7 @@
-// Signs in by a link whose fragment is the token: no server and no log ever sees a fragment.
+// Signs in by a link whose fragment has the token: no server and no log ever sees a fragment.
 
 function signIn() {
-  const token = decodeURIComponent(location.hash.slice(1));
+  const token = new URLSearchParams(location.hash.slice(1)).get("token");
   if (!token) return;
   history.replaceState(null, "", location.pathname);
   document.getElementById("token").value = token;

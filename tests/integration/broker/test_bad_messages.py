@@ -100,3 +100,12 @@ def _letters(bench: Bench) -> list[str]:
     with Redis.from_url(bench.url) as raw:  # not all of them are text
         found = raw.lrange("celery.dead", 0, -1)
     return [bytes(item).decode("utf-8", "surrogateescape") for item in found if item]
+
+
+def test_text_that_only_python_can_read_is_an_argument_like_others(bench: Bench, pool: str) -> None:
+    """The name of a file that is not UTF-8 has half of a surrogate pair in it."""
+    with bench.worker(pool=pool, concurrency=1) as worker:
+        ready(worker)
+        job = bench.send("echo", "caf\udce9.txt")
+        bench.wait_for(job)
+        assert bench.result(job)["result"] == "caf\udce9.txt"
