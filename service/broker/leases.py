@@ -168,12 +168,12 @@ class Leases:
 
     def pending_acks(self) -> tuple[str, ...]:
         """Acks for a take to carry; `confirm` those that Redis has then."""
-        return self._ledger.acks_to_carry(_CHUNK)
+        return tuple(self._ledger.acks_to_send(_CHUNK))
 
     def confirm(self, tags: Iterable[str], late: Iterable[str]) -> None:
         """Redis has been told of these ends; `late` are those that it no longer held."""
-        self._ledger.forget(tags)
-        for tag in late:
+        told = self._ledger.forget(tags)
+        for tag in told.intersection(late):  # what was known already may have been told twice
             logger.warning("The lease on %s was lost before its job ended.", tag)
 
     def close(self, timeout: float) -> None:
@@ -244,13 +244,10 @@ class Leases:
     def _tell_acks(self, sent_before: float) -> None:
         """Tell Redis what is done; what it could not be told stays to be told."""
         with self._telling:  # the thread, and a process that ends, must not do it twice
-            acks = [e for e in self._ledger.endings(sent_before) if e.kind == "ack"]
-            for start in range(0, len(acks), _CHUNK):
-                chunk = acks[start : start + _CHUNK]
-                late = set(self.scripts.acknowledge([ending.held.tag for ending in chunk]))
+            while acks := self._ledger.acks_to_send(_CHUNK, sent_before=sent_before):
+                late = self.scripts.acknowledge(list(acks))
                 # One that was sent before may have arrived: then it is no wonder that it is gone.
-                late -= {ending.held.tag for ending in chunk if ending.sent_at is not None}
-                self.confirm([ending.held.tag for ending in chunk], late)
+                self.confirm(acks, [tag for tag in late if not acks[tag]])
 
     def _move(self) -> None:
         """Put messages where they belong that have not ended well."""

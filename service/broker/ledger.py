@@ -75,35 +75,38 @@ class Ledger:
         with self._lock:
             return tag in self._held and tag not in self._endings
 
-    def endings(self, sent_before: float = float("inf")) -> list[Ending]:
-        """What is to be told: never sent, or sent before that moment and not confirmed."""
+    def endings(self) -> list[Ending]:
+        """What is to be told."""
         with self._lock:
-            return [
-                ending
-                for ending in self._endings.values()
-                if ending.sent_at is None or ending.sent_at < sent_before
-            ]
+            return list(self._endings.values())
 
-    def acks_to_carry(self, limit: int) -> tuple[str, ...]:
-        """Tags of acks that have not been sent; they count as sent from now on."""
-        chosen: list[str] = []
+    def acks_to_send(self, limit: int, *, sent_before: float = 0.0) -> dict[str, bool]:
+        """Tags of acks that were not sent, or before that moment and not confirmed since.
+
+        They count as sent from now on. The values say which were sent before.
+        """
+        chosen: dict[str, bool] = {}
         with self._lock:
             for tag, ending in self._endings.items():
-                if ending.kind == "ack" and ending.sent_at is None:
+                if ending.kind == "ack" and (ending.sent_at or 0.0) <= sent_before:
+                    chosen[tag] = ending.sent_at is not None
                     ending.sent_at = time.monotonic()
-                    chosen.append(tag)
                     if len(chosen) == limit:
                         break
-        return tuple(chosen)
+        return chosen
 
-    def forget(self, tags: Iterable[str]) -> None:
-        """Redis knows how these ended."""
+    def forget(self, tags: Iterable[str]) -> set[str]:
+        """Redis knows how these ended; those of them that it was still to be told."""
+        told: set[str] = set()
         with self._lock:
             for tag in tags:
                 ending = self._endings.pop(tag, None)
                 self._held.pop(tag, None)
-                if ending is not None and self._tags.get(ending.held.key) == tag:
-                    del self._tags[ending.held.key]
+                if ending is not None:
+                    told.add(tag)
+                    if self._tags.get(ending.held.key) == tag:
+                        del self._tags[ending.held.key]
+        return told
 
     def held(self) -> list[str]:
         """The tags to renew: also of what has ended, until Redis knows."""

@@ -135,11 +135,12 @@ def test_acks_are_sent_once_unless_nobody_confirms_them() -> None:
     ledger = Ledger()
     ledger.add(_held(), lambda tag: False)
     ledger.settle("ack", "t@1-1", "")
-    assert ledger.acks_to_carry(10) == ("t@1-1",)
-    assert ledger.acks_to_carry(10) == ()
-    assert ledger.endings(sent_before=0.0) == []
+    assert ledger.acks_to_send(10) == {"t@1-1": False}
+    assert ledger.acks_to_send(10) == {}
+    assert ledger.acks_to_send(10, sent_before=float("inf")) == {"t@1-1": True}
     assert len(ledger.endings()) == 1
-    ledger.forget(["t@1-1"])
+    assert ledger.forget(["t@1-1"]) == {"t@1-1"}
+    assert ledger.forget(["t@1-1"]) == set()
     assert ledger.held() == []
 
 
