@@ -1,5 +1,6 @@
 """JSON Schemas of what a task takes and gives, from its annotations."""
 
+import json
 from datetime import datetime
 from typing import Any
 
@@ -40,6 +41,8 @@ def task_schemas(
 
 def _default(value: Any) -> dict[str, Any]:
     try:
-        return {"default": msgspec.to_builtins(value)}
-    except TypeError:
+        plain = msgspec.to_builtins(value)
+        json.dumps(plain, allow_nan=False)
+    except (TypeError, ValueError):
         return {}  # not JSON, so no client could give it
+    return {"default": plain}

@@ -27,7 +27,7 @@ def shown_arguments(
     shown.update(zip(shown, args or (), strict=False))
     shown.update(kwargs or {})
     try:
-        size = len(json.dumps(shown))
+        size = len(json.dumps(shown, allow_nan=False))
     except (TypeError, ValueError, RecursionError):  # what only Kombu's own JSON can carry
         return None
     return shown if size <= _LONGEST else None

@@ -89,10 +89,40 @@ class Backend(RedisBackend):
 
         Its id is known since it was enqueued, and must not be said to be queued for ever.
         """
-        is_ignored = not store_result or getattr(request, "ignore_result", False)
-        if is_ignored and request is not None and not request.is_eager:
+        if _is_ignored(request, store_result):
             self.store_result(task_id, None, state, request=request)
         super().mark_as_done(task_id, result, request, store_result, state)
+
+    def mark_as_failure(  # noqa: PLR0913, PLR0917  Celery's own
+        self,
+        task_id: str,
+        exc: Exception,
+        traceback: Any = None,
+        request: Any = None,
+        store_result: bool = True,
+        call_errbacks: bool = True,
+        state: str = states.FAILURE,
+    ) -> None:
+        """As Celery does; a job whose result is ignored does not fail in silence either."""
+        if _is_ignored(request, store_result):
+            self.store_result(task_id, exc, state, traceback=traceback, request=request)
+            store_result = False
+        super().mark_as_failure(
+            task_id, exc, traceback, request, store_result, call_errbacks, state
+        )
+
+    def mark_as_revoked(
+        self,
+        task_id: str,
+        reason: str = "",
+        request: Any = None,
+        store_result: bool = True,
+        state: str = states.REVOKED,
+    ) -> None:
+        """As Celery does; the same for a job whose result is ignored."""
+        super().mark_as_revoked(
+            task_id, reason, request, store_result or _is_ignored(request, store_result), state
+        )
 
     def get_key_for_task(self, task_id: str, key: Any = "") -> bytes:  # type: ignore[override]  # celery-types: str
         """As Celery's own, which asks of each part anew what it is, three times for each job."""
@@ -133,8 +163,11 @@ class Backend(RedisBackend):
         """
         del options  # Celery's own takes and ignores any
         encoded = self.encode_result(result, state)
-        if state == states.STARTED and request is not None:
-            request.started_at = now()
+        if request is not None:
+            if state == states.STARTED:
+                request.started_at = now()
+            else:
+                request.has_newer_state = True
 
         def make() -> Entry:
             return self._entry(task_id, encoded, state, traceback, request)
@@ -144,9 +177,15 @@ class Backend(RedisBackend):
             self._store(make())
         elif state == states.STARTED:
             # A job that ended and stored nothing was replaced or given back: it may run elsewhere.
+            # One that runs in a thread may have stored another state from there.
             writer.put_later(
                 self.get_key_for_task(task_id),
-                lambda: None if bridge is not None and bridge.is_over else make(),
+                lambda: (
+                    None
+                    if (bridge is not None and bridge.is_over)
+                    or getattr(request, "has_newer_state", False)
+                    else make()
+                ),
             )
         elif bridge is None:
             writer.put(make())  # of no job, and can't wait here without blocking the loop
@@ -174,7 +213,7 @@ class Backend(RedisBackend):
         lifetime = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
         return Entry(
             key=self.get_key_for_task(task_id),
-            record=encode_record(meta, max_size=self._max_size),
+            record=encode_record(meta, max_size=self.max_size),
             lifetime=int(lifetime or 0),
             final=state in states.READY_STATES,
         )
@@ -233,12 +272,20 @@ class Backend(RedisBackend):
         return self.key_t(self.task_keyprefix)
 
     @cached_property
-    def _max_size(self) -> int:
+    def max_size(self) -> int:
+        """Of a record, in bytes."""
         return get_settings(self.app.quart_app).max_result
 
 
 class SentinelBackend(Backend, CelerySentinelBackend):
     """The same behind Redis Sentinel, for `sentinel://` addresses."""
+
+
+def _is_ignored(request: Any, store_result: bool) -> bool:
+    """Whether a job's result is not wanted. Its record, which says QUEUED, has to say its end."""
+    if request is None or request.is_eager:
+        return False
+    return not store_result or bool(getattr(request, "ignore_result", False))
 
 
 def _singles(result: Any) -> Iterator[Any]:

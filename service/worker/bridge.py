@@ -30,7 +30,7 @@ class Stretch(Enum):
 class Bridge:
     """One synchronous call on the loop: `await Bridge(function, *args).run()`."""
 
-    __slots__ = ("_args", "_error", "_function", "_task", "cancelled", "stretch")
+    __slots__ = ("_args", "_error", "_function", "_task", "body_is_over", "cancelled", "stretch")
 
     steps: ClassVar[int] = 0  # that all bridges of the process have made, for the watchdog
 
@@ -40,6 +40,7 @@ class Bridge:
         self._error: BaseException | None = None
         self._task: asyncio.Task[Any] | None = None
         self.stretch = Stretch.AROUND
+        self.body_is_over = False
         self.cancelled = False
 
     async def run(self) -> Any:

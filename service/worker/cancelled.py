@@ -1,10 +1,14 @@
-"""Asks whether a job was cancelled, before its body is run."""
+"""Asks whether a job is still wanted, before its body is run."""
 
 import asyncio
 import contextvars
 import logging
+from datetime import UTC, datetime
 from typing import Any, Final
 
+from celery.exceptions import Ignore
+from celery.utils.time import maybe_iso8601
+from celery.worker.state import revoked
 from quart import Quart
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -93,16 +97,32 @@ def get_reader(app: Quart) -> RecordReader:
 
 
 def refuse_cancelled(task: Any, request: Any) -> None:
-    """Raise Celery's Ignore where the job that the task is to run was cancelled.
+    """Raise Celery's Ignore where the job that the task is to run was cancelled, or has expired.
 
-    Where Redis cannot be asked within its timeout, the job is run: it was handed to this worker.
+    Celery asks when it hands a job to its pool, where it may then wait for a place. Where Redis
+    cannot be asked within its timeout, the job is run: it was handed to this worker.
     """
+    if request.id in revoked:
+        _refuse(task, request, "revoked")
+    if request.expires and _is_past(request.expires):
+        _refuse(task, request, "expired")
     try:
         stored = _stored(task, request.id)
     except (BrokerUnavailableError, RedisError, OSError) as error:
         logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
     else:
         refuse_if_cancelled(task, request, stored)
+
+
+def _refuse(task: Any, request: Any, reason: str) -> None:
+    logger.info("Job %s is not run: it was %s", request.id, reason)
+    task.backend.mark_as_revoked(request.id, reason, request=request)
+    raise Ignore
+
+
+def _is_past(moment: str | datetime) -> bool:
+    at: Any = maybe_iso8601(moment)
+    return bool((at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC))
 
 
 def _stored(task: Any, job_id: str) -> bytes | None:

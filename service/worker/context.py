@@ -23,12 +23,14 @@ from service.worker.writer import get_writer
 logger: Final = logging.getLogger(__name__)
 
 
-def call_in_context(
+def call_in_context(  # noqa: PLR0913  what it keeps
     task: Any,
     request: Any,
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
+    *,
+    is_body: bool = False,
 ) -> Any:
     """Call the function for the task's request, and wait for it if it is a coroutine.
 
@@ -37,7 +39,7 @@ def call_in_context(
     app: Quart = task.app.quart_app
     loop = get_loop(app)
     is_coroutine = inspect.iscoroutinefunction(function)
-    call = _Call(task, request, function, args, kwargs, loop)
+    call = _Call(task, request, function, args, kwargs, loop, is_body=is_body)
     if (bridge := current_bridge()) is not None:
         return call.in_bridge(app, bridge, Stretch.COROUTINE if is_coroutine else Stretch.THREAD)
     context = contextvars.copy_context()
@@ -49,7 +51,16 @@ def call_in_context(
 class _Call:
     """One call of a body or a hook: what is set up around it, and taken down after."""
 
-    __slots__ = ("_args", "_function", "_kwargs", "_loop", "_progress", "_request", "_task")
+    __slots__ = (
+        "_args",
+        "_function",
+        "_is_body",
+        "_kwargs",
+        "_loop",
+        "_progress",
+        "_request",
+        "_task",
+    )
 
     def __init__(  # noqa: PLR0913, PLR0917  what it keeps
         self,
@@ -59,6 +70,8 @@ class _Call:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         loop: ProcessLoop,
+        *,
+        is_body: bool,
     ) -> None:
         self._task = task
         self._request = request
@@ -66,6 +79,7 @@ class _Call:
         self._args = args
         self._kwargs = kwargs
         self._loop = loop
+        self._is_body = is_body
         self._progress: ProgressWriter | None = None
 
     def _current_job(self) -> CurrentJob:
@@ -114,6 +128,10 @@ class _Call:
                     return await value if inspect.iscoroutine(value) else value
                 return await self._function(*self._args, **self._kwargs)
         finally:
+            # From here on no limit makes a failure of what it has done.
+            if (bridge := current_bridge()) is not None:
+                bridge.stretch = Stretch.AROUND
+                bridge.body_is_over |= self._is_body
             if self._progress is not None:
                 await self._progress.finish()
             running.reset(token)

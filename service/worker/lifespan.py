@@ -1,7 +1,7 @@
 """The app's own start-up and shutdown around a worker process, on the loop of its tasks."""
 
 import logging
-import mmap
+import multiprocessing
 import os
 import signal
 import threading
@@ -54,7 +54,8 @@ class LifespanStep(bootsteps.StartStopStep):
     def create(self, worker: Any) -> None:
         """Learn where the tasks will run, before the pool is started."""
         self._forks = issubclass(worker.pool_cls, PreforkPool)
-        self._failed = mmap.mmap(-1, 1)  # shared with the processes forked from this one
+        # How many processes failed to start: shared with those forked from this one.
+        self._failed = multiprocessing.get_context("fork").Value("i", 0)
         if self._forks:
             signals.worker_process_init.connect(self._start_child, weak=False)
             signals.worker_process_shutdown.connect(self._stop, weak=False)
@@ -68,7 +69,7 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def stop(self, worker: Any) -> None:
         """Leave the app as it is: the pool, which stops after this step, may still need it."""
-        if self._failed[0]:
+        if self._failed.value:
             worker.exitcode = EX_FAILURE  # Celery's cold shutdown by itself ends with 0
 
     def terminate(self, worker: Any) -> None:
@@ -90,8 +91,10 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def _start_child(self, **_: Any) -> None:
         if not self._start():
-            self._failed[0] = 1
-            _end_worker()
+            with self._failed.get_lock():
+                self._failed.value += 1
+                is_first = self._failed.value == 1
+            _wait_for_the_end(have_it_end=is_first)
 
     def _stop(self, **_: Any) -> None:
         loop = get_loop(self._app)
@@ -103,12 +106,13 @@ class LifespanStep(bootsteps.StartStopStep):
             loop.stop()
 
 
-def _end_worker() -> NoReturn:
-    """Have the worker that this process is a child of shut down, and wait to be ended with it.
+def _wait_for_the_end(*, have_it_end: bool) -> NoReturn:
+    """Wait to be ended with the worker that this process is a child of, or have that shut down.
 
-    SIGQUIT is Celery's cold shutdown. Returning or exiting instead would have the pool try again
-    with a new child, for ever.
+    SIGQUIT is Celery's cold shutdown; more of them would cut it short. Returning or exiting instead
+    would have the pool try again with a new child, for ever.
     """
-    os.kill(os.getppid(), signal.SIGQUIT)
+    if have_it_end:
+        os.kill(os.getppid(), signal.SIGQUIT)
     while True:
         signal.pause()

@@ -18,13 +18,12 @@ from service.worker.bridge import Bridge, bridge_task
 from service.worker.garbage import look_for_garbage_seldom
 from service.worker.lifespan import get_loop
 from service.worker.main_thread import MainThread, nothing
-from service.worker.running import Call, RunningJob
+from service.worker.running import CANCEL_TIME, Call, RunningJob
 from service.worker.watchdog import Watchdog
 
 logger: Final = logging.getLogger(__name__)
 
 _FIRST_PID: Final = 1 << 32  # above every process id, which nobody must take these for
-_CANCEL_TIME: Final = 5.0  # seconds that cancelled jobs have to end before they are left behind
 _STARTS_AT_ONCE: Final = 64  # jobs begun in one turn of the loop, which has others to serve
 
 
@@ -218,10 +217,16 @@ class AsyncioPool(BasePool):
         grace = 0.0 if is_stopping_at_once() else self._settings.grace
         await self._until_idle_or_hurry(grace)
         if self._running:
-            logger.warning("%s jobs go back to the queue: the worker stops", len(self._running))
-            for job in list(self._running.values()):
+            running = list(self._running.values())
+            returning = sum(job.can_go_back for job in running)
+            logger.warning(
+                "The worker stops: %s jobs go back to the queue, %s have failed",
+                returning,
+                len(running) - returning,
+            )
+            for job in running:
                 job.give_back()
-            await self._until_idle(_CANCEL_TIME)
+            await self._until_idle(CANCEL_TIME)
         for job in list(self._running.values()):
             logger.error("%r does not end although it was cancelled; it is left behind", job)
             job.leave_behind()

@@ -22,6 +22,7 @@ _STORY: Final = {
 }
 _ENCODER: Final = JSONEncoder(allow_nan=False)
 _SETTING: Final = "SERVICE_MAX_RESULT"
+_UNSURE: Final = {"args", "kwargs", "arguments"}
 
 
 def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
@@ -58,35 +59,58 @@ def build_meta(  # noqa: PLR0913, PLR0917  what Celery's backend gets
 
 
 def encode_record(meta: dict[str, Any], *, max_size: int) -> str:
-    """Encode as strict JSON; a failure that is too large is cut, anything else refused.
+    """Encode as strict JSON; of a failure what can't be stored is cut, anything else is refused.
 
     Raises UnstorableResultError.
     """
     try:
-        record = _ENCODER.encode(meta)
+        record = _encode(meta)
+        _check_size(len(record), max_size)
+    except UnstorableResultError:
+        if meta["status"] in states.EXCEPTION_STATES and isinstance(meta["result"], dict):
+            return json.dumps(_cut(meta, max_size))
+        raise
+    return record
+
+
+def checked_for_others(task: Any, request: Any, value: Any) -> Any:
+    """What a body has returned, that other jobs are to be sent with.
+
+    Celery sends them before it stores the value. Raises UnstorableResultError.
+    """
+    if request.callbacks or request.chain:
+        _check_size(len(_encode(value)), task.backend.max_size)
+    return value
+
+
+def _check_size(size: int, max_size: int) -> None:
+    if size > max_size:
+        raise UnstorableResultError(
+            f"The result makes a record of {size} bytes; {_SETTING} allows {max_size}."
+            " Store what is large elsewhere, and return where it is."
+        )
+
+
+def _encode(value: Any) -> str:
+    try:
+        return _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise UnstorableResultError(
             f"The result is not strict JSON, and can't be stored: {error}"
         ) from error
-    if len(record) <= max_size:
-        return record
-    if meta["status"] in states.EXCEPTION_STATES and isinstance(meta["result"], dict):
-        return json.dumps(_cut(meta, max_size))
-    raise UnstorableResultError(
-        f"The result makes a record of {len(record)} bytes; {_SETTING} allows {max_size}."
-        " Store what is large elsewhere, and return where it is."
-    )
 
 
 def _cut(meta: dict[str, Any], max_size: int) -> dict[str, Any]:
-    """A failure without what makes it large: how a job failed matters more than all of it."""
+    """A failure without what can't be stored: how a job failed matters more than all of it."""
     result = meta["result"]
     room = max_size // 4
     text = ", ".join(str(part) for part in result.get("exc_message") or ())
     traceback = str(meta["traceback"] or "")
+    if len(text) > room or len(traceback) > room:
+        text = f"{text[:room]} … (cut by {_SETTING})"
     return {
-        **{key: value for key, value in meta.items() if key not in {"args", "kwargs"}},
-        "result": {**result, "exc_message": [f"{text[:room]} … (cut by {_SETTING})"]},
+        **{key: value for key, value in meta.items() if key not in _UNSURE},
+        "result": {**result, "exc_message": [text]},
         "traceback": traceback[-room:],
         "children": [],
     }

@@ -1,5 +1,6 @@
 """A job as Celery's worker keeps it while it waits and runs, holding nothing twice."""
 
+import logging
 import sys
 from typing import Any, Final
 
@@ -7,6 +8,8 @@ from celery.app.task import Context
 from celery.worker.request import Request as CeleryRequest
 
 from service.broker.worker_state import began
+
+logger: Final = logging.getLogger(__name__)
 
 # Set on every instance, and without slots kept in a dict of nearly 500 bytes.
 _SLOTS: Final = (
@@ -70,6 +73,21 @@ class Request(CeleryRequest):
         """The pool has begun to run the job."""
         super().on_accepted(pid, time_accepted)
         began(self)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:
+        """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.
+
+        It would not acknowledge at all if one of them raised.
+        """
+        try:
+            super().on_timeout(soft, timeout)
+        except Exception:
+            logger.exception("A hook of job %s failed at its hard time limit", self.id)
+            task: Any = self.task
+            if task.acks_late and task.acks_on_timeout:
+                self.acknowledge()
+            elif task.acks_late:
+                self.reject(requeue=True)
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """One job under the asyncio pool, from its start to what the worker is told of its end."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from contextvars import ContextVar, copy_context
@@ -12,14 +13,21 @@ from celery.app.task import Context
 from celery.exceptions import Reject, Terminated
 
 from service.errors import TaskAbortedError
-from service.worker.bridge import Bridge, bridge_task
+from service.worker.bridge import Bridge, Stretch, bridge_task
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.stacks import enter_job, own_stacks
+
+logger: Final = logging.getLogger(__name__)
 
 # The job that code on the loop belongs to, its child tasks included.
 running_job: Final[ContextVar["RunningJob"]] = ContextVar("running_job_on_loop")
 
+CANCEL_TIME: Final = 5.0  # seconds that a cancelled job has to end before it is left behind
 _TRACER_TAKES: Final = 6  # arguments, of Celery's tracer
+_LOST: Final = (
+    "The worker stopped before the job had ended. It does not run again, as it was acknowledged"
+    " when it began (`acks_late=False`)."
+)
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -141,6 +149,12 @@ class RunningJob:
     def revoke(self) -> None:
         """Cancel the body. Celery has stored REVOKED and acknowledged already."""
         self._bridge.cancel()
+        self._have_it_end()
+
+    @property
+    def can_go_back(self) -> bool:
+        """Whether the job's message is still there to be put back into the queue."""
+        return bool(self._host.app.tasks[self._call.task_name].acks_late)
 
     def give_back(self) -> None:
         """Cancel the job wherever it is, and put its message back into the queue."""
@@ -151,6 +165,17 @@ class RunningJob:
         """Give the message back although the job has not ended; its place is free from now on."""
         self._giving_back = True
         self._report_cancelled()
+        self._leave()
+
+    def _have_it_end(self) -> None:
+        """Look after a while whether the job, which was cancelled, has ended."""
+        self._timers += (self._host.loop.call_later(CANCEL_TIME, self._on_stubborn),)
+
+    def _on_stubborn(self) -> None:
+        logger.error(
+            "%r does not end although it was cancelled: it goes on, and its place is free", self
+        )
+        self._bridge.abort()
         self._leave()
 
     def _trace(self) -> None:
@@ -175,7 +200,7 @@ class RunningJob:
 
     def _on_soft_limit(self) -> None:
         limit = self._call.soft_limit
-        if self._reported:
+        if self._reported or self._bridge.body_is_over:
             return
         if self._call.on_timeout is not None:
             self._host.tell(self._call.on_timeout, True, limit)
@@ -185,10 +210,20 @@ class RunningJob:
         """Have Celery report the failure; then end the body, whose outcome nobody asks for."""
         if self._reported:
             return
+        if self._bridge.body_is_over:
+            self._end_hook()
+            return
         self._reported = True
         if self._call.on_timeout is not None:
             self._host.run_aside(self._tell_hard_limit)
         self._bridge.abort()
+        self._have_it_end()
+
+    def _end_hook(self) -> None:
+        """What the body has done is good; no hook that comes after it may go on for ever."""
+        if self._bridge.stretch is not Stretch.AROUND:
+            logger.warning("A hook of %r is cancelled: the hard time limit is over", self)
+            self._bridge.cancel()
 
     def _tell_hard_limit(self) -> None:
         """Celery calls the task's hooks from there: they need the request, as in the tracer."""
@@ -199,8 +234,10 @@ class RunningJob:
             call.on_timeout(False, call.hard_limit)
 
     def _report_cancelled(self) -> None:
-        if self._giving_back:
+        if self._giving_back and self.can_go_back:
             self._report_error(Reject("The worker stops", requeue=True))
+        elif self._giving_back:
+            self._report_error(TaskAbortedError(_LOST))
         else:
             self._report_error(Terminated("revoked"))
 

@@ -15,6 +15,7 @@ from service.worker import choice  # noqa: F401  it connects to Celery's start-u
 from service.worker.cancelled import refuse_cancelled
 from service.worker.context import call_in_context
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
+from service.worker.record import checked_for_others
 from service.worker.stacks import key_by_job
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
@@ -49,7 +50,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request.headers:  # a body may change them: not those that Celery's worker has
             request.headers = dict(request.headers)
         refuse_cancelled(self, request)
-        return _survivable(self.run, args, kwargs)
+        return checked_for_others(self, request, _survivable(self.run, args, kwargs))
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -104,7 +105,7 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
         if request.called_directly:
             return function(*args, **kwargs)
         if name == "run":  # __call__ guards it, outside of Celery's autoretry
-            return call_in_context(self, request, function, args, kwargs)
+            return call_in_context(self, request, function, args, kwargs, is_body=True)
         return _survivable(call_in_context, (self, request, function, args, kwargs), {})
 
     setattr(wrapper, _WRAPPED, True)

@@ -82,6 +82,21 @@ async def ignore_cancellation() -> None:
             note(f"ignored {current_job.id}")
 
 
+@tasks.task(time_limit=0.5)
+async def ignore_hard_limit() -> None:
+    while True:
+        try:
+            await asyncio.sleep(300)
+        except asyncio.CancelledError:
+            note(f"ignored {current_job.id}")
+
+
+@tasks.task(acks_late=False)
+async def sleep_long_acknowledged() -> None:
+    note(f"started {current_job.id}")
+    await asyncio.sleep(300)
+
+
 @tasks.task
 def hang_in_thread(name: str) -> None:
     note(f"started {current_job.id}")
@@ -101,6 +116,24 @@ async def over_hard_limit() -> None:
         await asyncio.sleep(300)
     finally:
         note(f"cleaned {current_job.id}")
+
+
+def _fail(*_: Any) -> None:
+    raise RuntimeError("the hook fails")
+
+
+@tasks.task(time_limit=0.5, on_failure=_fail)
+async def over_hard_limit_with_a_bad_hook() -> None:
+    await asyncio.sleep(300)
+
+
+@tasks.task(soft_time_limit=2, time_limit=3)
+async def end_before_its_limits(at: str) -> int:
+    note(f"started {current_job.id}")
+    await asyncio.to_thread(gate, at)
+    report_progress(1, 1)
+    note(f"left {current_job.id}")
+    return 42
 
 
 @tasks.task(time_limit=0.5)
@@ -150,6 +183,34 @@ async def _longest_stall(at: str) -> float:
     note(f"sent {current_job.id}")
     turning.cancel()
     return max(gaps)
+
+
+@tasks.task(bind=True)
+def set_state_and_wait(self: Any, at: str) -> None:
+    self.update_state(state="PROGRESS", meta={"current": 1, "total": 2})
+    note(f"set {current_job.id}")
+    gate(at)
+
+
+@tasks.task
+async def report_not_a_number() -> int:
+    report_progress(float("nan"), 10)
+    return 1
+
+
+@tasks.task
+async def fail_with_not_a_number() -> None:
+    raise ValueError("bad", float("nan"))
+
+
+@tasks.task(show_arguments=True)
+async def take_not_a_number(limit: float = float("inf")) -> bool:
+    return limit > 0
+
+
+@tasks.task
+async def note_value(value: float) -> None:
+    note(f"got {value}")
 
 
 @tasks.task

@@ -267,5 +267,7 @@ def hang() -> None:
 
 
 @tasks.task(ignore_result=True)
-async def ignored() -> str:
+async def ignored(fails: bool = False) -> str:
+    if fails:
+        raise ValueError("nobody asks")
     return "nobody asks"

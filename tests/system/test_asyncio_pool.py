@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import chain
 from quart import Quart
+from redis import Redis
 
-from service import get_celery
+from service import enqueue, get_celery
 from service.errors import JobFailedError
 from service.jobs.job import Job
 from service.results.model import State
@@ -192,6 +194,36 @@ async def test_the_hard_limit_ends_a_coroutine(app: Quart, worker: Worker) -> No
     worker.wait_for_note(f"on_failure {job.id} TimeLimitExceeded {job.id} of the sample")
 
 
+async def test_a_hook_that_fails_at_the_hard_limit_does_no_harm(tmp_path: Path) -> None:
+    """Its job has failed, its message is acknowledged, its place is free."""
+    with running_worker(
+        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
+    ) as worker:
+        async with serving_app(worker, MODULES) as app:
+            job = await pool.over_hard_limit_with_a_bad_hook.enqueue()
+            assert (await ended(app, job)).error.type == "TimeLimitExceeded"
+            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+            with Redis.from_url(worker.redis_url) as redis:
+                wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
+            worker.process.wait_for_output(f"A hook of job {job.id} failed")
+
+
+@pytest.mark.parametrize("task", [pool.ignore_hard_limit, pool.ignore_cancellation])
+async def test_what_does_not_end_keeps_no_place(tmp_path: Path, task: Any) -> None:
+    """A body can ignore that it is cancelled; the log says that it goes on."""
+    with running_worker(
+        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
+    ) as worker:
+        async with serving_app(worker, MODULES) as app:
+            job = await task.enqueue()
+            if task is pool.ignore_cancellation:
+                worker.wait_for_note(f"started {job.id}")
+                get_celery(app).control.revoke(job.id, terminate=True)
+            assert (await ended(app, job)).state in {State.FAILURE, State.REVOKED}
+            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+            worker.process.wait_for_output(f"{job.id}] does not end although it was cancelled")
+
+
 async def test_the_hard_limit_gives_up_a_thread(app: Quart, worker: Worker) -> None:
     """No one can kill it: the job fails in time, and the log says what is left."""
     job = await pool.over_hard_limit_in_thread.enqueue("thread")
@@ -241,21 +273,28 @@ async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worke
     assert (await ended(app, job)).state is State.REVOKED
 
 
-async def test_a_job_revoked_while_it_waits_never_starts(tmp_path: Path) -> None:
-    """Even if its message was prefetched already."""
-    with running_worker(
-        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
-    ) as worker:
+@pytest.mark.parametrize("multiplier", [1, 4])
+async def test_a_job_revoked_while_it_waits_never_starts(tmp_path: Path, multiplier: int) -> None:
+    """Nor one that expires: in the queue, or in the pool if its message was prefetched already."""
+    options = ("--concurrency", "1", "--prefetch-multiplier", str(multiplier))
+    with running_worker("asyncio", tmp_path, *options, SERVICE_TASK_MODULES=MODULES) as worker:
         async with serving_app(worker, MODULES) as app:
             first = await pool.wait_at_gate.enqueue("gate")
             worker.wait_for_note(f"started {first.id}")
             second = await pool.wait_at_gate.enqueue("gate")
+            third = await pool.wait_at_gate.options(expires=1).enqueue("gate")
+            with Redis.from_url(worker.redis_url) as redis:
+                held = min(3, multiplier)
+                wait_until(lambda: redis.hlen("unacked") == held, description="they are held")
+            expired_at = time.monotonic() + 1
+            wait_until(lambda: time.monotonic() > expired_at, description="the third has expired")
             get_celery(app).control.revoke(second.id)
             worker.process.wait_for_output(f"flagged as revoked: {second.id}")
             worker.open_gate("gate")
             assert (await ended(app, second)).state is State.REVOKED
             assert await first.result(timeout=TIMEOUT) == "gate"
-            assert f"started {second.id}" not in worker.notes
+            assert (await ended(app, third)).state is State.REVOKED
+            assert [note for note in worker.notes if "started" in note] == [f"started {first.id}"]
 
 
 # A blocked loop.
@@ -309,6 +348,20 @@ async def test_delay_does_not_block_the_loop(tmp_path: Path, task: Any) -> None:
 # Results.
 
 
+async def test_a_state_set_in_a_thread_stays_on_a_busy_worker(app: Quart, worker: Worker) -> None:
+    """Where the record that says STARTED is written late, but not later than that."""
+    naps = [await pool.nap.enqueue(0.0) for _ in range(100)]
+    jobs = [await pool.set_state_and_wait.enqueue("set") for _ in range(10)]
+    naps += [await pool.nap.enqueue(0.0) for _ in range(200)]
+    for job in jobs:
+        worker.wait_for_note(f"set {job.id}")
+    for nap in naps:
+        await nap.result(timeout=TIMEOUT)
+    states = {(await get_results(app).get(job.id)).state for job in jobs}
+    worker.open_gate("set")
+    assert states == {State.PROGRESS}
+
+
 @pytest.mark.parametrize("task", [pool.give_not_a_number, pool.give_not_a_number_in_thread])
 async def test_a_result_that_is_not_json_is_a_failure(app: Quart, task: Any) -> None:
     """A browser's JSON.parse knows no NaN: the page would break instead."""
@@ -321,6 +374,34 @@ async def test_a_result_over_the_limit_names_the_limit(app: Quart) -> None:
     """So that whoever meets it knows what to change."""
     with pytest.raises(JobFailedError, match="SERVICE_MAX_RESULT allows 1048576"):
         await (await pool.give_much.enqueue(1_100_000)).result(timeout=TIMEOUT)
+
+
+async def test_a_report_that_is_not_json_fails_no_job(app: Quart, worker: Worker) -> None:
+    """It is not the result."""
+    job = await pool.report_not_a_number.enqueue()
+    assert await job.result(timeout=TIMEOUT) == 1
+    worker.process.wait_for_output("A progress report was not stored: .*not strict JSON")
+
+
+async def test_an_error_that_is_not_json_is_told_all_the_same(app: Quart) -> None:
+    """By its type, and in words."""
+    with pytest.raises(JobFailedError, match="bad, nan") as caught:
+        await (await pool.fail_with_not_a_number.enqueue()).result(timeout=TIMEOUT)
+    assert caught.value.type == "ValueError"
+
+
+async def test_an_argument_that_is_not_json_keeps_no_job_from_ending(app: Quart) -> None:
+    """It is not shown, though the task shows its arguments."""
+    job = await pool.take_not_a_number.enqueue()
+    assert await job.result(timeout=TIMEOUT) is True
+
+
+async def test_no_job_is_sent_with_what_cannot_be_stored(app: Quart, worker: Worker) -> None:
+    """A chain ends where a step fails."""
+    job: Any = await enqueue(chain(pool.give_not_a_number.s(), pool.note_value.s()))
+    assert (await ended(app, job)).state is State.FAILURE
+    assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+    assert "got nan" not in worker.notes
 
 
 async def test_a_failure_over_the_limit_is_cut(app: Quart) -> None:

@@ -117,6 +117,36 @@ async def test_a_cold_shutdown_cleans_up_too(
             assert queued(own_valkey) == 1
 
 
+async def test_what_cannot_go_back_has_failed(own_valkey: Valkey, tmp_path: Path) -> None:
+    """A job with `acks_late=False` was acknowledged when it began."""
+    with worker_on(own_valkey, tmp_path, SERVICE_GRACE="0.1") as worker:
+        async with serving_app(worker, MODULES) as app:
+            job = await pool.sleep_long_acknowledged.enqueue()
+            worker.wait_for_note(f"started {job.id}")
+            assert worker.process.stop(timeout=30) == 0
+            assert queued(own_valkey) == 0
+            result = await get_results(app).get(job.id)
+            assert result.error is not None
+            assert "The worker stopped" in result.error.message
+            assert "0 jobs go back to the queue, 1 have failed" in worker.process.output
+
+
+async def test_limits_end_with_the_body(own_valkey: Valkey, tmp_path: Path) -> None:
+    """However long its result, or its last report, has to wait for Redis."""
+    with worker_on(own_valkey, tmp_path) as worker:
+        async with serving_app(worker, MODULES) as app:
+            job = await pool.end_before_its_limits.enqueue("gate")
+            worker.wait_for_note(f"started {job.id}")
+            own_valkey.freeze()
+            worker.open_gate("gate")
+            worker.wait_for_note(f"left {job.id}")
+            worker.process.wait_for_output("Redis is away, 1 results have to wait")
+            own_valkey.thaw()
+            result = await get_watcher(app).wait(job.id, TIMEOUT)
+            assert (result.state, result.result) == (State.SUCCESS, 42)
+            assert "time limit" not in worker.process.output
+
+
 async def test_a_result_waits_for_redis_to_come_back(own_valkey: Valkey, tmp_path: Path) -> None:
     """It is good, so it never becomes a failure; and it is acknowledged only when it is stored."""
     with worker_on(own_valkey, tmp_path) as worker:

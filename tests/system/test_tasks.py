@@ -234,6 +234,9 @@ async def test_a_job_whose_result_is_ignored_is_known_to_have_ended(app: Quart) 
     """Else its id, which was handed out, would be QUEUED until it expires."""
     result = await ended(app, (await sample.ignored.enqueue()).id)
     assert (result.state, result.result) == (State.SUCCESS, None)
+    failed = await ended(app, (await sample.ignored.enqueue(fails=True)).id)
+    assert failed.error is not None
+    assert (failed.state, failed.error.type) == (State.FAILURE, "ValueError")
 
 
 async def test_a_client_opened_at_start_up_is_usable_in_tasks(app: Quart, worker: Worker) -> None:
