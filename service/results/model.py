@@ -9,6 +9,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
 
+from kombu.utils.json import object_hook
+
 # Browsers, and whatever follows RFC 3986, take the parts `.` and `..` out of an address.
 _ID: Final = re.compile(r"(?!\.\.?\Z)[A-Za-z0-9_.-]{1,64}")
 
@@ -92,7 +94,8 @@ def decode(job_id: str, stored: bytes | str) -> Result:
 
     Raises ValueError when it is not a record of either.
     """
-    meta = json.loads(stored)
+    mark = b"__type__" if isinstance(stored, bytes) else "__type__"
+    meta = json.loads(stored, object_hook=_rebuilt if mark in stored else None)  # type: ignore[operator]  # both are of one type
     if not isinstance(meta, dict):
         raise ValueError("a stored result is a JSON object")  # noqa: TRY004  one error for the caller
     state = _state(meta.get("status"))
@@ -110,6 +113,14 @@ def decode(job_id: str, stored: bytes | str) -> Result:
         owner=_text(meta.get("owner")),
         arguments=arguments if isinstance(arguments := meta.get("arguments"), dict) else None,
     )
+
+
+def _rebuilt(value: dict[str, Any]) -> Any:
+    """What Kombu stores dates, decimals, UUIDs and bytes as, which JSON has not."""
+    try:
+        return object_hook(value)
+    except (ValueError, TypeError, LookupError, ArithmeticError):
+        return value  # of a type of somebody's own
 
 
 def _state(status: object) -> State:

@@ -3,6 +3,8 @@
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
 from service.results.model import Result
 
 
@@ -15,7 +17,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "state": result.state.value,
         "ready": result.ready,
         "successful": result.successful,
-        "result": result.result,
+        "result": msgspec.to_builtins(result.result),
         "error": error and {"type": error.type, "message": error.message},
         "progress": progress
         and {"current": progress.current, "total": progress.total, "note": progress.note},

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from service.results.model import Result, State
 from service.web.wording import clipped, duration, pretty
 
@@ -69,7 +71,7 @@ class Story:
 
 def tell(result: Result, *, in_full: bool = False) -> Story:
     """The story of a job so far."""
-    text = pretty(result.result) if result.successful else ""
+    text = pretty(msgspec.to_builtins(result.result)) if result.successful else ""
     value, more = clipped(text, _PAGE if in_full else _CARD)
     error = result.error
     if error is None and result.state is State.REVOKED:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from datetime import UTC, datetime
 from typing import Any
 
 from celery import chain, chord, current_task, group
@@ -264,6 +265,11 @@ def leave_note(line: str) -> None:
 def hang() -> None:
     """Go on for ever; the pool has to end it."""
     gate("never")
+
+
+@tasks.task
+async def moment() -> datetime:
+    return datetime(2026, 1, 2, tzinfo=UTC)
 
 
 @tasks.task(ignore_result=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -78,6 +78,11 @@ async def test_a_job_gives_what_the_function_returns(
 ) -> None:
     """Sync or async, with any pool."""
     assert await value(await handle.enqueue(*args)) == expected
+
+
+async def test_a_value_is_of_the_type_that_the_function_returns(app: Quart) -> None:
+    """Though JSON has no dates."""
+    assert await value(await sample.moment.enqueue()) == datetime(2026, 1, 2, tzinfo=UTC)
 
 
 async def test_my_add_logs_the_sum_and_the_configured_value(app: Quart, worker: Worker) -> None:

@@ -2,11 +2,15 @@
 
 import json
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pytest
+from kombu.utils.json import dumps
 
 from service.results.model import JobError, Progress, Result, State, decode, is_job_id
+from service.web.presentation import as_json
 
 
 def decoded(**meta: Any) -> Result:
@@ -67,3 +71,20 @@ def test_what_cannot_be_an_id_is_not_asked_for(job_id: str) -> None:
 def test_dots_may_be_in_an_id(job_id: str) -> None:
     """Only alone do they mean something in an address."""
     assert is_job_id(job_id)
+
+
+def test_what_kombu_stores_in_a_form_of_its_own_is_what_it_was() -> None:
+    """Dates, decimals and UUIDs; over HTTP they are the texts that a schema promises."""
+    value = {"at": datetime(2026, 1, 2, tzinfo=UTC), "sum": Decimal("1.10"), "id": UUID(int=1)}
+    stored = dumps({"status": "SUCCESS", "result": [value]})
+    result = decode("id-1", stored.encode())
+    assert result.result == [value]
+    assert as_json(result)["result"] == [
+        {"at": "2026-01-02T00:00:00Z", "sum": "1.10", "id": str(UUID(int=1))}
+    ]
+
+
+def test_what_only_looks_like_it_is_left_alone() -> None:
+    """Somebody may have registered a type that this process does not know."""
+    value = {"__type__": "money", "__value__": 3}
+    assert decoded(result=value).result == value
