@@ -145,6 +145,8 @@ class Channel(DeliveringChannel):
         if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
             taken = self.leases.keep(taken)
         self._enter(taken)
+        if not self.backlog:
+            raise Empty  # or who waits with a time limit, as `inspect` does, would begin it anew
         self._deliver_backlog()
         self._return_backlog()
         return True
@@ -207,9 +209,9 @@ class Channel(DeliveringChannel):
                 else:
                     later.append(tag)
             self._queue_cycle.rotate(queue)
-        for queue, item, reason in taken.dead:
-            logger.error("A message is now a dead letter of %s: %s %.200r", queue, reason, item)
-            self.leases.fail(item, reason)
+        for queue, tag, item, reason in taken.unusable:
+            self.leases.hold(Held(tag, queue, item, tag))
+            self.leases.bury(tag, reason)
         if taken.carried or taken.late:
             self.leases.confirm(taken.carried, taken.late)
         if later:

@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "blpop": (_SCRATCH, "0.01"),
     "hset": (_SCRATCH, "x", "x"),
     "hget": (_SCRATCH, "x"),
+    "hmget": (_SCRATCH, "x"),
     "hdel": (_SCRATCH, "x"),
     "hexists": (_SCRATCH, "x"),
     "zadd": (_SCRATCH, "0", "x"),
@@ -34,6 +35,7 @@ COMMANDS: Final[Mapping[str, tuple[str, ...]]] = {
     "zcard": (_SCRATCH,),
     "zremrangebyscore": (_SCRATCH, "0", "0"),
     "expire": (_SCRATCH, "5"),
+    "pexpire": (_SCRATCH, "5000"),
     "client tracking": ("OFF",),
 }
 # What the transport can do without: waiting.py then looks for jobs instead of being told.

@@ -1,11 +1,11 @@
 -- KEYS: unacked, unacked_index, sweeps
 -- ARGV: lease, seconds that a stock worker may hold a message, most entries to answer,
---       seconds that an outage lasts at least
+--       seconds that an outage lasts at least, 1 if the caller knows of one
 -- Answers {tag, score, held record, ...}: what nobody holds any more, oldest first.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local lease, stock = tonumber(ARGV[1]), tonumber(ARGV[2])
-local most, outage = tonumber(ARGV[3]), tonumber(ARGV[4])
+local most, outage, was_away = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
 
 -- All who sweep look in here, many times a lease, and keep one account: when the last one did, and
 -- since when there has always been one. If there was none for a while, Redis was away or stood
@@ -13,7 +13,7 @@ local most, outage = tonumber(ARGV[3]), tonumber(ARGV[4])
 -- had expired, and have a full lease to be renewed in.
 local sweeps = redis.call('HMGET', KEYS[3], 'since', 'last')
 local since, last = tonumber(sweeps[1]), tonumber(sweeps[2])
-if not since or now < last or now - last > outage then since = now end
+if not since or was_away or now < last or now - last > outage then since = now end
 local account = {'since', string.format('%.6f', since), 'last', string.format('%.6f', now)}
 redis.call('HSET', KEYS[3], unpack(account))
 redis.call('PEXPIRE', KEYS[3], math.ceil(outage * 1000) + 1000)

@@ -1,15 +1,13 @@
 """Writes FAILURE for a job whose message was given up on, so that nobody waits for it for ever."""
 
 import logging
-from enum import Enum
 
 from celery import Celery, states
 from celery.app.task import Context
-from celery.backends.base import DisabledBackend
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
-from service.broker import messages, worker_state
+from service.broker import messages
 from service.errors import DeadLetterError
 
 logger = logging.getLogger(__name__)
@@ -18,33 +16,25 @@ logger = logging.getLogger(__name__)
 TRANSIENT = (RedisError, OperationalError, OSError)
 
 
-class Verdict(Enum):
-    """What is known of a job after its FAILURE was to be stored."""
-
-    FAILED = "failed"
-    SUCCEEDED = "succeeded"  # before: its worker died between the result and the ack
-    UNKNOWN = "unknown"  # this process has no results to ask; a worker may have them
-
-
 class FailureWriter:
     """Tells an app's result backend; the only place where the transport knows of results."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def __call__(self, item: bytes, reason: str) -> Verdict:
-        """Store FAILURE for the message's job unless it has ended. Raises one of TRANSIENT."""
+    def __call__(self, item: bytes, reason: str) -> bool:
+        """Store FAILURE for the message's job unless it has ended; false if it has ended well.
+
+        Blocks for as long as the result backend does. Raises one of TRANSIENT.
+        """
         job_id = messages.job_id(item)
         if job_id is None:
-            return Verdict.FAILED
+            return True
         backend = self._app.backend
-        if isinstance(backend, DisabledBackend):
-            # A worker's word counts: it would have stored the job's result.
-            return Verdict.FAILED if worker_state.is_serving() else Verdict.UNKNOWN
         try:
             state = backend.get_state(job_id)
             if state in states.READY_STATES:
-                return Verdict.SUCCEEDED if state == states.SUCCESS else Verdict.FAILED
+                return bool(state != states.SUCCESS)
             # With the request, so that a chord or an errback that counts on this job hears of it.
             backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request(item))
         except TRANSIENT:
@@ -52,7 +42,7 @@ class FailureWriter:
         except Exception:
             # Whatever a backend may raise on a strange message must not keep it in the queue.
             logger.exception("Could not store FAILURE for job %s (%s).", job_id, reason)
-        return Verdict.FAILED
+        return True
 
 
 def _request(item: bytes) -> Context:

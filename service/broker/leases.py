@@ -2,15 +2,14 @@
 
 Threads with connections of their own do it, so that neither a busy event loop, nor a long job,
 nor a shutdown, nor the loss of the consumer's connection can let a lease run out. One renews and
-acknowledges. The other moves messages, for which it has to write results, and a result backend
-may block for as long as it likes.
+acknowledges. One moves messages, of other processes too if a worker runs here. One buries them,
+for which it has to write results, and a result backend may block for as long as it likes.
 """
 
 import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 from weakref import WeakSet
@@ -18,10 +17,10 @@ from weakref import WeakSet
 from redis import Redis
 
 from service.broker import messages, worker_state
-from service.broker.failures import TRANSIENT, Verdict
+from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
 from service.broker.ledger import Ledger
-from service.broker.recovery import Recovery
+from service.broker.recovery import Burial, Fail, Recovery
 from service.broker.scripts import Keys, Scripts, Taken
 from service.broker.tending import Tending
 from service.broker.trial import Trial
@@ -54,15 +53,13 @@ class Leases:
         keys: Keys,
         options: LeaseOptions,
         *,
-        fail: Callable[[bytes, str], Verdict],
+        fail: Fail,
     ) -> None:
         self.options = options
         self.keys = keys
         self.scripts = Scripts(client, keys)
         self._client = client
-        self._fail = fail
         self._ledger = Ledger()
-        self._failures: deque[tuple[bytes, str]] = deque()
         self._telling = threading.Lock()
         self._moving = threading.Lock()
         self._holders: WeakSet[Holder] = WeakSet()
@@ -75,7 +72,10 @@ class Leases:
         self._keeping = Tending(
             "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
         )
-        self._recovering = Tending("recovery", self._recover, pause=pause)
+        self._recovering = Tending(
+            "recovery", self._recover, pause=pause, on_outage=self._recovery.interrupted
+        )
+        self._burying = Tending("burying", self._bury, pause=pause)
 
     @property
     def age(self) -> float:
@@ -84,8 +84,8 @@ class Leases:
 
     def start(self) -> None:
         """Begin to renew and to recover."""
-        self._keeping.start()
-        self._recovering.start()
+        for thread in (self._keeping, self._recovering, self._burying):
+            thread.start()
 
     def attach(self, holder: Holder) -> None:
         """Know a channel that delivers what is held here."""
@@ -150,10 +150,9 @@ class Leases:
         """Whether this is held here and has not ended."""
         return self._ledger.is_open(tag)
 
-    def fail(self, item: bytes, reason: str) -> None:
-        """Store FAILURE for a message that is a dead letter already."""
-        self._failures.append((item, reason))
-        self._recovering.wake()
+    def is_lost(self, tag: str) -> bool:
+        """Whether Redis no longer holds this for us."""
+        return self._ledger.is_lost(tag)
 
     def park(self, tags: Iterable[str], requests: dict[str, Any]) -> None:
         """Keep what a lost channel was waiting with, for the next channel to deliver.
@@ -163,8 +162,13 @@ class Leases:
         self._ledger.park(tags, requests)
 
     def adopt(self, queues: Iterable[str]) -> list[Held]:
-        """The parked messages of these queues: the caller delivers them now."""
-        return self._ledger.unpark(set(queues))
+        """The parked messages of these queues: the caller delivers them now.
+
+        Those of others, which nobody here consumes any more, go back.
+        """
+        parked, wanted = self._ledger.unpark(), set(queues)
+        self.give_back([held.tag for held in parked if held.queue not in wanted])
+        return [held for held in parked if held.queue in wanted]
 
     def pending_acks(self) -> tuple[str, ...]:
         """Acks for a take to carry; `confirm` those that Redis has then."""
@@ -179,7 +183,7 @@ class Leases:
     def close(self, timeout: float) -> None:
         """Tell Redis what is still to be told, for about `timeout` seconds at most."""
         deadline = time.monotonic() + timeout
-        while self._failures or self._ledger.endings():
+        while self._ledger.endings():
             try:
                 self._tell_acks(float("inf"))
                 self._move()
@@ -191,27 +195,34 @@ class Leases:
 
     def _settle(self, kind: str, tag: str, reason: str = "") -> None:
         self._ledger.settle(kind, tag, reason)
-        (self._keeping if kind == "ack" else self._recovering).wake()
+        self._who_does(kind).wake()
+
+    def _who_does(self, kind: str) -> Tending:
+        return {"ack": self._keeping, "bury": self._burying}.get(kind, self._recovering)
 
     def _will_end_here(self, tag: str) -> bool:
         return tag in worker_state.running() or any(tag in h.holds() for h in list(self._holders))
 
     def _on_outage(self) -> None:
         self._renew_now = True
+        self._recovery.interrupted()
         # The address behind a sentinel may have changed: connect anew.
         self._client.connection_pool.disconnect()
 
     def _keep(self) -> None:
-        if self._renew_now or time.monotonic() - self._renewed_at >= self.options.lease / 3:
+        due_at = self._renewed_at + self.options.lease / 3 - self.options.pause
+        if self._renew_now or time.monotonic() >= due_at:
             self._renew()
         self._tell_acks(time.monotonic() - _CONFIRMED_WITHIN)
 
     def _recover(self) -> None:
-        try:
-            self._move()
-        finally:  # a result backend that is away must not keep other workers' jobs from running
-            if self._recovery.is_due():
-                self._recovery.sweep(self._ledger.held())
+        self._move()
+        # Whoever only asks something on this broker, as `celery inspect` does, moves nothing.
+        if worker_state.is_worker():
+            if self._recovery.sweep(self._ledger.held()):
+                self._recovering.wake()
+            if self._recovery.burials():
+                self._burying.wake()
 
     def _renew(self) -> None:
         self._return_strays()
@@ -252,14 +263,25 @@ class Leases:
     def _move(self) -> None:
         """Put messages where they belong that have not ended well."""
         with self._moving:
-            moves = [ending for ending in self._ledger.endings() if ending.kind != "ack"]
+            moves = [e for e in self._ledger.endings() if e.kind not in {"ack", "bury"}]
             for start in range(0, len(moves), _MOVED_AT_ONCE):
                 chunk = moves[start : start + _MOVED_AT_ONCE]
                 found = self._recovery.complete([ending.held for ending in chunk])
                 for ending, held in zip(chunk, found, strict=True):
-                    if held is not None:
-                        self._recovery.settle(ending.kind, held, ending.reason)
-                    self._ledger.forget([ending.held.tag])
-            while self._failures:
-                self._fail(*self._failures[0])
-                self._failures.popleft()
+                    burial = self._recovery.put_back(ending.kind, held) if held else None
+                    if burial is None:
+                        self._ledger.forget([ending.held.tag])
+                    else:
+                        self._ledger.bury_instead(ending, burial.reason)
+                        self._burying.wake()
+
+    def _bury(self) -> None:
+        """Make dead letters, and failures of their jobs, of what is ours and of what was found."""
+        for ending in self._ledger.endings():
+            if ending.kind == "bury":
+                (held,) = self._recovery.complete([ending.held])
+                if held is not None:
+                    self._recovery.bury(Burial(held, ending.reason))
+                self._ledger.forget([ending.held.tag])
+        for burial in self._recovery.burials():
+            self._recovery.bury(burial)

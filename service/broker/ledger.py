@@ -70,10 +70,19 @@ class Ledger:
             if twin is not None:
                 self._end(kind, twin, reason)
 
+    def bury_instead(self, ending: Ending, reason: str) -> None:
+        """What was to go back is to be buried."""
+        with self._lock:
+            ending.kind, ending.reason = "bury", reason
+
     def is_open(self, tag: str) -> bool:
         """Whether the delivery is held and has not ended."""
         with self._lock:
             return tag in self._held and tag not in self._endings
+
+    def is_lost(self, tag: str) -> bool:
+        """Whether the delivery was lost and has not ended."""
+        return tag in self._lost
 
     def endings(self) -> list[Ending]:
         """What is to be told."""
@@ -133,14 +142,13 @@ class Ledger:
                 if held is not None and held.item and tag not in self._endings:
                     self._parked[tag] = held
 
-    def unpark(self, queues: set[str]) -> list[Held]:
-        """Take out what is parked for these queues."""
+    def unpark(self) -> list[Held]:
+        """Take out what is parked."""
         if not self._parked:
             return []
         with self._lock:
-            found = [held for held in self._parked.values() if held.queue in queues]
-            for held in found:
-                del self._parked[held.tag]
+            found = list(self._parked.values())
+            self._parked.clear()
             return found
 
     def strays(self, known: set[str], may_still_run: Callable[[Any], bool]) -> set[str]:

@@ -89,7 +89,7 @@ def decode(record: bytes | str) -> DeadLetter:
 def fresh(message: bytes) -> bytes:
     """The message as if it had just been published: never delivered, under a new tag."""
     try:
-        payload = messages.read(message)
+        payload = messages.read_plain(message)
     except messages.UnreadableMessageError:
         return message
     properties = {k: v for k, v in payload["properties"].items() if k != messages.DELIVERIES}
@@ -114,7 +114,7 @@ def _printable(text: str) -> str:
 
 def _task(message: bytes) -> str | None:
     try:
-        task = messages.read(message)["headers"]["task"]
+        task = messages.read_plain(message)["headers"]["task"]
     except (ValueError, TypeError, LookupError):
         return None
     return _printable(task) if isinstance(task, str) else None

@@ -5,6 +5,7 @@ import re
 from base64 import b64decode
 from bisect import bisect
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from service.broker.decoding import decode
@@ -31,6 +32,21 @@ def read(item: bytes) -> Payload:
     try:
         payload = decode(item)
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
+        raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
+    if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
+        raise UnreadableMessageError("The message is not one of Kombu's.")
+    return payload
+
+
+def read_plain(item: bytes) -> Payload:
+    """Decode a message to be written again: what Kombu would rebuild stays in its JSON form.
+
+    Raises UnreadableMessageError.
+    """
+    check_depth(item)
+    try:
+        payload = json.loads(item)
+    except (ValueError, RecursionError) as error:
         raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
     if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
         raise UnreadableMessageError("The message is not one of Kombu's.")
@@ -69,7 +85,7 @@ def decode_body(message: Any) -> None:
 def job_id(item: bytes) -> str | None:
     """The id of the job that a message asks for, as far as it can be made out."""
     try:
-        payload = json.loads(item)
+        payload = json.loads(item.decode(errors="replace"))
     except RecursionError:
         # Too deep to be decoded, but somebody waits for it.
         match = _ID.search(item)
@@ -103,8 +119,18 @@ def deliveries(payload: Mapping[str, Any]) -> int:
     return count if isinstance(count, int) and count > 0 else 0
 
 
+def due(item: bytes) -> float | None:
+    """When a scheduled job is to run, in seconds since the epoch."""
+    try:
+        eta = json.loads(item)["headers"]["eta"]
+        moment = datetime.fromisoformat(eta)
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
+    return moment.timestamp() if moment.tzinfo else None
+
+
 def redelivered(payload: Payload, count: int) -> str:
-    """The message as it goes back to its queue, delivered `count` times so far."""
+    """The message, read plainly, as it goes back to its queue, delivered `count` times so far."""
     properties = {**payload["properties"], DELIVERIES: count}
     if isinstance(properties.get("delivery_info"), dict):
         properties["delivery_info"] = {**properties["delivery_info"], "redelivered": True}

@@ -47,6 +47,10 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
         if self.leases is not None:
             self.leases.began(delivery_tag, job)
 
+    def lost_lease(self, delivery_tag: str) -> bool:
+        """Whether the message is known to be another worker's by now."""
+        return self.leases is not None and self.leases.is_lost(delivery_tag)
+
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
         if self.leases is not None:

@@ -4,49 +4,64 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from service.broker import messages
-from service.broker.failures import TRANSIENT, Verdict
+from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
 from service.broker.scripts import Expired, Scripts
 
 logger = logging.getLogger(__name__)
 
-Fail = Callable[[bytes, str], Verdict]
+Fail = Callable[[bytes, str], bool]
 _ANY: Final = "+inf"
 _BATCH: Final = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Burial:
+    """A message that is to be a dead letter, if its lease is no younger than `highest` says."""
+
+    held: Held
+    reason: str
+    highest: str = _ANY
+
+
 class Recovery:
-    """Decides where a message goes that has not been acknowledged. Used by one thread at a time."""
+    """Decides where a message goes that has not been acknowledged.
+
+    One thread sweeps and another one buries: for that a result has to be written, and a result
+    backend may block for as long as it likes.
+    """
 
     def __init__(self, scripts: Scripts, options: LeaseOptions, *, fail: Fail) -> None:
         self._scripts = scripts
         self._options = options
         self._fail = fail
-        self._swept_at = 0.0
+        self._was_away = False
+        self._strange: set[str] = set()
+        self._burials: dict[str, Burial] = {}
 
-    def is_due(self) -> bool:
-        """Whether to sweep now."""
-        return time.monotonic() - self._swept_at >= self._options.pause
+    def interrupted(self) -> None:
+        """Redis was away: leases look as if they had expired although their owners live."""
+        self._was_away = True
 
-    def sweep(self, mine: Collection[str]) -> None:
-        """Move what nobody holds any more; nothing before owners had a full lease to renew."""
-        lease, stock = self._options.lease, self._options.stock
-        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH)
-        trouble: Exception | None = None
-        for expired in found:
-            if expired.tag not in mine:
-                try:
-                    self._recover(expired)
-                except TRANSIENT as error:
-                    # Its failure cannot be stored now; the others need not wait for that.
-                    trouble = error
-        # A full batch means that there is more: go on with the next round.
-        self._swept_at = time.monotonic() if len(found) < _BATCH or trouble else 0.0
-        if trouble is not None:
-            raise trouble
+    def sweep(self, mine: Collection[str]) -> bool:
+        """Move what nobody holds any more, after an outage not before owners had a lease to renew.
+
+        Whether there is more: it ends in time to sweep again, as too long a gap is an outage.
+        """
+        until = time.monotonic() + self._options.pause
+        seen: set[str] = set()
+        while fresh := [x for x in self._find(_BATCH + len(seen)) if x.tag not in seen]:
+            for expired in fresh:
+                seen.add(expired.tag)
+                if expired.tag not in mine and expired.tag not in self._burials:
+                    self._try_to_recover(expired)
+                if time.monotonic() > until:
+                    return True
+        return False
 
     def complete(self, deliveries: Sequence[Held]) -> list[Held | None]:
         """The same with the messages that were let go of; None where Redis has lost it too."""
@@ -63,63 +78,92 @@ class Recovery:
                 found.append(None)
         return found
 
-    def settle(self, kind: str, held: Held, reason: str) -> None:
-        """Carry out how a message of our own ended: 'return', 'later', 'requeue' or 'bury'."""
-        if kind == "bury":
-            self._bury(held, _ANY, reason, counted=1)
-        else:
-            self._put_back(
-                held, _ANY, counted=1 if kind == "requeue" else 0, first=kind == "return"
-            )
+    def put_back(self, kind: str, held: Held) -> Burial | None:
+        """Carry out 'return', 'later' or 'requeue' of our own, unless it is to be buried."""
+        counted = 1 if kind == "requeue" else 0
+        outcome = self._put_back(held, _ANY, counted=counted, first=kind == "return")
+        return outcome if isinstance(outcome, Burial) else None
+
+    def burials(self) -> list[Burial]:
+        """What was found to be buried by sweeping."""
+        return list(self._burials.values())
+
+    def bury(self, burial: Burial) -> None:
+        """Store FAILURE, however long that takes, and make the message a dead letter."""
+        held = burial.held
+        try:
+            count = messages.deliveries(messages.read_plain(held.item)) + 1
+        except messages.UnreadableMessageError:
+            count = 1
+        # The failure first: if we die in between, the message is buried again by somebody else;
+        # the other way round its job would be waited for for ever.
+        if not self._fail(held.item, burial.reason):
+            # Its worker died between the result and the ack: there is nothing to be given up on.
+            self._scripts.acknowledge([held.tag])
+        elif self._scripts.bury(held, burial.highest, burial.reason, count):
+            job = messages.job_id(held.item)
+            what = f"Job {job}" if job else "A message"
+            logger.error("%s is now a dead letter of %s: %s", what, held.queue, burial.reason)
+        self._burials.pop(held.tag, None)
+
+    def _find(self, limit: int) -> list[Expired]:
+        lease, stock = self._options.lease, self._options.stock
+        was_away = self._was_away
+        found = self._scripts.expired(
+            lease, stock, outage=lease / 3, limit=limit, was_away=was_away
+        )
+        if was_away:
+            self._was_away = False
+        return found
+
+    def _try_to_recover(self, expired: Expired) -> None:
+        try:
+            self._recover(expired)
+        except TRANSIENT:
+            raise
+        except Exception:
+            # Whatever is in one message, the others are to be recovered. Said once.
+            if expired.tag not in self._strange:
+                self._strange.add(expired.tag)
+                logger.exception("What is held as %s cannot be moved.", expired.tag)
 
     def _recover(self, expired: Expired) -> None:
         held = self._read(expired)
         if held is None:
             return
-        if self._put_back(held, expired.score, counted=1, first=True):
+        counted = 0 if self._was_waiting(held, expired) else 1
+        outcome = self._put_back(held, expired.score, counted=counted, first=True)
+        if isinstance(outcome, Burial):
+            self._burials[held.tag] = outcome
+        elif outcome:
             logger.warning(
                 "The lease on job %s expired: its worker is gone. It is back in %s.",
                 messages.job_id(held.item),
                 held.queue,
             )
 
-    def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> bool:
-        """Whether it is back in its queue; it may be a dead letter instead, or another's by now."""
+    def _was_waiting(self, held: Held, expired: Expired) -> bool:
+        """Whether the job was scheduled for a time at which its worker was gone."""
+        due = messages.due(held.item)
+        return due is not None and due > float(expired.score) + self._options.lease
+
+    def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> Burial | bool:
+        """Whether the message is back in its queue, or why it is to be buried instead."""
         try:
-            payload = messages.read(held.item)
+            payload = messages.read_plain(held.item)
         except messages.UnreadableMessageError as error:
-            self._bury(held, highest, str(error), counted=counted)
-            return False
+            return Burial(held, str(error), highest)
         count = messages.deliveries(payload) + counted
         if counted and count >= self._options.max_deliveries:
             reason = (
                 f"The job was delivered {count} times and never came to an end:"
                 " its workers died, or gave it back."
             )
-            self._bury(held, highest, reason, counted=counted)
-            return False
+            return Burial(held, reason, highest)
         steps, separator = self._options.priority_steps, self._options.separator
         target = messages.list_of(held.queue, payload, steps, separator)
         again = messages.redelivered(payload, count)
         return self._scripts.restore(held.tag, highest, target, again, first=first)
-
-    def _bury(self, held: Held, highest: str, reason: str, *, counted: int) -> None:
-        try:
-            count = messages.deliveries(messages.read(held.item)) + counted
-        except messages.UnreadableMessageError:
-            count = counted
-        # The failure first: if we die in between, the message is buried again by somebody else;
-        # the other way round its job would be waited for for ever.
-        verdict = self._fail(held.item, reason)
-        if verdict is Verdict.SUCCEEDED:
-            # Its worker died between the result and the ack: there is nothing to be given up on.
-            self._scripts.acknowledge([held.tag])
-            return
-        if verdict is Verdict.UNKNOWN and highest != _ANY:
-            return  # it was not ours: a worker will find it too, and can tell
-        if self._scripts.bury(held, highest, reason, count):
-            job = messages.job_id(held.item)
-            logger.error("Job %s is now a dead letter of %s: %s", job, held.queue, reason)
 
     def _read(self, expired: Expired) -> Held | None:
         if "@" in expired.tag:  # ours: [message,"",queue], with the message's own bytes inside

@@ -11,7 +11,7 @@ from redis.commands.core import Script
 
 from service.broker.held import Held
 
-_PREFACES: Final = {"take": ("dead_letter",), "bury": ("dead_letter",)}
+_PREFACES: Final = {"bury": ("dead_letter",)}
 DEAD_SUFFIX: Final = ".dead"
 
 
@@ -80,17 +80,19 @@ class Scripts:
         """Renew leases; the tags that are no longer held."""
         return [text(tag) for tag in self._run("renew", self._keys.held, tags)]
 
-    def expired(self, lease: float, stock: float, *, outage: float, limit: int) -> list[Expired]:
+    def expired(
+        self, lease: float, stock: float, *, outage: float, limit: int, was_away: bool = False
+    ) -> list[Expired]:
         """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers).
 
         Where the holder's lease is longer, that one counts.
 
-        Nothing, for a lease after nobody has asked for `outage` seconds.
+        Nothing, for a lease after nobody has asked for `outage` seconds, or whoever has asked said
+        that Redis `was_away`.
         """
         keys = [*self._keys.held, self._keys.sweeps]
-        flat = self._run("expired", keys, [lease, stock, limit, outage])
-        triples = zip(*[iter(flat)] * 3, strict=True)
-        return [Expired(text(tag), text(score), held) for tag, score, held in triples]
+        flat = self._run("expired", keys, [lease, stock, limit, outage, int(was_away)])
+        return [Expired(text(tag), text(score), held) for tag, score, held in _groups(flat, 3)]
 
     def records(self, tags: Sequence[str]) -> list[bytes | None]:
         """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""
@@ -158,7 +160,6 @@ class Take:
         """What EVAL takes after the script: the number of keys, the keys, the arguments."""
         keys = [*self.keys.held, *self.keys.doors_of(self.group)]
         keys += [self.keys.list_of(list_) for list_, _ in self.lists]
-        keys += [self.keys.dead_letters_of(queue) for _, queue in self.lists]
         asked = [self.free, self.longest, self.me, self.places, self.stay, self.lease]
         queues = (queue for _, queue in self.lists)
         return [len(keys), *keys, *asked, len(self.acks), *self.acks, *queues]
@@ -166,7 +167,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a take brought: held messages (queue, tag, bytes), dead ones (queue, bytes, reason).
+    """What a take brought: held messages (queue, tag, bytes), and `unusable` ones with the reason.
 
     `carried` are the acks that it delivered, `late` those among them that were not held any more.
     """
@@ -175,25 +176,27 @@ class Taken:
     carried: tuple[str, ...]
     late: tuple[str, ...]
     messages: tuple[tuple[str, str, bytes], ...]
-    dead: tuple[tuple[str, bytes, str], ...]
+    unusable: tuple[tuple[str, str, bytes, str], ...]
 
     @classmethod
     def read(cls, reply: Any, request: Take) -> "Taken":
         """Decode the script's answer."""
-        verdict, late, taken, dead = reply
+        verdict, late, taken, unusable = reply
         queues = [queue for _, queue in request.lists]
         return cls(
             verdict=text(verdict),
             carried=request.acks,
             late=tuple(text(tag) for tag in late),
-            messages=tuple((queues[i - 1], text(tag), item) for i, tag, item in _triples(taken)),
-            dead=tuple((queues[i - 1], item, text(reason)) for i, item, reason in _triples(dead)),
+            messages=tuple((queues[i - 1], text(tag), item) for i, tag, item in _groups(taken, 3)),
+            unusable=tuple(
+                (queues[i - 1], text(tag), item, text(reason))
+                for i, tag, item, reason in _groups(unusable, 4)
+            ),
         )
 
 
-def _triples(flat: Sequence[Any]) -> Iterator[tuple[Any, Any, Any]]:
-    parts = iter(flat)
-    return zip(parts, parts, parts, strict=True)
+def _groups(flat: Sequence[Any], size: int) -> Iterator[tuple[Any, ...]]:
+    return zip(*[iter(flat)] * size, strict=True)
 
 
 def text(value: bytes | str) -> str:

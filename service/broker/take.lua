@@ -1,16 +1,16 @@
 -- Acknowledge what is finished, then take messages and record them as held, in one step.
 --
--- KEYS: unacked, unacked_index, doors, wake, then n lists to take from (best first),
---       then for each of them its list of dead letters
+-- KEYS: unacked, unacked_index, doors, wake, then the lists to take from (best first)
 -- ARGV: free places, longest message in bytes, this waiter's id, doors, seconds at a door,
 --       seconds of a lease, number of acks, the tags to acknowledge, then for each list the name
 --       of its queue
--- Answers: {verdict, late acks, taken = {list, tag, message, ...}, dead = {list, message, reason, ...}}
+-- Answers: {verdict, late acks, taken = {list, tag, message, ...},
+--           unusable = {list, tag, message, reason, ...}}
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local stamp = string.format('@%s%06d-', time[1], time[2])
 local unacked, index, doors, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local lists = (#KEYS - 4) / 2
+local lists = #KEYS - 4
 local free, longest, me = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local places, stay, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
 local acks, tags = tonumber(ARGV[7]), 7
@@ -35,11 +35,13 @@ local function problem(item)
   if not ok or type(message) ~= 'table' then return 'The message is not a JSON object.' end
   local properties = message['properties']
   if type(properties) ~= 'table' then return 'The message has no properties.' end
-  if type(properties['delivery_tag']) ~= 'string' then return 'The message has no delivery tag.' end
-  return nil, properties['delivery_tag']
+  local tag = properties['delivery_tag']
+  if type(tag) ~= 'string' then return 'The message has no delivery tag.' end
+  if not string.match(tag, '^[!-~]+$') then return 'The delivery tag is not printable ASCII.' end
+  return nil, tag
 end
 
-local taken, dead, count, bytes = {}, {}, 0, 0
+local taken, unusable, count, bytes = {}, {}, 0, 0
 for i = 1, lists do
   local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
   -- A reply of many megabytes would hold up everybody else.
@@ -48,20 +50,17 @@ for i = 1, lists do
     if not item then break end
     count, bytes = count + 1, bytes + #item
     local reason, tag = problem(item)
-    if reason then
-      redis.call('LPUSH', KEYS[4 + lists + i], dead_letter(item, queue, reason, 0, now))
-      dead[#dead + 1] = i; dead[#dead + 1] = item; dead[#dead + 1] = reason
-    else
-      -- Each delivery is held under a tag of its own: a worker that lost its lease then
-      -- acknowledges a tag that is gone, and never what another worker holds. It tells the lease,
-      -- for those whose own is shorter.
-      tag = tag .. stamp .. count .. '/' .. lease
-      -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
-      -- stock, puts it back exactly where it was. The message's own bytes are kept.
-      redis.call('HSET', unacked, tag, '[' .. item .. ',"",' .. cjson.encode(queue) .. ']')
-      redis.call('ZADD', index, now, tag)
-      taken[#taken + 1] = i; taken[#taken + 1] = tag; taken[#taken + 1] = item
-    end
+    -- Each delivery is held under a tag of its own: a worker that lost its lease then
+    -- acknowledges a tag that is gone, and never what another worker holds. It tells the lease,
+    -- for those whose own is shorter.
+    tag = (tag or 'unusable') .. stamp .. count .. '/' .. lease
+    -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
+    -- stock, puts it back exactly where it was. The message's own bytes are kept.
+    redis.call('HSET', unacked, tag, '[' .. item .. ',"",' .. cjson.encode(queue) .. ']')
+    redis.call('ZADD', index, now, tag)
+    local answer = reason and unusable or taken
+    answer[#answer + 1] = i; answer[#answer + 1] = tag; answer[#answer + 1] = item
+    if reason then answer[#answer + 1] = reason end
   end
 end
 
@@ -88,4 +87,4 @@ elseif places > 0 then
     verdict = 'line'
   end
 end
-return {verdict, late, taken, dead}
+return {verdict, late, taken, unusable}

@@ -5,6 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from redis.exceptions import ResponseError
+
 from service.broker.failures import TRANSIENT
 
 logger = logging.getLogger(__name__)
@@ -57,8 +59,8 @@ class Tending(threading.Thread):
         except TRANSIENT:
             if self._away:
                 raise
-            # One connection that was cut is no outage, after which nobody may recover anything
-            # for a lease. A new connection tells them apart.
+            # One connection that was cut is no outage, after which nobody may recover anything for
+            # a lease. A new connection tells them apart.
             self._work()
 
     def _try(self) -> bool:
@@ -66,7 +68,9 @@ class Tending(threading.Thread):
             self._work_on_a_live_connection()
         except TRANSIENT as error:
             if not self._away:
-                logger.warning("Redis is away; the %s thread goes on trying: %r", self.name, error)
+                what = "refuses it" if isinstance(error, ResponseError) else "is away"
+                text = "Redis %s; the %s thread goes on trying: %r"
+                logger.warning(text, what, self.name, error)
             self._away = True
             self._on_outage()
             return True

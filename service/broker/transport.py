@@ -1,6 +1,7 @@
 """Names the transports that Celery is pointed at by `broker_transport`."""
 
 import logging
+from queue import Empty
 from typing import Any
 
 from service.broker.channel import Channel, SentinelChannel
@@ -25,7 +26,8 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
             return channel.handlers[kind]()
         if channel.expects_reply:
             return super().on_readable(fileno)
-        return channel.drop_news()
+        channel.drop_news()
+        raise Empty
 
     def _pause_brpop(self, channel: Any, fileno: int) -> None:
         # Kombu leaves a reply unread while there is no room (a scheduled job may have become due

@@ -15,6 +15,11 @@ def _remember(sender: Any, **_: Any) -> None:
     _ready.append(sender)
 
 
+def is_worker() -> bool:
+    """Whether a worker runs here, be it one that is told to stop."""
+    return bool(_ready)
+
+
 def is_serving() -> bool:
     """Whether a worker runs here and will go on running after a lost connection."""
     return bool(_ready) and not is_stopping()
@@ -93,6 +98,12 @@ def began(request: Any) -> None:
     qos: Any = getattr(request.message.channel, "qos", None)
     if hasattr(qos, "began"):
         qos.began(request.message.delivery_tag, request.id)
+
+
+def lost_lease(request: Any) -> bool:
+    """Whether the lease on a request's message is known to be lost."""
+    qos: Any = getattr(request.message.channel, "qos", None)
+    return hasattr(qos, "lost_lease") and bool(qos.lost_lease(request.message.delivery_tag))
 
 
 def _result(request: Any) -> Any:

@@ -127,6 +127,15 @@ class BatchWriter:
         return batch
 
 
+def _tell(entry: _Entry, told: list[Any]) -> None:
+    refused = [answer[0].decode() for answer in told if isinstance(answer, list)]
+    if refused:
+        accepted = len(refused) < len(told)
+        entry.done.set_exception(BrokerUnavailableError(refused[0], maybe_accepted=accepted))
+    else:
+        entry.done.set_result([answer.decode() for answer in told])
+
+
 async def _write(lane: Lane, batch: list[_Entry]) -> None:
     def on_send() -> None:
         for entry in batch:
@@ -137,9 +146,9 @@ async def _write(lane: Lane, batch: list[_Entry]) -> None:
         arguments = [argument for entry in batch for argument in entry.arguments]
         answers = iter(await lane.call(arguments, on_send))
         for entry in batch:
-            told = [next(answers).decode() for _ in range(entry.jobs)]
+            told = [next(answers) for _ in range(entry.jobs)]
             if not entry.done.done():
-                entry.done.set_result(told)
+                _tell(entry, told)
     except BrokerUnavailableError as raised:
         error = raised
     finally:

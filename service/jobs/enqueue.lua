@@ -4,7 +4,8 @@
 --   count of destinations, for each: command (LPUSH or PUBLISH), key,
 --   '' for no terms, or: how many jobs may wait (0: any number), idempotency key or '',
 --     its value ('<id> <fingerprint>'), count of lists in which jobs wait, the lists.
--- Answers for each job: 'new', 'known' (its id), 'full', or the idempotency key's first value.
+-- Answers for each job: 'new', 'known' (its id), 'full', the idempotency key's first value, or
+-- {why it cannot be accepted}.
 local at = 1
 local function take()
   at = at + 1
@@ -38,13 +39,21 @@ while at <= #ARGV do
   elseif limit > 0 and waiting >= limit then
     answers[#answers + 1] = 'full'
   elseif record == '' or redis.call('SET', key, record, 'NX', 'EX', lifetime) then
+    local refused
     for _, destination in ipairs(destinations) do
-      redis.call(destination[1], destination[2], message)
+      -- One that is refused, as by a user's rights, must not take the others with it.
+      local answer = redis.pcall(destination[1], destination[2], message)
+      refused = refused or type(answer) == 'table' and answer['err']
     end
-    if once ~= '' then
-      redis.call('SET', once, value, 'EX', lifetime * 2)
+    if refused then
+      if record ~= '' then redis.call('DEL', key) end
+      answers[#answers + 1] = {refused}
+    else
+      if once ~= '' then
+        redis.call('SET', once, value, 'EX', lifetime * 2)
+      end
+      answers[#answers + 1] = 'new'
     end
-    answers[#answers + 1] = 'new'
   else
     answers[#answers + 1] = 'known'
   end

@@ -30,7 +30,7 @@ class Lane:
         self._timeout = timeout
         self._lifetime = lifetime
 
-    async def call(self, arguments: Sequence[Any], on_send: Callable[[], None]) -> list[bytes]:
+    async def call(self, arguments: Sequence[Any], on_send: Callable[[], None]) -> list[Any]:
         """Run the script on jobs, and give its answers; `on_send` is called before it is sent.
 
         Raises BrokerUnavailableError, which knows whether the jobs may have been accepted.
@@ -58,15 +58,15 @@ class Lane:
             with contextlib.suppress(Exception):  # it is lost either way
                 await self._connection.disconnect(nowait=True)
 
-    async def _run(self, arguments: Sequence[Any]) -> list[bytes]:
+    async def _run(self, arguments: Sequence[Any]) -> list[Any]:
         try:
             return await self._command("EVALSHA", _SHA, 0, self._lifetime, *arguments)
         except NoScriptError:  # a Redis that was started anew
             return await self._command("EVAL", _SCRIPT, 0, self._lifetime, *arguments)
 
-    async def _command(self, *command: Any) -> list[bytes]:
+    async def _command(self, *command: Any) -> list[Any]:
         await self._connection.send_command(*command, check_health=False)
-        answer: list[bytes] = await self._connection.read_response()
+        answer: list[Any] = await self._connection.read_response()
         return answer
 
     async def _connect(self) -> None:

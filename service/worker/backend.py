@@ -283,7 +283,7 @@ class SentinelBackend(Backend, CelerySentinelBackend):
 
 def _is_ignored(request: Any, store_result: bool) -> bool:
     """Whether a job's result is not wanted. Its record, which says QUEUED, has to say its end."""
-    if request is None or request.is_eager:
+    if request is None or getattr(request, "is_eager", False):
         return False
     return not store_result or bool(getattr(request, "ignore_result", False))
 

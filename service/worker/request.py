@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from celery.app.task import Context
 from celery.worker.request import Request as CeleryRequest
+from celery.worker.state import task_ready
 
-from service.broker.worker_state import began
+from service.broker.worker_state import began, lost_lease
 
 logger: Final = logging.getLogger(__name__)
 
@@ -73,6 +74,20 @@ class Request(CeleryRequest):
         """The pool has begun to run the job."""
         super().on_accepted(pid, time_accepted)
         began(self)
+
+    def revoked(self) -> bool:
+        """Whether it is not to be begun: Celery asks this of each job that it hands to the pool.
+
+        Nor is one whose lease was lost while it waited: another worker has it.
+        """
+        if super().revoked():
+            return True
+        if not lost_lease(self):
+            return False
+        logger.warning("Job %s is not begun here: its lease was lost meanwhile", self.id)
+        task_ready(self)
+        self.reject(requeue=True)
+        return True
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.

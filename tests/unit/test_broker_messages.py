@@ -2,12 +2,13 @@
 
 import json
 import re
+from importlib import resources
 from types import SimpleNamespace
 
 import pytest
 
 from service.broker import letters, messages
-from service.broker.checks import Answers, check
+from service.broker.checks import COMMANDS, Answers, check
 from service.broker.held import Held
 from service.broker.ledger import Ledger
 from service.broker.publishing import Publishes
@@ -117,7 +118,7 @@ def test_of_a_job_that_runs_no_message_is_kept() -> None:
     ledger.add(_held("u@1-2"), lambda tag: False)
     ledger.let_go("t@1-1", "job")
     ledger.park(["t@1-1", "u@1-2"], {})
-    assert [held.tag for held in ledger.unpark({"celery"})] == ["u@1-2"]
+    assert [held.tag for held in ledger.unpark()] == ["u@1-2"]
     ledger.settle("requeue", "t@1-1", "")
     (ending,) = ledger.endings()
     assert (ending.held.item, ending.held.job, ending.held.key) == (b"", "job", ("t", "celery"))
@@ -251,3 +252,13 @@ def test_tls_verifies_the_certificate_unless_told_otherwise(given: object, used:
 def test_the_scripts_are_in_the_package(name: str) -> None:
     """They are files, and have to be packaged like modules."""
     assert "redis.call" in script(name)
+
+
+def test_what_the_scripts_call_is_asked_for_at_start() -> None:
+    """A Redis user without one of these rights would find out when a worker dies."""
+    folder = resources.files("service.broker")
+    # The others are for dead letters that somebody replays, on a connection of their own.
+    names = ("ack", "bury", "expired", "put", "renew", "restore", "take")
+    text = "".join((folder / f"{name}.lua").read_text() for name in names)
+    called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
+    assert called <= COMMANDS.keys()

@@ -45,6 +45,7 @@ MESSAGES: dict[str, str | bytes] = {
     "an empty object": "{}",
     "not text": b"\xff\xfe\x00",
     "no delivery tag": '{"body": "", "headers": {"id": "bad-job"}, "properties": {}}',
+    "a tag that is not text": _job().encode().replace(b'"tag-', b'"t\xffg-'),
     "not Celery's": _message({"hello": "world"}, {}),
     "no headers": _message([[], {}, {}], None),
     "body is not base64": _job().replace('"body": "', '"body": "A'),

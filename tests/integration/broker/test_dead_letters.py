@@ -1,6 +1,7 @@
 """A person can see what was given up on, and have it run again."""
 
 import json
+import sys
 from typing import Any
 
 from redis import Redis
@@ -9,6 +10,7 @@ from redis.asyncio import Redis as AsyncRedis
 from service.broker.dead_letters import AsyncDeadLetters, DeadLetters
 from service.results.records import Records
 from tests.support.broker import TASKS, Bench, ready
+from tests.support.process import Process
 from tests.support.wait import wait_until
 
 RECORDS = Records("celery-task-meta-", 60)
@@ -51,34 +53,32 @@ async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
 
 
 def test_a_job_that_has_succeeded_is_not_given_up_on(bench: Bench) -> None:
-    """Its worker died between the result and the ack, once too often.
-
-    Whoever cannot ask for results leaves that to a worker.
-    """
-    client = bench.client()
-    client.conf.broker_transport_options = {"lease": bench.lease}
-    with client.connection_for_read() as connection:
-        channel: Any = connection.channel()
-        channel.basic_get("another")  # from now on this process looks for the expired too
-        wait_until(lambda: _swept_for(bench) > bench.lease, description="it may recover")
-        job = bench.send("noop")
-        message = json.loads(str(bench.redis.rpop("celery")))
-        message["properties"]["x-deliveries"] = 4
-        tag = f"{message['properties']['delivery_tag']}@0-1"
-        bench.redis.set(f"celery-task-meta-{job}", json.dumps({"status": "SUCCESS", "result": 1}))
-        bench.redis.hset("unacked", tag, f'[{json.dumps(message)},"","celery"]')
-        bench.redis.zadd("unacked_index", {tag: 1})
-        since = _swept_for(bench)
-        wait_until(lambda: _swept_for(bench) > since + bench.lease / 2, description="it has looked")
-        assert bench.redis.hexists("unacked", tag)
-        with bench.worker(concurrency=1) as worker:
-            ready(worker)
-            wait_until(lambda: not bench.redis.exists("unacked"), description="nobody holds it")
-            assert bench.is_empty()
-            assert bench.state(job) == "SUCCESS"
+    """Its worker died between the result and the ack, once too often."""
+    job = bench.send("noop")
+    message = json.loads(str(bench.redis.rpop("celery")))
+    message["properties"]["x-deliveries"] = 4
+    _hold(bench, message)
+    bench.redis.set(f"celery-task-meta-{job}", json.dumps({"status": "SUCCESS", "result": 1}))
+    with bench.worker(concurrency=1) as worker:
+        ready(worker)
+        wait_until(lambda: not bench.redis.exists("unacked"), description="nobody holds it")
+        assert bench.is_empty()
+        assert bench.state(job) == "SUCCESS"
 
 
-def _swept_for(bench: Bench) -> float:
-    """For how many seconds somebody has always looked for what nobody holds any more."""
-    sweeps = bench.redis.hgetall("unacked_sweeps")
-    return float(sweeps["last"]) - float(sweeps["since"]) if sweeps else 0.0
+def test_who_only_asks_something_moves_nothing(bench: Bench) -> None:
+    """It may have another lease than the workers, and its log is read by nobody."""
+    bench.send("noop")
+    _hold(bench, json.loads(str(bench.redis.rpop("celery"))))
+    command = [sys.executable, "-m", "celery", "-A", "worker_entry", "inspect", "ping", "-t", "3"]
+    with Process(command, env=bench.settings(), name="inspect") as inspect:
+        assert inspect.wait() == 69  # nobody has answered
+    assert bench.redis.hlen("unacked") == 1
+    assert not bench.redis.exists("unacked_sweeps")
+
+
+def _hold(bench: Bench, message: dict[str, Any]) -> None:
+    """As one who has renewed no lease for years."""
+    tag = f"{message['properties']['delivery_tag']}@0-1"
+    bench.redis.hset("unacked", tag, f'[{json.dumps(message)},"","celery"]')
+    bench.redis.zadd("unacked_index", {tag: 1})

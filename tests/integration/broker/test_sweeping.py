@@ -1,12 +1,18 @@
 """Who may recover what, and when: never before its owner has had a full lease to renew."""
 
+import json
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
+from kombu.utils.json import dumps, loads
 from redis import Redis
 
-from service.broker.scripts import Keys, Scripts
+from service.broker.held import LeaseOptions
+from service.broker.recovery import Recovery
+from service.broker.scripts import Keys, Scripts, Take
 from tests.support.wait import wait_until
 
 LEASE = 1.0
@@ -84,3 +90,71 @@ def test_the_account_is_gone_when_nobody_looks_any_more(redis: Redis) -> None:
     """What is not needed is not left behind."""
     _sweep(redis)
     assert 0 < redis.pttl(KEYS.sweeps) <= OUTAGE * 1000 + 1001
+
+
+def _message(deliveries: int, **headers: object) -> str:
+    """A job that has been delivered so often."""
+    properties = {"delivery_tag": "t", "x-deliveries": deliveries, "priority": 0}
+    return dumps({"body": "", "headers": {"id": "job", **headers}, "properties": properties})
+
+
+@pytest.fixture
+def recovery(redis: Redis) -> Recovery:
+    """What a worker sweeps with; a failure can always be stored."""
+    options = LeaseOptions(LEASE, 3600, 5, (0, 3, 6, 9), "\x06\x16")
+    _sweep_until_found(redis)
+    redis.delete(KEYS.unacked, KEYS.index)
+    return Recovery(Scripts(redis, KEYS), options, fail=lambda item, reason: True)
+
+
+def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
+    redis: Redis, recovery: Recovery
+) -> None:
+    """And what cannot be moved, as it is a stock worker's topic, stands in nobody's way."""
+    for number in range(150):
+        redis.hset(KEYS.unacked, f"stock{number}", '[{}, "topic", "key"]')
+        redis.zadd(KEYS.index, {f"stock{number}": 1})
+    for number in range(1000):
+        redis.hset(KEYS.unacked, f"t{number}@1-1/1.0", f'[{_message(0)},"","many"]')
+        redis.zadd(KEYS.index, {f"t{number}@1-1/1.0": 2})
+    rounds = 1
+    while recovery.sweep(()):
+        rounds += 1
+    assert redis.llen("many") == 1000
+    assert redis.hlen(KEYS.unacked) == 150
+    assert rounds < 10
+
+
+def test_a_scheduled_job_that_never_began_ended_no_worker(redis: Redis, recovery: Recovery) -> None:
+    """It goes back uncounted; one that may have begun is given up on."""
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    for tag, eta in (("later@1-1/1.0", later), ("began@1-1/1.0", None)):
+        redis.hset(KEYS.unacked, tag, f'[{_message(4, eta=eta)},"","scheduled"]')
+        redis.zadd(KEYS.index, {tag: 1})
+    recovery.sweep(())
+    (back,) = redis.lrange("scheduled", 0, -1)
+    assert json.loads(back)["properties"]["x-deliveries"] == 4
+    assert [burial.held.tag for burial in recovery.burials()] == ["began@1-1/1.0"]
+
+
+def test_what_kombu_writes_in_a_form_of_its_own_goes_back_as_it_was(
+    redis: Redis, recovery: Recovery
+) -> None:
+    """A UUID in a header: it used to stop all recovery."""
+    message = _message(0, trace=UUID(int=1))
+    redis.hset(KEYS.unacked, TAG, f'[{message},"","typed"]')
+    redis.zadd(KEYS.index, {TAG: 1})
+    recovery.sweep(())
+    (back,) = redis.lrange("typed", 0, -1)
+    assert loads(back)["headers"]["trace"] == UUID(int=1)
+
+
+def test_what_cannot_be_read_is_held_until_it_is_buried(redis: Redis) -> None:
+    """Else a worker that dies in between would leave its job QUEUED for ever."""
+    scripts = Scripts(redis, KEYS)
+    redis.lpush("bad", "not json")
+    taken = scripts.take(Take(KEYS, "", (("bad", "bad"),), 1, 0, LEASE))
+    ((queue, tag, item, reason),) = taken.unusable
+    assert (queue, item) == ("bad", b"not json")
+    assert "not a JSON object" in reason
+    assert redis.hget(KEYS.unacked, tag) == b'[not json,"","bad"]'
