@@ -1,11 +1,13 @@
 """Background jobs for async Python web apps: Quart in front of Celery over Redis."""
 
-from service.app import create_app
 from service.jobs.blueprint import TaskBlueprint
 from service.jobs.celery_app import get_celery
 from service.jobs.current import current_job, report_progress
 from service.jobs.enqueuer import enqueue
 from service.jobs.job import Job, JobGroup
+
+# isort: split
+from service.app import create_app  # last: its routes import tasks, and those the names above
 
 __all__ = [
     "Job",
