@@ -1,5 +1,8 @@
 """The web side: `hypercorn asgi:app`."""
 
-from service import create_app
+from service import create_app, get_celery
+from service.start import told_without_traceback
 
-app = create_app()
+with told_without_traceback():
+    app = create_app()
+    get_celery(app)  # else what it refuses would come up once the server has started

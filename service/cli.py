@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from service import create_app, get_celery
 from service.broker.startup import inspect_redis, refuse
 from service.cli_dead_letters import add_dead_letters
 from service.dev import Address, parse_address, run_dev
-from service.errors import ServiceError
-from service.settings import celery_environment, read_settings
+from service.settings import get_settings
+from service.start import told_without_traceback
 
 _INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -19,10 +20,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line; exits with 1 and a message when that cannot be done."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.run(arguments)
-    except ServiceError as error:
-        sys.stderr.write(f"service: {error}\n")
-        sys.exit(1)
+        with told_without_traceback():
+            arguments.run(arguments)
     except KeyboardInterrupt:  # before there was anything to stop
         sys.exit(_INTERRUPTED)
 
@@ -80,10 +79,12 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
 
 
 def _dev(arguments: argparse.Namespace) -> None:
-    settings = read_settings(os.environ, celery_environment(os.environ))
+    # Worker and web would refuse it all too, but each in its own way, far up in the log.
+    sys.path.insert(0, str(Path.cwd()))  # where they look for modules, and a script does not
+    app = create_app()
+    get_celery(app)
     if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
-        # Worker and web would refuse it too, but each in its own way, far up in the log.
-        refuse(inspect_redis(settings))
+        refuse(inspect_redis(get_settings(app)))
     run_dev(address=arguments.bind, concurrency=arguments.concurrency, data=arguments.data)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ _CELERY_OWN: Final = (
 )
 _EXTENSION: Final = "service.settings"
 _SHORTEST_SECRET: Final = 16
+_NO_NUMBER: Final = (TypeError, ValueError, OverflowError)
 
 
 def _text(value: Any) -> str:
@@ -40,24 +42,24 @@ def _redis_url(value: Any) -> str:
 
 
 def _positive_seconds(value: Any) -> float:
-    seconds = float(value)
-    if not 0 < seconds < float("inf"):
-        raise ValueError("must be a number of seconds above 0")
-    return seconds
+    with suppress(*_NO_NUMBER):
+        if 0 < (seconds := float(value)) < float("inf"):
+            return seconds
+    raise ValueError("must be a number of seconds above 0")
 
 
 def _seconds(value: Any) -> float:
-    seconds = float(value)
-    if not 0 <= seconds < float("inf"):
-        raise ValueError("must be a number of seconds from 0 up")
-    return seconds
+    with suppress(*_NO_NUMBER):
+        if 0 <= (seconds := float(value)) < float("inf"):
+            return seconds
+    raise ValueError("must be a number of seconds from 0 up")
 
 
 def _positive_int(value: Any) -> int:
-    number = int(value)
-    if number < 1:
-        raise ValueError("must be a whole number from 1 up")
-    return number
+    with suppress(*_NO_NUMBER):
+        if (number := int(value)) >= 1:
+            return number
+    raise ValueError("must be a whole number from 1 up")
 
 
 def _secret(value: Any) -> str:

@@ -1,5 +1,6 @@
 """Records plain functions as tasks, and registers them on apps."""
 
+import inspect
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
@@ -108,7 +109,7 @@ class TaskBlueprint:
         for handle in self.handles:
             taken = known.setdefault(handle.name, handle)
             if taken is not handle:
-                raise DuplicateTaskError(handle.name, _place(taken), _place(handle))
+                raise DuplicateTaskError(handle.name, place_of(taken), place_of(handle))
 
 
 def get_tasks(app: Quart) -> dict[str, TaskHandle[..., Any, Any]]:
@@ -117,5 +118,9 @@ def get_tasks(app: Quart) -> dict[str, TaskHandle[..., Any, Any]]:
     return tasks
 
 
-def _place(handle: TaskHandle[..., Any, Any]) -> str:
-    return f"{handle.function.__module__}.{handle.function.__qualname__}"
+def place_of(handle: TaskHandle[..., Any, Any]) -> str:
+    """Where a task is declared; two of one module may have one name."""
+    function = inspect.unwrap(handle.function)
+    name = f"{function.__module__}.{function.__qualname__}"
+    code = getattr(function, "__code__", None)
+    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name

@@ -16,6 +16,7 @@ from quart import Quart
 from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.celery_settings import TRANSPORTS, celery_settings
 from service.jobs.outbox import current_outbox
+from service.jobs.task_options import check_options
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
 from service.settings import get_settings
@@ -80,6 +81,7 @@ class QuartCelery(Celery):
             handle = get_tasks(self.quart_app)[name]
             # shared=False: a shared task is put into every other Celery app of the process too.
             options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
+            check_options(handle, options.get("base") or self.Task)
             self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
         return self.tasks[name]
 
@@ -146,7 +148,7 @@ class QuartCelery(Celery):
 def get_celery(app: Quart) -> QuartCelery:
     """The app's Celery app: built at the first call, the same one from then on.
 
-    Raises ConfigurationError for Celery settings that cannot be used.
+    Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
     """
     with _BUILDING:
         if CELERY not in app.extensions:

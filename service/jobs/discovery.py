@@ -14,13 +14,21 @@ from service.jobs.blueprint import TaskBlueprint
 def register_tasks(app: Quart, *, package: str, modules: Sequence[str]) -> None:
     """Register every blueprint in the modules of `package` and in `modules` on the app.
 
-    Raises ConfigurationError for a module that cannot be found, DuplicateTaskError for a name
-    that is taken. An error inside a module is that module's own, and is not caught.
+    Raises ConfigurationError for one of `modules` that cannot be found or has no blueprint,
+    DuplicateTaskError for a name that is taken. An error inside a module is that module's own,
+    and is not caught.
     """
     root = importlib.import_module(package)
-    names = [f"{package}.{found.name}" for found in pkgutil.iter_modules(root.__path__)]
-    for name in [*names, *modules]:
-        for blueprint in _blueprints(_import(name)):
+    for found in pkgutil.iter_modules(root.__path__):
+        for blueprint in _blueprints(importlib.import_module(f"{package}.{found.name}")):
+            blueprint.register(app)
+    for name in modules:
+        blueprints = [*_blueprints(_import(name))]
+        if not blueprints:
+            raise ConfigurationError(
+                [f"SERVICE_TASK_MODULES names {name!r}, which has no TaskBlueprint in it."]
+            )
+        for blueprint in blueprints:
             blueprint.register(app)
 
 

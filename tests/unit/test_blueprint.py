@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 import pytest
+from celery import Task
 from quart import Quart
 
 from service import TaskBlueprint, create_app, get_celery
@@ -67,8 +68,11 @@ def test_two_functions_of_one_name_are_told_at_start() -> None:
     """Celery keeps the first and says nothing to whoever called the second."""
     app = Quart("bare")
     blueprint_with().register(app)
-    with pytest.raises(DuplicateTaskError, match=r"one\.double.*is taken twice: by .*double"):
+    with pytest.raises(
+        DuplicateTaskError, match=r"one\.double.* taken twice: by .*double"
+    ) as caught:
         blueprint_with().register(app)
+    assert str(caught.value).count(f"({__file__}:") == 2
 
 
 def test_registering_a_blueprint_twice_is_harmless() -> None:
@@ -108,6 +112,38 @@ def test_a_module_that_is_not_there_is_named() -> None:
     """With where to look; an error inside of a module stays that module's own."""
     with pytest.raises(ConfigurationError, match=r"SERVICE_TASK_MODULES names 'no\.such'"):
         create_app({"SERVICE_TASK_MODULES": "no.such"})
+
+
+def test_a_module_without_a_blueprint_is_refused() -> None:
+    """Its tasks would be missed only when somebody enqueues one."""
+    with pytest.raises(ConfigurationError, match="names 'json', which has no TaskBlueprint"):
+        create_app({"SERVICE_TASK_MODULES": "json"})
+
+
+def test_an_option_that_nobody_reads_is_refused() -> None:
+    """Celery keeps it as an attribute: `time_limt=3` would limit nothing, and say nothing."""
+    blueprint = TaskBlueprint("one")
+    blueprint.task(name="one.mistaken", time_limt=3)(print)
+    app = create_app()
+    blueprint.register(app)
+    with pytest.raises(ConfigurationError, match="'time_limt' is not an option of a task"):
+        get_celery(app)
+
+
+def test_an_attribute_of_the_base_class_is_an_option() -> None:
+    """As tasks with a base class of their own are told what it needs."""
+
+    class Base(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
+        table = ""
+
+    blueprint = TaskBlueprint("one")
+
+    @blueprint.task(base=Base, table="users", compression="gzip", retry_backoff=True, max_retries=3)
+    def based() -> None: ...
+
+    app = create_app()
+    blueprint.register(app)
+    assert vars(type(get_celery(app).tasks["one.based"]))["table"] == "users"
 
 
 def test_celery_is_built_once_for_each_app_on_first_use() -> None:

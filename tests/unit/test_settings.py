@@ -31,6 +31,24 @@ def test_all_mistakes_are_told_at_once() -> None:
         assert f"SERVICE_{name}" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("MAX_QUEUE", "1.5", "must be a whole number from 1 up"),
+        ("MAX_QUEUE", float("inf"), "must be a whole number from 1 up"),
+        ("GRACE", "soon", "must be a number of seconds from 0 up"),
+        ("REDIS_TIMEOUT", None, "must be a number of seconds above 0"),
+    ],
+)
+def test_what_is_no_number_is_told_as_what_is_out_of_range(
+    name: str, value: object, reason: str
+) -> None:
+    """Python's own words, "invalid literal for int()", do not say what a good value is."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_settings({f"SERVICE_{name}": value})
+    assert caught.value.problems == (f"SERVICE_{name} cannot be used: {reason}.",)
+
+
 def test_celery_settings_are_json_or_text() -> None:
     """Any of Celery's can be given, with numbers, booleans and objects as such."""
     settings = read_settings(

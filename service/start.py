@@ -1,0 +1,17 @@
+"""Begins a process: what stops it at once is told in a sentence."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import ServiceError
+
+
+@contextmanager
+def told_without_traceback() -> Iterator[None]:
+    """End the process with 1 and a message where a ServiceError is raised."""
+    try:
+        yield
+    except ServiceError as error:
+        sys.stderr.write(f"service: {error}\n")
+        sys.exit(1)
