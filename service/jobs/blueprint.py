@@ -60,11 +60,23 @@ class TaskBlueprint:
     def task(self, function: Callable[P, V], /) -> TaskHandle[P, V, V]: ...
     @overload
     def task(
-        self, *, bind: Literal[True], name: str = ..., public: bool = ..., **options: Any
+        self,
+        *,
+        bind: Literal[True],
+        name: str = ...,
+        public: bool = ...,
+        show_arguments: bool = ...,
+        **options: Any,
     ) -> _BoundDecorator: ...
     @overload
     def task(
-        self, *, bind: Literal[False] = ..., name: str = ..., public: bool = ..., **options: Any
+        self,
+        *,
+        bind: Literal[False] = ...,
+        name: str = ...,
+        public: bool = ...,
+        show_arguments: bool = ...,
+        **options: Any,
     ) -> _Decorator: ...
     def task(  # type: ignore[misc]  # mypy loses `function` beside `**options`; the tests hold it
         self,
@@ -73,20 +85,21 @@ class TaskBlueprint:
         *,
         name: str = "",
         public: bool = False,
+        show_arguments: bool = False,
         bind: bool = False,
         **options: Any,
     ) -> Any:
         """Record a function, sync or async, as a task.
 
         `name` replaces `<blueprint>.<function>`; `public` lets it be started from outside;
-        `options` are Celery's own (`bind`, `autoretry_for`, `time_limit`, …).
+        `show_arguments` shows what a job was called with to whoever has its address; `options`
+        are Celery's own (`bind`, `autoretry_for`, `time_limit`, …).
         """
 
         def record(function: Callable[..., Any]) -> TaskHandle[..., Any, Any]:
             full_name = name or f"{self.name}.{function.__name__}"
-            handle: TaskHandle[..., Any, Any] = TaskHandle(
-                full_name, function, {**options, "bind": bind}, public=public
-            )
+            told = {**options, "bind": bind, "show_arguments": show_arguments}
+            handle: TaskHandle[..., Any, Any] = TaskHandle(full_name, function, told, public=public)
             self.handles.append(handle)
             return handle
 
