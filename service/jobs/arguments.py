@@ -3,15 +3,17 @@
 import inspect
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, NoReturn
 from uuid import UUID
 
 import msgspec
+from kombu.utils.json import dumps
 
 from service.errors import InvalidArgumentsError
+from service.jobs.call import SendOptions
 
 _DEEPEST: Final = 100  # nested lists and objects; a few hundred end a stock worker's process
 # What Kombu's JSON carries as itself. Anything else is sent as the plain JSON that it came as.
@@ -20,6 +22,7 @@ _CARRIED: Final = (datetime, date, time, Decimal, UUID)
 _RESERVED: Final = {"__type__", "__value__"}
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _ANY: Final = inspect.Parameter.empty
+_OPTIONS: Final = frozenset(each.name for each in fields(SendOptions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class Arguments:
         for name, value in kwargs.items():
             if name in taken and name in self._by_name:
                 self._refuse(name, "it is given twice, by position and by name")
+            if name in _OPTIONS and name not in self._by_name and not self.takes_more:
+                self._refuse(name, f"the task has no such argument, but `.options({name}=…)` has")
             self._convert(name, self._type_named(name), value)
         for parameter in self.parameters:
             if not parameter.required or parameter.name in taken:
@@ -90,6 +95,16 @@ class Arguments:
             if parameter.by_position:
                 args.append(converted.pop(parameter.name, parameter.default))
         return tuple(args), converted
+
+    def refuse_unencodable(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
+    ) -> NoReturn:
+        """Raise InvalidArgumentsError for the first of these that no JSON can be made of."""
+        names = [parameter.name for parameter in self._positional]
+        names += [f"*[{number}]" for number in range(len(names), len(args))]
+        given = [*zip(names, args, strict=False), *kwargs.items()]
+        name = next((name for name, value in given if not is_encodable(value)), "")
+        self._refuse(name, f"no JSON can be made of it: {error}", error)
 
     def _type_named(self, name: str) -> Any:
         if name in self._by_name:
@@ -120,6 +135,15 @@ class Arguments:
 
     def _refuse(self, name: str, reason: str, cause: Exception | None = None) -> NoReturn:
         raise InvalidArgumentsError(self.task, name, reason) from cause
+
+
+def is_encodable(value: Any) -> bool:
+    """Whether Kombu's JSON can carry the value."""
+    try:
+        dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
 
 
 def _inside(value: Any) -> Iterator[Any]:

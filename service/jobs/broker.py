@@ -26,12 +26,18 @@ class Broker(Protocol):
     """Takes jobs over: none is lost once it is taken, and none blocks the event loop."""
 
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
-        """Send one call; the id that it has, or for a known idempotency key its first value."""
+        """Send one call; the id that it has, or for a known idempotency key its first value.
+
+        Raises kombu's EncodeError where no JSON can be made of the arguments.
+        """
 
     async def send_letters(
         self, letters: Sequence[Letter], followers: Mapping[str, str | None]
     ) -> None:
-        """Send a canvas: its first messages, and records of those (by id) that follow them."""
+        """Send a canvas: its first messages, and records of those (by id) that follow them.
+
+        Raises kombu's EncodeError as `send` does.
+        """
 
     async def revoke(self, job_id: str) -> None:
         """Tell every worker to end the job, or not to begin it."""

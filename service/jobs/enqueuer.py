@@ -8,10 +8,12 @@ from typing import Any, Final
 
 from celery.canvas import maybe_signature
 from celery.result import GroupResult
+from kombu.exceptions import EncodeError
 from quart import Quart, current_app
 from redis.asyncio import Redis
 
-from service.errors import IdempotencyConflictError, UnknownTaskError
+from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
+from service.jobs.arguments import is_encodable
 from service.jobs.batch import BatchWriter, Terms
 from service.jobs.blueprint import get_tasks
 from service.jobs.broker import Broker, RedisBroker
@@ -84,7 +86,10 @@ class Enqueuer:
         handle.arguments.check(args, kwargs)
         sending = self._sending or await self._ready()
         call = Call(sending.celery.task_named(name), args, kwargs, options)
-        job_id = await sending.broker.send(call)
+        try:
+            job_id = await sending.broker.send(call)
+        except EncodeError as error:
+            handle.arguments.refuse_unencodable(args, kwargs, error)
         note_queued(self._recorder, job_id, name)
         return Job(job_id, name, self._watcher)
 
@@ -113,8 +118,14 @@ class Enqueuer:
 
         That code runs here for a signature and a chain of such; for whatever holds a group or a
         chord, which may be long and may ask Redis, in a thread. Either way it only builds
-        messages, which then are sent like any other. Raises BrokerUnavailableError.
+        messages, which then are sent like any other. Raises BrokerUnavailableError,
+        InvalidArgumentsError, and TypeError for what is no signature.
         """
+        if not isinstance(signature, dict):  # as Celery's signatures are
+            raise TypeError(
+                f"`enqueue` takes a signature, such as `task.s(1)`, and not {signature!r}."
+                " A task itself is enqueued by `await task.enqueue(…)`."
+            )
         sending = self._sending or await self._ready()
         canvas = maybe_signature(signature, app=sending.celery, clone=True)
         if _is_simple(canvas):
@@ -125,7 +136,11 @@ class Enqueuer:
         names = dict(_names_in([letter.body for letter in letters]))
         names |= {letter.job_id: letter.task for letter in letters}
         followers = {id_: names.get(id_) for id_ in _ids_of(result) if id_ not in sent}
-        await sending.broker.send_letters(letters, followers)
+        try:
+            await sending.broker.send_letters(letters, followers)
+        except EncodeError as error:
+            reason = f"no JSON can be made of them: {error}"
+            raise InvalidArgumentsError(_unencodable_in(canvas), "", reason) from error
         for letter in letters:
             if letter.job_id:
                 note_queued(self._recorder, letter.job_id, letter.task)
@@ -201,10 +216,22 @@ def _names_in(part: Any) -> Iterator[tuple[str, str]]:
             yield from _names_in(inner)
 
 
+def _unencodable_in(part: Any) -> str:
+    """The task of the innermost signature whose arguments no JSON can be made of."""
+    inside = part.values() if isinstance(part, Mapping) else part
+    for inner in inside if isinstance(part, (Mapping, list, tuple)) else ():
+        if found := _unencodable_in(inner):
+            return found
+    if not isinstance(part, Mapping) or "task" not in part:
+        return ""
+    return "" if is_encodable([part["args"], part["kwargs"]]) else str(part["task"])
+
+
 async def enqueue(signature: Any) -> Job[Any] | JobGroup:
     """Hand a signature, chain, group or chord to the current app's broker, without blocking.
 
-    A group gives a JobGroup; the rest gives the job that ends it. Raises BrokerUnavailableError.
+    A group gives a JobGroup; the rest gives the job that ends it. Raises BrokerUnavailableError,
+    and InvalidArgumentsError where no JSON can be made of an argument.
     """
     return await get_enqueuer().send(signature)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from kombu.exceptions import OperationalError
+from kombu.serialization import dumps
 from kombu.utils.uuid import uuid
 from redis.asyncio import Redis
 
@@ -67,12 +68,12 @@ class KombuBroker:
     ) -> None:
         """Send a canvas, one message after the other."""
         moment = now()
+        marked = [_unsent(letter) for letter in letters]  # raises before there are any records
         if followers:
             await self._writer.write(
                 [queued_envelope(job_id, task, moment) for job_id, task in followers.items()]
             )
-        for number, letter in enumerate(letters):
-            unsent = _unsent(letter)
+        for number, (letter, unsent) in enumerate(zip(letters, marked, strict=True)):
             try:
                 await self._writer.write([unsent])
                 await self._publish(letter, unsent)
@@ -148,6 +149,8 @@ class KombuBroker:
 
 
 def _unsent(letter: Letter) -> Envelope:
+    """The record of a letter while it is not sent. Raises EncodeError, as publishing would."""
+    dumps(letter.body, letter.options.get("serializer"))
     record = queued_record(letter.job_id, letter.task, letter.queued_at)
     text = json.dumps({**record, "unsent": True}) if letter.job_id else ""
     return Envelope(letter.job_id, "", text, ())

@@ -15,6 +15,7 @@ from celery import Task
 from celery.app.routes import MapRoute
 from celery.signals import after_task_publish, before_task_publish, task_sent
 from celery.utils.saferepr import saferepr
+from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
 from service.jobs.envelope import Envelope
@@ -68,8 +69,11 @@ class Template:
     def fill(
         self, job_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], queued_at: str
     ) -> Envelope:
-        """The envelope of one job. Raises TypeError where the arguments are not JSON."""
-        body = dumps((args, kwargs, _NO_CANVAS))
+        """The envelope of one job. Raises kombu's EncodeError where its body is not JSON."""
+        try:
+            body = dumps((args, kwargs, _NO_CANVAS))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EncodeError(str(error)) from error
         values = {
             "I": job_id,
             "T": str(uuid4()),

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quart import Quart
 
-from service import JobGroup, create_app, enqueue, get_celery
+from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
 from service.jobs.batch import Terms
 from service.jobs.enqueuer import Enqueuer, get_enqueuer
@@ -217,6 +217,42 @@ async def test_bad_arguments_send_nothing(app: Quart, own_valkey: Valkey) -> Non
     with own_valkey.client() as redis:
         assert not redis.exists("celery")
         assert not redis.keys(KEY_PREFIX + "*")
+
+
+@pytest.mark.parametrize("database", [0, 1], ids=["Redis", "Kombu"])
+async def test_what_no_json_can_be_made_of_is_told_by_task_and_argument(
+    redis_url: str, valkey: Valkey, database: int
+) -> None:
+    """The first time and later, when there is a template; and nothing of it is sent."""
+    broker = f"{redis_url.removesuffix('/0')}/{database}"
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": broker})
+    blueprint = TaskBlueprint("any")
+
+    @blueprint.task
+    async def keep(things: Any, *more: Any, **named: Any) -> None: ...
+
+    blueprint.register(app)
+    async with app.test_app(), app.app_context():
+        for _ in range(2):
+            for args, kwargs, name in (
+                ([{1, 2}], {}, "things"),
+                ([1, 2, {3}], {}, "*[2]"),
+                ([1], {"x": 1, "y": [object()]}, "y"),
+            ):
+                with pytest.raises(InvalidArgumentsError, match=r"any\.keep.*JSON") as caught:
+                    await keep.enqueue(*args, **kwargs)
+                assert caught.value.argument == name
+            with pytest.raises(InvalidArgumentsError, match=r"any\.keep.*JSON"):
+                await enqueue(chain(my_add.si(1, 2), group(my_add.si(3, 4), keep.si({5}))))
+            await keep.enqueue(1)
+    with valkey.client() as redis:
+        assert len(redis.keys(KEY_PREFIX + "*")) == 2
+
+
+async def test_a_task_that_is_sent_as_a_signature_is_told_how(app: Quart) -> None:
+    """The two are easily mistaken for each other."""
+    with pytest.raises(TypeError, match=r"takes a signature.*await task\.enqueue"):
+        await enqueue(my_add)
 
 
 async def test_a_key_gives_one_job_and_a_full_queue_none(

@@ -131,6 +131,16 @@ def test_deep_nesting_is_refused() -> None:
         Arguments("t", untyped).from_json({"a": value})
 
 
+def test_an_option_among_the_arguments_is_told_its_place() -> None:
+    """Who knows Celery's `apply_async` looks for it there. A client of HTTP has no use for that."""
+    arguments = Arguments("t", typed)
+    with pytest.raises(InvalidArgumentsError, match=r"`\.options\(countdown=…\)` has"):
+        arguments.check((1,), {"countdown": 3})
+    with pytest.raises(InvalidArgumentsError, match=r"no such argument$"):
+        arguments.from_json({"a": 1, "countdown": 3})
+    Arguments("t", untyped).check((1,), {"countdown": 3})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
