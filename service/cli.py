@@ -38,7 +38,7 @@ def _parser() -> argparse.ArgumentParser:
             help="run Valkey, a worker and the web side on this machine",
             description=(
                 "Run a private Valkey (unless SERVICE_REDIS_URL is set), one worker and one web"
-                " process until Ctrl-C."
+                " process until Ctrl-C. Changes of code are seen after a restart."
             ),
         )
     )
@@ -67,7 +67,7 @@ def _add_dev(parser: argparse.ArgumentParser) -> None:
         "--concurrency",
         type=_count,
         metavar="N",
-        help="how many jobs the worker runs at once (default: Celery's)",
+        help="how many jobs the worker runs at once (default: its pool's; 100 for asyncio)",
     )
     parser.add_argument(
         "--data",

@@ -11,6 +11,7 @@ from service.cli import main
 from service.dev.address import Address, listen, parse_address
 from service.dev.output import Output, prefix, under_prefix
 from service.errors import DevServerError
+from service.worker.choice import ASYNCIO_CONCURRENCY
 from tests.support.ports import free_port
 
 
@@ -74,6 +75,14 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
     main([])
 
     assert "dev " in capsys.readouterr().out
+
+
+def test_the_help_tells_how_many_jobs_the_worker_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """The number is the pool's, far from here."""
+    with pytest.raises(SystemExit):
+        main(["dev", "--help"])
+
+    assert f"{ASYNCIO_CONCURRENCY} for asyncio" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_taken_port_is_told_with_a_way_out(
