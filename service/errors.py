@@ -146,9 +146,8 @@ class BrokerUnavailableError(ServiceError):
     def __init__(self, reason: str, *, maybe_accepted: bool = False) -> None:
         self.reason = reason
         self.maybe_accepted = maybe_accepted
-        self.without_advice = f"Redis is not available: {reason}."
         tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
-        super().__init__(self.without_advice + tail)
+        super().__init__(f"Redis is not available: {reason.rstrip('.')}.{tail}")
 
 
 class JobFailedError(ServiceError):

@@ -27,6 +27,7 @@ from service.web.negotiation import wants_page
 logger: Final = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "2"  # seconds
+_AWAY: Final = "Redis is not available."  # the reason may have its address: that is for the log
 
 # One row for each error that has a status of its own; any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
@@ -82,15 +83,17 @@ async def _on_any_error(error: Exception) -> Response:
 
 def _words(error: ServiceError) -> str:
     """The error in words; what to do about it, as far as that is done by HTTP."""
-    if not isinstance(error, BrokerUnavailableError) or not error.maybe_accepted:
+    if not isinstance(error, BrokerUnavailableError):
         return str(error)
+    if not error.maybe_accepted:
+        return _AWAY
     advice = "It may have been done all the same: look before you send it again."
     if request.endpoint == "tasks.start":
         advice = (
             "The job may have been accepted: sent again with the same Idempotency-Key, it makes"
             " no second one."
         )
-    return f"{error.without_advice} {advice}"
+    return f"{_AWAY} {advice}"
 
 
 def _members(error: ServiceError) -> dict[str, Any]:
