@@ -12,7 +12,6 @@ from service.broker.checks import COMMANDS, Answers, check
 from service.broker.held import Held
 from service.broker.ledger import Ledger
 from service.broker.publishing import Publishes
-from service.broker.scripts import script
 from service.broker.transport import SecureTransport
 
 
@@ -246,12 +245,6 @@ def test_tls_verifies_the_certificate_unless_told_otherwise(given: object, used:
     client = SimpleNamespace(ssl=given, cycle=None, transport_options={})
     SecureTransport(client)
     assert client.ssl == used
-
-
-@pytest.mark.parametrize("name", ["take", "ack", "renew", "expired", "restore", "bury", "put"])
-def test_the_scripts_are_in_the_package(name: str) -> None:
-    """They are files, and have to be packaged like modules."""
-    assert "redis.call" in script(name)
 
 
 def test_what_the_scripts_call_is_asked_for_at_start() -> None:

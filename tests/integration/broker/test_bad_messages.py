@@ -66,17 +66,13 @@ MESSAGES: dict[str, str | bytes] = {
 }
 
 
-@pytest.mark.parametrize("names", [list(MESSAGES)])
-def test_a_bad_message_is_put_aside_and_the_worker_goes_on(
-    bench: Bench, pool: str, names: list[str]
-) -> None:
+def test_a_bad_message_is_put_aside_and_the_worker_goes_on(bench: Bench, pool: str) -> None:
     """Stock Celery: five of nine end the worker, and then the next worker, for ever."""
-    dead: dict[str, str] = {}
     with bench.worker(pool=pool, concurrency=2) as worker:
         ready(worker)
-        for name in names:
+        for name, message in MESSAGES.items():
             bench.redis.delete("celery.dead", "celery-task-meta-bad-job")
-            bench.redis.lpush("celery", MESSAGES[name])
+            bench.redis.lpush("celery", message)
             wait_until(
                 lambda: bench.redis.llen("celery.dead") or bench.state("bad-job"),
                 description=f"{name}: dead letter or FAILURE",
@@ -86,15 +82,12 @@ def test_a_bad_message_is_put_aside_and_the_worker_goes_on(
             wait_until(lambda: not bench.redis.exists("unacked"), description="nothing is held")
             assert worker.returncode is None
             letters = [json.loads(letter) for letter in _letters(bench)]
-            dead[name] = letters[0]["reason"] if letters else "FAILURE"
-            if '"bad-job"' in str(MESSAGES[name]):
+            if '"bad-job"' in str(message):
                 bench.wait_for("bad-job", "FAILURE")
             for letter in letters:
                 assert set(letter) == {"message", "queue", "reason", "deliveries", "at"}
                 assert letter["queue"] == "celery"
                 assert letter["reason"]
-        assert "Traceback" not in worker.output or worker.returncode is None
-    assert set(dead) == set(names)
 
 
 def _letters(bench: Bench) -> list[str]:

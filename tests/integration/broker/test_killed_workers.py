@@ -26,7 +26,7 @@ def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
         with bench.worker("heir", pool=pool, concurrency=1) as heir:
             ready(heir)
             wait_until(lambda: bench.count("end", "crash"), description="the first run ends")
-            second = bench.send("work", "crash2", 600)
+            bench.send("work", "crash2", 600)
             bench.wait_for_note("start", "crash2")
             # Whoever runs it dies; the other one, which has swept for a lease already, inherits.
             victim = doomed if "crash2" in _running(doomed, bench) else heir
@@ -35,7 +35,6 @@ def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
             bench.wait_for_note("start", "crash2", times=2, timeout=4 * bench.lease)
             assert bench.times("start", "crash2")[1] - started <= 1.5 * bench.lease + 0.3
     assert bench.state(job) == "SUCCESS"
-    assert second
 
 
 def _running(worker: Process, bench: Bench) -> str:
@@ -63,7 +62,6 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
     for number in range(kills):
         with bench.worker(f"doomed{number}", pool=pool) as worker:
             ready(worker)
-            first = len(jobs)
             jobs += [bench.send("work", f"{number}.{i}", 0.02) for i in range(8)]
             at = chance.randrange(1, 8)
             bench.wait_for_note("start", f"{number}.{at}")
@@ -71,7 +69,6 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
                 worker.send_signal(signal.SIGSTOP)
                 jobs += [bench.send("work", f"{number}.frozen", 0.02)]
             worker.kill()
-        assert len(jobs) > first
     with bench.worker("survivor", pool=pool) as survivor:
         ready(survivor)
         wait_until(
