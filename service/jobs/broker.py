@@ -4,7 +4,6 @@ import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 
 from kombu.utils.uuid import uuid
@@ -16,6 +15,7 @@ from service.jobs.envelope import Envelope, Sealer, queued_envelope
 from service.jobs.outbox import Letter, collecting
 from service.jobs.shown import shown_arguments
 from service.jobs.template import Template, can_have_template, cut, is_observed
+from service.results.model import now
 
 _TOGETHER: Final = 100  # jobs of one canvas written in one step
 
@@ -135,8 +135,3 @@ def _with_arguments(envelope: Envelope, call: Call) -> Envelope:
         return envelope
     record = f'{envelope.record[:-1]}, "arguments": {json.dumps(shown)}}}'
     return replace(envelope, record=record)
-
-
-def now() -> str:
-    """This moment, as records have it."""
-    return datetime.now(UTC).isoformat()

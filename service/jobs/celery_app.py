@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, Protocol
 
@@ -19,6 +18,7 @@ from service.jobs.outbox import current_outbox
 from service.jobs.task_options import check_options
 from service.monitor.note import note_queued
 from service.monitor.recorder import get_recorder
+from service.results.model import now
 from service.settings import get_settings
 
 _BUILDING: Final = threading.Lock()
@@ -132,7 +132,7 @@ class QuartCelery(Celery):
 
     def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
-        queued_at = datetime.now(UTC).isoformat()
+        queued_at = now()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
         if current_outbox() is not None:
             return super().send_task(name, args, kwargs, *positional, **options)

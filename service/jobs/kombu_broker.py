@@ -14,12 +14,13 @@ from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
 from service.jobs.batch import FREELY, BatchWriter, Terms
-from service.jobs.broker import letter_of, now
+from service.jobs.broker import letter_of
 from service.jobs.call import Call
 from service.jobs.envelope import Envelope, queued_envelope
 from service.jobs.outbox import Letter
 from service.jobs.threads import Threads
 from service.results.connection import bounded
+from service.results.model import now
 from service.results.records import queued_record
 
 logger: Final = logging.getLogger(__name__)

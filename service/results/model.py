@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, Final
@@ -77,6 +77,11 @@ class Result:
     def successful(self) -> bool:
         """Whether the job has ended well."""
         return self.state is State.SUCCESS
+
+
+def now() -> str:
+    """This moment, as records have it."""
+    return datetime.now(UTC).isoformat()
 
 
 def version(stored: bytes) -> str:

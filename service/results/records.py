@@ -3,10 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from service.results.model import State
+from service.results.model import State, now
 from service.results.store import key_prefix
 from service.settings import Settings
 
@@ -53,5 +52,5 @@ def ended_record(
     """What is stored of a job that ends without a worker; `error` is a module and a class in it."""
     module, name = error
     result = {"exc_type": name, "exc_message": [message], "exc_module": module}
-    done = datetime.now(UTC).isoformat()
-    return json.dumps({**meta, "status": state.value, "result": result, "date_done": done}).encode()
+    ended = {"status": state.value, "result": result, "date_done": now()}
+    return json.dumps({**meta, **ended}).encode()

@@ -17,13 +17,13 @@ from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery_app import QuartCelery
 from service.monitor.note import note_state
 from service.monitor.recorder import get_recorder
-from service.results.model import State
+from service.results.model import State, now
 from service.results.records import queued_record
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.entry import STORE, Entry, answer_of, will_pass
 from service.worker.lifespan import is_on_loop
-from service.worker.record import build_meta, encode_record, now
+from service.worker.record import build_meta, encode_record
 from service.worker.writer import ResultsWriter, get_writer
 
 logger: Final = logging.getLogger(__name__)

@@ -1,7 +1,6 @@
 """The record of a job in the form that Celery's clients read, as strict JSON of limited size."""
 
 import json
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import states
@@ -9,6 +8,7 @@ from kombu.utils.json import JSONEncoder
 
 from service.errors import UnstorableResultError
 from service.jobs.shown import shown_arguments
+from service.results.model import now
 
 # What is stored besides Celery's own fields: its key (as Celery's `result_extended` names it,
 # where it does) and the attribute of the request that it is read from.
@@ -114,8 +114,3 @@ def _cut(meta: dict[str, Any], max_size: int) -> dict[str, Any]:
         "traceback": traceback[-room:],
         "children": [],
     }
-
-
-def now() -> str:
-    """The time of day as records hold it."""
-    return datetime.now(UTC).isoformat()
