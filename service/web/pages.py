@@ -72,10 +72,7 @@ async def start(name: str) -> ResponseReturnValue:
 
 @pages.app_context_processor
 def _for_every_page() -> dict[str, Any]:
-    return {
-        "has_dashboard": has_dashboard(),
-        "has_docs": "openapi.docs" in current_app.view_functions,
-    }
+    return {"has_dashboard": has_dashboard()}
 
 
 async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:

@@ -13,6 +13,7 @@ EXPIRED: Final = "Its result has expired: nothing is known of this job any more.
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
+_UNITS: Final = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
 _THOUSAND: Final = 1000
 _PRECISE_BELOW: Final = 10
 
@@ -28,17 +29,9 @@ def duration(seconds: float | None) -> str:
     whole = round(seconds)
     if whole < _MINUTE:
         return f"{whole} s"
-    for unit, name, part, part_name in (
-        (_DAY, "d", _HOUR, "h"),
-        (_HOUR, "h", _MINUTE, "min"),
-        (_MINUTE, "min", 1, "s"),
-    ):
-        if whole >= unit:
-            rest = whole % unit // part
-            return (
-                f"{whole // unit} {name} {rest} {part_name}" if rest else f"{whole // unit} {name}"
-            )
-    return f"{whole} s"
+    unit, name, part, part_name = next(row for row in _UNITS if whole >= row[0])
+    rest = whole % unit // part
+    return f"{whole // unit} {name} {rest} {part_name}" if rest else f"{whole // unit} {name}"
 
 
 def rate(per_second: float) -> str:

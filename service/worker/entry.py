@@ -38,6 +38,3 @@ def answer_of(error: Any) -> str:
 def will_pass(answer: str) -> bool:
     """Whether an error that Redis answered with is one of its own, and not of the record."""
     return answer.removeprefix("ERR ").startswith(_PASSING)
-
-
-__all__: Final = ["STORE", "Entry", "answer_of", "will_pass"]

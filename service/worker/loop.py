@@ -10,7 +10,7 @@ import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+from celery.exceptions import SoftTimeLimitExceeded
 
 from service.worker.bridge import Bridge, Stretch, await_, bridge_task, current_bridge
 from service.worker.children import ChildTasks
@@ -151,8 +151,6 @@ async def _settle(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None
     """Hand over whatever the body does. Nothing may escape: asyncio would end the loop with it."""
     try:
         value = await bridge.run()
-    except (WorkerShutdown, WorkerTerminate) as error:
-        outcome.set_exception(error)
     except BaseException as error:  # noqa: BLE001  it is raised again in the waiting thread
         outcome.set_exception(error)
     else:

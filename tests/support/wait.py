@@ -1,4 +1,4 @@
-"""Waits for a condition instead of for a while: the only place in the tests that sleeps."""
+"""Waits for a condition instead of for a while."""
 
 import asyncio
 import inspect
