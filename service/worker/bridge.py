@@ -114,6 +114,14 @@ class Bridge:
         finally:
             self.stretch = before
 
+    async def as_coroutine(self, body: Awaitable[V]) -> V:
+        """Await, in a body that has run in a thread, the coroutine that it gave."""
+        before, self.stretch = self.stretch, Stretch.COROUTINE
+        try:
+            return await body
+        finally:
+            self.stretch = before
+
     def _drive(self, steps: Any, hand_up: Callable[[Any], Any]) -> Any:
         value: Any = None
         error: BaseException | None = None

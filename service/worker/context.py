@@ -98,7 +98,7 @@ class _Call:
         """
         if bridge.cancelled:
             raise JobCancelledError
-        body = self._in_app_context(app, in_thread=kind is Stretch.THREAD)
+        body = self._in_app_context(app, bridge if kind is Stretch.THREAD else None)
         try:
             value = bridge.await_body(body, kind)
         except asyncio.CancelledError:
@@ -117,15 +117,18 @@ class _Call:
     async def on_loop(self, app: Quart) -> Any:
         """Call a coroutine function on the event loop, for a thread that waits for it."""
         with own_stacks(self._task, self._request):
-            return await self._in_app_context(app, in_thread=False)
+            return await self._in_app_context(app, None)
 
-    async def _in_app_context(self, app: Quart, *, in_thread: bool) -> Any:
+    async def _in_app_context(self, app: Quart, waiting: Bridge | None) -> Any:
+        """Call the function: in a thread, if there is a bridge that waits for it."""
         token = running.set(self._current_job())
         try:
             async with app.app_context():
-                if in_thread:
+                if waiting is not None:
                     value = await self._loop.in_thread(self._make)
-                    return await value if inspect.iscoroutine(value) else value
+                    if inspect.iscoroutine(value):  # of an `async def` behind a sync decorator
+                        return await waiting.as_coroutine(value)
+                    return value
                 return await self._function(*self._args, **self._kwargs)
         finally:
             # From here on no limit makes a failure of what it has done.
@@ -158,7 +161,7 @@ class _Call:
         with own_stacks(self._task, self._request):
             running.set(self._current_job())
             value = self._make()
-        return self._loop.run(value) if inspect.iscoroutine(value) else value
+            return self._loop.run(value) if inspect.iscoroutine(value) else value
 
     def _make(self) -> Any:
         return self._function(*self._args, **self._kwargs)

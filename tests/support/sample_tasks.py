@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +41,23 @@ def look(self: Any) -> dict[str, Any]:
 
 @tasks.task(bind=True)
 async def look_async(self: Any) -> dict[str, Any]:
+    return _what_is_seen(self)
+
+
+def _plain(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate as most decorators do, which know nothing of coroutines."""
+
+    def call(*args: Any) -> Any:
+        return function(*args)
+
+    call.__name__ = function.__name__
+    return call
+
+
+@tasks.task(bind=True)
+@_plain
+async def look_behind_decorator(self: Any) -> dict[str, Any]:
+    await asyncio.sleep(0)
     return _what_is_seen(self)
 
 
@@ -247,6 +265,16 @@ def gate(name: str) -> None:
 
 @tasks.task(soft_time_limit=1)
 async def limited(catches: bool) -> str:
+    return await _sleep_long(catches)
+
+
+@tasks.task(soft_time_limit=1)
+@_plain
+async def limited_behind_decorator(catches: bool) -> str:
+    return await _sleep_long(catches)
+
+
+async def _sleep_long(catches: bool) -> str:
     try:
         await asyncio.sleep(30)
     except Exception as error:

@@ -92,7 +92,7 @@ async def test_my_add_logs_the_sum_and_the_configured_value(app: Quart, worker: 
     worker.process.wait_for_output("TEST_FOR_APP_CONTEXT is 'of the sample'")
 
 
-@pytest.mark.parametrize("handle", [sample.look, sample.look_async])
+@pytest.mark.parametrize("handle", [sample.look, sample.look_async, sample.look_behind_decorator])
 async def test_a_body_sees_its_app_and_its_own_job(app: Quart, handle: Handle) -> None:
     """`g` is new for each job, although the process or the thread is the same."""
     jobs = [await handle.enqueue() for _ in range(8)]
@@ -254,14 +254,15 @@ async def test_a_client_opened_at_start_up_is_usable_in_tasks(app: Quart, worker
     assert {f"before_serving {one['pid']}" for one in seen} <= set(started)
 
 
+@pytest.mark.parametrize("handle", [sample.limited, sample.limited_behind_decorator])
 @pytest.mark.parametrize("catches", [True, False])
 async def test_a_soft_limit_is_raised_inside_a_coroutine(
-    app: Quart, worker: Worker, catches: bool
+    app: Quart, worker: Worker, handle: Handle, catches: bool
 ) -> None:
     """The body may catch it and clean up. (The threads and solo pools of Celery know no limits.)"""
     if worker.pool in {"threads", "solo"}:
         pytest.skip("Celery's threads and solo pools ignore time limits")
-    result = await ended(app, (await sample.limited.enqueue(catches)).id)
+    result = await ended(app, (await handle.enqueue(catches)).id)
     if catches:
         assert result.result == "SoftTimeLimitExceeded"
     else:
