@@ -22,6 +22,9 @@ _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_
 _ON_THE_WAY: Final = ("service.worker.", "asyncio.", "concurrent.futures.")
 _TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
+# What `_protected`, by which Celery tells its first call of a task from the others, is set to.
+_BEGUN: Final = 1
+_IN_BODY: Final = 2
 
 
 class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -46,7 +49,7 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         # The same question as Celery's own __call__ asks, and the same answer for the next one.
         if request is None or request.called_directly or request._protected:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
-        request._protected = 1  # noqa: SLF001
+        request._protected = _BEGUN  # noqa: SLF001
         if request.headers:  # a body may change them: not those that Celery's worker has
             request.headers = dict(request.headers)
         refuse_cancelled(self, request)
@@ -101,10 +104,14 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
     @wraps(getattr(cls, name))
     def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
         function = plain.__get__(self, type(self))
-        request = self.request
+        request: Any = self.request
         if request.called_directly:
             return function(*args, **kwargs)
-        if name == "run":  # __call__ guards it, outside of Celery's autoretry
+        if name == "run":
+            if request._protected != _BEGUN:  # noqa: SLF001  the body, or a hook, calls it
+                return function(*args, **kwargs)
+            request._protected = _IN_BODY  # noqa: SLF001
+            # __call__ guards it, outside of Celery's autoretry
             return call_in_context(self, request, function, args, kwargs, is_body=True)
         return _survivable(call_in_context, (self, request, function, args, kwargs), {})
 

@@ -284,6 +284,21 @@ async def _sleep_long(catches: bool) -> str:
     return "slept"
 
 
+@tasks.task(bind=True)
+def count_down(self: Any, number: int, by: str) -> list[str]:
+    return [] if number == 0 else [self.request.id or "", *_itself(self, by)(number - 1, by)]
+
+
+@tasks.task(bind=True)
+async def count_down_async(self: Any, number: int, by: str) -> list[str]:
+    await asyncio.sleep(0)
+    return [] if number == 0 else [self.request.id, *await _itself(self, by)(number - 1, by)]
+
+
+def _itself(task: Any, by: str) -> Any:
+    return task if by == "call" else task.run
+
+
 @tasks.task
 def leave_note(line: str) -> None:
     note(line)

@@ -254,6 +254,16 @@ async def test_a_client_opened_at_start_up_is_usable_in_tasks(app: Quart, worker
     assert {f"before_serving {one['pid']}" for one in seen} <= set(started)
 
 
+@pytest.mark.parametrize("handle", [sample.count_down, sample.count_down_async])
+@pytest.mark.parametrize("by", ["call", "run"])
+async def test_a_task_that_calls_itself_is_the_plain_function(
+    app: Quart, handle: Handle, by: str
+) -> None:
+    """As everywhere else: sync or to be awaited, and within the same job."""
+    job = await handle.enqueue(3, by)
+    assert await value(job) == [job.id] * 3
+
+
 @pytest.mark.parametrize("handle", [sample.limited, sample.limited_behind_decorator])
 @pytest.mark.parametrize("catches", [True, False])
 async def test_a_soft_limit_is_raised_inside_a_coroutine(
