@@ -23,8 +23,9 @@ _ON_THE_WAY: Final = ("service.worker.", "asyncio.", "concurrent.futures.")
 _TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
 # What `_protected`, by which Celery tells its first call of a task from the others, is set to.
-_BEGUN: Final = 1
-_IN_BODY: Final = 2
+_ASKED: Final = 1  # and it was not cancelled
+_BEGUN: Final = 2
+_IN_BODY: Final = 3
 
 
 class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -47,13 +48,20 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         """Run the job that the worker traces; called by anyone else, Celery's direct call."""
         request: Any = self.request_stack.top
         # The same question as Celery's own __call__ asks, and the same answer for the next one.
-        if request is None or request.called_directly or request._protected:  # noqa: SLF001
+        if request is None or request.called_directly or request._protected > _ASKED:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
+        _refuse_cancelled_once(self, request)
         request._protected = _BEGUN  # noqa: SLF001
         if request.headers:  # a body may change them: not those that Celery's worker has
             request.headers = dict(request.headers)
-        refuse_cancelled(self, request)
         return checked_for_others(self, request, _survivable(self.run, args, kwargs))
+
+
+def _refuse_cancelled_once(task: ContextTask, request: Any) -> None:
+    """Raise Ignore where the job was cancelled; asked by `before_start`, or before the body."""
+    if not request._protected:  # noqa: SLF001
+        refuse_cancelled(task, request)
+        request._protected = _ASKED  # noqa: SLF001
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -113,6 +121,8 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
             request._protected = _IN_BODY  # noqa: SLF001
             # __call__ guards it, outside of Celery's autoretry
             return call_in_context(self, request, function, args, kwargs, is_body=True)
+        if name == "before_start":
+            _refuse_cancelled_once(self, request)
         return _survivable(call_in_context, (self, request, function, args, kwargs), {})
 
     setattr(wrapper, _WRAPPED, True)

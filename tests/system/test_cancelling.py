@@ -12,7 +12,7 @@ from service import create_app, enqueue
 from service.results.store import KEY_PREFIX, get_results
 from service.results.watcher import get_watcher
 from service.tasks.demo import count_slowly
-from tests.support.sample_tasks import add, leave_note, total
+from tests.support.sample_tasks import add, hooked, leave_note, total
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, worker_process
@@ -46,8 +46,9 @@ async def state(app: Quart, job_id: str) -> str:
 async def test_a_worker_that_was_away_starts_no_cancelled_job(
     app: Quart, redis_url: str, tmp_path: Path, pool: str
 ) -> None:
-    """It never heard Celery's own revoke; it asks the record."""
+    """It never heard Celery's own revoke; it asks the record. Nor does a hook of such a job run."""
     jobs: list[Any] = [await leave_note.enqueue(f"cancelled {n}") for n in range(3)]
+    jobs.append(await hooked.enqueue("success"))
     jobs.append(await leave_note.options(countdown=0.5).enqueue("cancelled later"))
     for job in jobs:
         assert await cancel(app, job.id) == (200, "REVOKED")
