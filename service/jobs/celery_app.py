@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from celery import Celery
 from celery.app.amqp import AMQP
 from kombu import Connection
+from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
@@ -84,6 +85,35 @@ class QuartCelery(Celery):
             check_options(handle, options.get("base") or self.Task)
             self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
         return self.tasks[name]
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Celery's own, for tasks that are classes, which then run their bodies as others do."""
+        if isinstance(task, type):
+            task = self._context_task(task)
+        elif not isinstance(task, self._task_base):
+            task.__class__ = self._context_task(type(task))
+        return super().register_task(task, **options)
+
+    def _task_from_fun(  # type: ignore[override]  # celery-types: each option by name
+        self, fun: Callable[..., Any], name: str | None = None, base: Any = None, **options: Any
+    ) -> Any:
+        """Celery's own, which all its ways of making a task of a function end in."""
+        base = self._context_task(base or self.Task)
+        return super()._task_from_fun(fun, name, base, **options)
+
+    def _context_task(self, task_class: type) -> type:
+        """The class, with our Task base behind it if it is based on Celery's alone."""
+        if issubclass(task_class, self._task_base):
+            return task_class
+        if issubclass(self._task_base, task_class):  # Celery's own Task
+            return self.Task
+        names = {"__module__": task_class.__module__, "__doc__": task_class.__doc__}
+        return type(task_class.__name__, (task_class, self._task_base), names)
+
+    @cached_property
+    def _task_base(self) -> type:
+        base: type = symbol_by_name(_TASK_BASE)
+        return base
 
     def uses_utc_timezone(self) -> bool:
         """Celery's own, which takes a lock for each message that a worker gets."""

@@ -40,6 +40,8 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         super().on_bound(app)
         key_by_job(cls.request_stack)
         _wrap(cls, "run")
+        if cls.__call__ is not ContextTask.__call__:
+            _wrap_call(cls)
         for hook in _HOOKS:
             if getattr(cls, hook) is not getattr(Task, hook):
                 _wrap(cls, hook)
@@ -48,13 +50,20 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         """Run the job that the worker traces; called by anyone else, Celery's direct call."""
         request: Any = self.request_stack.top
         # The same question as Celery's own __call__ asks, and the same answer for the next one.
-        if request is None or request.called_directly or request._protected > _ASKED:  # noqa: SLF001
+        if request is None or request.called_directly or request._protected == _IN_BODY:  # noqa: SLF001
             return super().__call__(*args, **kwargs)
-        _refuse_cancelled_once(self, request)
-        request._protected = _BEGUN  # noqa: SLF001
-        if request.headers:  # a body may change them: not those that Celery's worker has
-            request.headers = dict(request.headers)
+        if request._protected == _BEGUN:  # noqa: SLF001  by a __call__ of the user's own
+            return self.run(*args, **kwargs)
+        _begin(self, request)
         return checked_for_others(self, request, _survivable(self.run, args, kwargs))
+
+
+def _begin(task: ContextTask, request: Any) -> None:
+    """Note that the job runs from here on. Raises Ignore where it was cancelled."""
+    _refuse_cancelled_once(task, request)
+    request._protected = _BEGUN  # noqa: SLF001
+    if request.headers:  # a body may change them: not those that Celery's worker has
+        request.headers = dict(request.headers)
 
 
 def _refuse_cancelled_once(task: ContextTask, request: Any) -> None:
@@ -127,3 +136,22 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
 
     setattr(wrapper, _WRAPPED, True)
     setattr(cls, name, wrapper)
+
+
+def _wrap_call(cls: type[ContextTask]) -> None:
+    """Have a job begin before the `__call__` of its user's own class, which may not call ours."""
+    plain = cls.__call__
+    if getattr(plain, _WRAPPED, False):
+        return
+
+    @wraps(plain)
+    def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
+        request: Any = self.request_stack.top
+        function = plain.__get__(self, type(self))
+        if request is None or request.called_directly or request._protected > _ASKED:  # noqa: SLF001
+            return function(*args, **kwargs)
+        _begin(self, request)
+        return checked_for_others(self, request, _survivable(function, args, kwargs))
+
+    setattr(wrapper, _WRAPPED, True)
+    cls.__call__ = wrapper  # type: ignore[method-assign]  # as with `run`

@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncGenerator
 
 from service import create_app, get_celery
-from tests.support.sample_tasks import note
+from tests.support.sample_tasks import Registered, note
 
 web = create_app({"TEST_FOR_APP_CONTEXT": "of the sample"})
 
@@ -41,3 +41,4 @@ async def teardown(error: BaseException | None) -> None:
 
 
 app = get_celery(web)
+app.register_task(Registered)

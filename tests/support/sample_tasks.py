@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from celery import chain, chord, current_task, group
+from celery import Task, chain, chord, current_task, group
 from quart import current_app, g
 
 from service import TaskBlueprint, current_job, report_progress
@@ -81,6 +81,72 @@ async def look_from_children(self: Any, pause: float = 0.0) -> list[str]:
     g.mark = current_job.id
     by_child, by_grandchild = await asyncio.gather(child(), grandchild())
     return [*by_child, *by_grandchild, *await asyncio.to_thread(seen), *seen()]
+
+
+class Weighed(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
+    """A class that knows nothing of this service, as other programs' are."""
+
+    unit = "kg"
+
+    async def on_success(  # type: ignore[override]  # Celery's is not `async def`
+        self, value: Any, job_id: str, *_: Any
+    ) -> None:
+        _note_hook("on_success", self, job_id)
+
+
+class Doubled(Weighed):
+    """Calls its body by itself."""
+
+    def __call__(self, *args: Any) -> Any:
+        return 2 * self.run(*args)
+
+
+class DoubledAfterSuper(Weighed):
+    """The same, as Celery's documentation has it."""
+
+    def __call__(self, *args: Any) -> Any:
+        return 2 * super().__call__(*args)
+
+
+class Registered(Weighed):
+    """A task that is a class."""
+
+    name = "sample.registered"
+
+    async def run(self, weight: int) -> str:
+        return await _weigh_async(self, weight)
+
+
+@tasks.task(bind=True, base=Weighed)
+def weigh(self: Any, weight: int) -> str:
+    return _weigh(self, weight)
+
+
+@tasks.task(bind=True, base=Weighed)
+async def weigh_async(self: Any, weight: int) -> str:
+    return await _weigh_async(self, weight)
+
+
+@tasks.task(bind=True, base=Doubled)
+async def weigh_twice(self: Any, weight: int) -> str:
+    return await _weigh_async(self, weight)
+
+
+@tasks.task(bind=True, base=DoubledAfterSuper)
+def weigh_twice_after_super(self: Any, weight: int) -> str:
+    return _weigh(self, weight)
+
+
+async def _weigh_async(task: Any, weight: int) -> str:
+    await asyncio.sleep(0)
+    return _weigh(task, weight)
+
+
+def _weigh(task: Any, weight: int) -> str:
+    """Also seen: the app context, and whether a sync body is kept off the event loop."""
+    where = current_app.config["TEST_FOR_APP_CONTEXT"]
+    thread = "loop" if threading.current_thread().name == "event-loop" else "thread"
+    return f"{weight} {task.unit} {where} {thread};"
 
 
 @tasks.task

@@ -209,6 +209,25 @@ async def test_hooks_run_in_an_app_context(
         assert noted == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("weigh", "7 kg of the sample thread;"),
+        ("weigh_async", "7 kg of the sample loop;"),
+        ("weigh_twice", "7 kg of the sample loop;" * 2),
+        ("weigh_twice_after_super", "7 kg of the sample thread;" * 2),
+        ("registered", "7 kg of the sample loop;"),
+    ],
+)
+async def test_a_task_class_based_on_celerys_own_does_as_ours(
+    app: Quart, worker: Worker, name: str, expected: str
+) -> None:
+    """With its attributes, its hooks and its `__call__`: that is how other programs have theirs."""
+    sent = get_celery(app).send_task(f"sample.{name}", (7,))
+    assert (await ended(app, sent.id)).result == expected
+    worker.wait_for_note(f"on_success {sent.id} of the sample")
+
+
 @pytest.mark.parametrize("handle", [sample.progress, sample.progress_async])
 async def test_the_last_report_is_seen_and_then_the_result(
     app: Quart, worker: Worker, handle: Handle

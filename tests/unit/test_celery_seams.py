@@ -12,7 +12,7 @@ from uuid import UUID
 import click
 import pytest
 from billiard.einfo import ExceptionInfo
-from celery import Celery, signals
+from celery import Celery, shared_task, signals
 from celery.app.base import Celery as BaseCelery
 from celery.app.trace import TraceInfo, fast_trace_task
 from celery.backends.redis import RedisBackend
@@ -145,6 +145,13 @@ def test_whether_the_time_is_utc_is_what_celery_says(zone: str) -> None:
 def test_everything_that_is_sent_goes_through_send_task() -> None:
     """jobs/celery_app.py writes the QUEUED record there, and hops off the event loop."""
     assert "producer_or_acquire" in inspect.getsource(BaseCelery.send_task)
+
+
+def test_tasks_are_made_of_functions_in_one_place() -> None:
+    """jobs/celery_app.py sees to their base there, also to that of tasks shared by libraries."""
+    assert parameters(BaseCelery._task_from_fun)[:4] == ["self", "fun", "name", "base"]
+    assert "._task_from_fun(fun, **opts)" in inspect.getsource(BaseCelery.task)
+    assert "._task_from_fun(" in inspect.getsource(shared_task)
 
 
 def test_billiards_exception_info_reads_the_error_being_handled() -> None:
