@@ -22,6 +22,7 @@ from service.results.records import queued_record
 from service.settings import get_settings
 from service.worker.bridge import await_, current_bridge
 from service.worker.entry import STORE, Entry, answer_of, will_pass
+from service.worker.errbacks import calling_errbacks, errbacks_put_off, put_off_errbacks
 from service.worker.lifespan import is_on_loop
 from service.worker.record import build_meta, encode_record
 from service.worker.writer import ResultsWriter, get_writer
@@ -205,8 +206,21 @@ class Backend(RedisBackend):
         return self.app.off_loop(lambda: super(Backend, self).ensure(fun, args, **policy))
 
     def on_chord_part_return(self, *args: Any, **options: Any) -> None:
-        """Celery's own, in a thread where the caller runs on the event loop."""
-        self.app.off_loop(lambda: super(Backend, self).on_chord_part_return(*args, **options))
+        """Celery's own, in a thread where the caller runs on the event loop; then the errbacks."""
+        with errbacks_put_off() as put_off:
+            self.app.off_loop(lambda: super(Backend, self).on_chord_part_return(*args, **options))
+        for failure in put_off:
+            try:
+                self._call_task_errbacks(*failure)
+            except Exception:
+                logger.exception("The errbacks of a chord could not be called")
+
+    def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
+        """Celery's own, in which those that it calls directly run as bodies do."""
+        if put_off_errbacks(request, exc, traceback):
+            return
+        with calling_errbacks(request):
+            super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]  # not in celery-types
 
     def _entry(self, task_id: str, result: Any, state: str, trace: Any, request: Any) -> Entry:
         meta = build_meta(self, task_id, result, state, trace, request)

@@ -86,7 +86,8 @@ class _Call:
         """What the body may know; not kept here, as it keeps this: the cycle would outlive them."""
         return CurrentJob(
             id=self._request.id,
-            task=self._task.name,
+            # An errback belongs to the job that failed, which is another task's.
+            task=getattr(self._request, "task", None) or self._task.name,
             retries=self._request.retries or 0,
             report=self._report,
         )

@@ -41,12 +41,8 @@ def is_of_a_job(context: Context) -> bool:
 
 
 @contextmanager
-def own_stacks(task: Any, request: Any) -> Iterator[None]:
-    """Give the current context, and those copied from it, stacks on which only this job is."""
-    if _job_key.get(None) is not None:  # this job entered before: a task that is applied in it
-        yield
-        return
-    key = _job_key.set(object())
+def on_stacks(task: Any, request: Any) -> Iterator[None]:
+    """Have a task and its request be the current ones."""
     _task_stack.push(task)
     task.request_stack.push(request)
     try:
@@ -54,4 +50,17 @@ def own_stacks(task: Any, request: Any) -> Iterator[None]:
     finally:
         task.request_stack.pop()
         _task_stack.pop()
+
+
+@contextmanager
+def own_stacks(task: Any, request: Any) -> Iterator[None]:
+    """Give the current context, and those copied from it, stacks on which only this job is."""
+    if _job_key.get(None) is not None:  # this job entered before: a task that is applied in it
+        yield
+        return
+    key = _job_key.set(object())
+    try:
+        with on_stacks(task, request):
+            yield
+    finally:
         _job_key.reset(key)

@@ -14,6 +14,7 @@ from service.errors import TaskAbortedError
 from service.worker import choice  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.cancelled import refuse_cancelled
 from service.worker.context import call_in_context
+from service.worker.errbacks import call_errback, failed_request
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.record import checked_for_others
 from service.worker.stacks import key_by_job
@@ -51,6 +52,8 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         request: Any = self.request_stack.top
         # The same question as Celery's own __call__ asks, and the same answer for the next one.
         if request is None or request.called_directly or request._protected == _IN_BODY:  # noqa: SLF001
+            if (failed := failed_request()) is not None:
+                return _survivable(call_errback, (self, failed, _plain_run(self), args, kwargs), {})
             return super().__call__(*args, **kwargs)
         if request._protected == _BEGUN:  # noqa: SLF001  by a __call__ of the user's own
             return self.run(*args, **kwargs)
@@ -115,7 +118,7 @@ def _from_the_users_code(trace: TracebackType | None) -> TracebackType | None:
 def _wrap(cls: type[ContextTask], name: str) -> None:
     """Put one method of a task class, given by its user, into the app context."""
     plain = inspect.getattr_static(cls, name)
-    if getattr(plain, _WRAPPED, False):
+    if getattr(plain, _WRAPPED, None):
         return
 
     @wraps(getattr(cls, name))
@@ -134,8 +137,14 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
             _refuse_cancelled_once(self, request)
         return _survivable(call_in_context, (self, request, function, args, kwargs), {})
 
-    setattr(wrapper, _WRAPPED, True)
+    setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)
+
+
+def _plain_run(task: ContextTask) -> Any:
+    """The task's function, as its user gave it."""
+    plain = getattr(inspect.getattr_static(type(task), "run"), _WRAPPED)
+    return plain.__get__(task, type(task))
 
 
 def _wrap_call(cls: type[ContextTask]) -> None:

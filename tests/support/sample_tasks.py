@@ -271,6 +271,25 @@ async def raise_error_async(name: str) -> None:
     _raise(name)
 
 
+def _note_errback(task: str, request: Any, error: BaseException) -> None:
+    thread = "loop" if threading.current_thread().name == "event-loop" else "thread"
+    note(
+        f"{task} {request.id} {current_task.request.id} {current_job.id} {current_job.task}"
+        f" {type(error).__name__} {current_app.config['TEST_FOR_APP_CONTEXT']} {thread}"
+    )
+
+
+@tasks.task
+def errback(request: Any, error: BaseException, traceback: Any) -> None:
+    _note_errback("errback", request, error)
+
+
+@tasks.task
+async def errback_async(request: Any, error: BaseException, traceback: Any) -> None:
+    await asyncio.sleep(0)
+    _note_errback("errback_async", request, error)
+
+
 @tasks.task
 async def child_raises(name: str) -> None:
     """The error leaves a child asyncio task, where the event loop meets it first."""

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from celery import chord
 from quart import Quart
 
 from service import create_app, get_celery
@@ -207,6 +208,37 @@ async def test_hooks_run_in_an_app_context(
     assert sorted(noted) == sorted(expected)
     if ending != "retry":
         assert noted == expected
+
+
+ERRBACKS = [(sample.errback, "thread"), (sample.errback_async, "loop")]
+
+
+@pytest.mark.parametrize("handle", [sample.raise_error, sample.raise_error_async])
+@pytest.mark.parametrize(("errback", "thread"), ERRBACKS)
+async def test_an_errback_runs_as_a_body_does(
+    app: Quart, worker: Worker, handle: Handle, errback: Handle, thread: str
+) -> None:
+    """Celery calls one that takes request, error and traceback, rather than send it as a job."""
+    sent = handle.apply_async(("ValueError",), link_error=errback.s())
+    await ended(app, sent.id)
+    worker.wait_for_note(
+        f"{errback.name.removeprefix('sample.')} {sent.id} {sent.id} {sent.id} {handle.name}"
+        f" ValueError of the sample {thread}"
+    )
+
+
+@pytest.mark.parametrize(("errback", "thread"), ERRBACKS)
+async def test_an_errback_of_a_chord_runs_as_a_body_does(
+    app: Quart, worker: Worker, errback: Handle, thread: str
+) -> None:
+    """The failed job is the chord's own, which is its body: it never ran."""
+    header = [sample.add.s(1, 2), sample.raise_error_async.s("ValueError")]
+    sent = chord(header, sample.total.s().on_error(errback.s())).apply_async()
+    assert (await ended(app, sent.id)).state is State.FAILURE
+    worker.wait_for_note(
+        f"{errback.name.removeprefix('sample.')} {sent.id} {sent.id} {sent.id} sample.total"
+        f" ChordError of the sample {thread}"
+    )
 
 
 @pytest.mark.parametrize(

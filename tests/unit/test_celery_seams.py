@@ -154,6 +154,16 @@ def test_tasks_are_made_of_functions_in_one_place() -> None:
     assert "._task_from_fun(" in inspect.getsource(shared_task)
 
 
+def test_errbacks_are_called_in_one_place() -> None:
+    """worker/backend.py has them run as bodies there, and puts off those of a chord."""
+    backend: Any = RedisBackend
+    source = inspect.getsource(backend._call_task_errbacks)
+    assert "errback(request, exc, traceback)" in source
+    assert parameters(backend._call_task_errbacks) == ["self", "request", "exc", "traceback"]
+    assert "self._call_task_errbacks(" in inspect.getsource(backend.mark_as_failure)
+    assert "self._call_task_errbacks(" in inspect.getsource(backend.chord_error_from_stack)
+
+
 def test_billiards_exception_info_reads_the_error_being_handled() -> None:
     """worker/running.py makes them."""
     try:
