@@ -20,6 +20,7 @@ from service.worker.loop import ProcessLoop
 logger: Final = logging.getLogger(__name__)
 
 _LOOP: Final = "service.loop"
+_PARENTS_POOL: Final = "service.parents_pool"
 _MAKING: Final = threading.Lock()
 
 
@@ -36,6 +37,11 @@ def is_on_loop(app: Quart) -> bool:
     """Whether the caller runs on the process's loop. Makes none: prefork's parent has none."""
     loop: ProcessLoop | None = app.extensions.get(_LOOP)
     return loop is not None and loop.is_here
+
+
+def parents_pool(app: Quart) -> Any:
+    """In prefork's parent, the pool of its children; None elsewhere."""
+    return app.extensions.get(_PARENTS_POOL)
 
 
 class LifespanStep(bootsteps.StartStopStep):
@@ -64,7 +70,9 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Start the app in a worker whose tasks run in it. Ends the worker where that fails."""
-        if not self._forks and not self._start():
+        if self._forks:
+            self._app.extensions[_PARENTS_POOL] = worker.pool
+        elif not self._start():
             raise WorkerShutdown(EX_FAILURE)
 
     def stop(self, worker: Any) -> None:
@@ -90,6 +98,7 @@ class LifespanStep(bootsteps.StartStopStep):
         return True
 
     def _start_child(self, **_: Any) -> None:
+        self._app.extensions.pop(_PARENTS_POOL, None)
         if not self._start():
             with self._failed.get_lock():
                 self._failed.value += 1

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Final
 
 from celery.app.task import Context
@@ -9,6 +10,8 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from service.broker.worker_state import began, lost_lease
+from service.worker.lifespan import parents_pool
+from service.worker.stacks import on_stacks
 
 logger: Final = logging.getLogger(__name__)
 
@@ -95,7 +98,8 @@ class Request(CeleryRequest):
         It would not acknowledge at all if one of them raised.
         """
         try:
-            super().on_timeout(soft, timeout)
+            with self._as_hooks_see_it():
+                super().on_timeout(soft, timeout)
         except Exception:
             logger.exception("A hook of job %s failed at its hard time limit", self.id)
             task: Any = self.task
@@ -103,6 +107,13 @@ class Request(CeleryRequest):
                 self.acknowledge()
             elif task.acks_late:
                 self.reject(requeue=True)
+
+    def _as_hooks_see_it(self) -> AbstractContextManager[None]:
+        """In prefork's parent, which runs no tracer, have the job be the current one."""
+        app: Any = self._app  # type: ignore[attr-defined]  # not in celery-types
+        if parents_pool(app.quart_app) is None:
+            return nullcontext()
+        return on_stacks(self.task, Context(self._request_dict))  # type: ignore[attr-defined]  # as above
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from service.worker import choice  # noqa: F401  it connects to Celery's start-u
 from service.worker.cancelled import refuse_cancelled
 from service.worker.context import call_in_context
 from service.worker.errbacks import call_errback, failed_request
+from service.worker.handed_down import hand_down, hand_down_errback
 from service.worker.interrupt import JobCancelledError, SoftLimitCancelledError
 from service.worker.record import checked_for_others
 from service.worker.stacks import key_by_job
@@ -53,6 +54,8 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         # The same question as Celery's own __call__ asks, and the same answer for the next one.
         if request is None or request.called_directly or request._protected == _IN_BODY:  # noqa: SLF001
             if (failed := failed_request()) is not None:
+                if hand_down_errback(self, failed, args, kwargs):
+                    return None
                 return _survivable(call_errback, (self, failed, _plain_run(self), args, kwargs), {})
             return super().__call__(*args, **kwargs)
         if request._protected == _BEGUN:  # noqa: SLF001  by a __call__ of the user's own
@@ -126,6 +129,8 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
         function = plain.__get__(self, type(self))
         request: Any = self.request
         if request.called_directly:
+            if name != "run" and request.id and hand_down(self, request, name, args, kwargs):
+                return None
             return function(*args, **kwargs)
         if name == "run":
             if request._protected != _BEGUN:  # noqa: SLF001  the body, or a hook, calls it

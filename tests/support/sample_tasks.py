@@ -395,6 +395,25 @@ def hang() -> None:
     gate("never")
 
 
+async def _note_in_child(hook: str, task: Any, job_id: str) -> None:
+    """Only where the app was started there is the resource."""
+    await asyncio.sleep(0)
+    _note_hook(f"{hook} {current_app.extensions['sample.resource']['state']}", task, job_id)
+
+
+_HOOKS_IN_CHILD: dict[str, Any] = {
+    "on_failure": lambda self, error, job_id, *_: _note_in_child("on_failure", self, job_id),
+    "after_return": lambda self, state, value, job_id, *_: _note_in_child(
+        "after_return", self, job_id
+    ),
+}
+
+
+@tasks.task(bind=True, time_limit=1, **_HOOKS_IN_CHILD)
+def hang_with_hooks(self: Any) -> None:
+    gate("never")
+
+
 @tasks.task
 async def moment() -> datetime:
     return datetime(2026, 1, 2, tzinfo=UTC)
