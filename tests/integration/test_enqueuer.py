@@ -348,16 +348,26 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
         )
 
 
-async def test_a_script_that_failed_half_way_may_have_accepted(
+async def test_a_job_that_its_queue_refuses_takes_no_other_along(
     app: Quart, own_valkey: Valkey
 ) -> None:
-    """The record is there, though the list that it goes to is none."""
+    """Nothing is left of it, so that it can be enqueued again under its id."""
     with own_valkey.client() as redis:
-        redis.set("celery", "no list")
-        with pytest.raises(BrokerUnavailableError) as caught:
-            await my_add.options(job_id="half").enqueue(1, 2)
-        assert caught.value.maybe_accepted
-        assert redis.exists(KEY_PREFIX + "half")
+        redis.set("other", "no list")
+        refused = my_add.options(job_id="refused", queue="other")
+        first, error, last = await asyncio.gather(
+            my_add.enqueue(1, 2),
+            refused.enqueue(1, 2),
+            my_add.enqueue(3, 4),
+            return_exceptions=True,
+        )
+        assert isinstance(error, BrokerUnavailableError)
+        assert not error.maybe_accepted
+        assert redis.llen("celery") == 2
+        assert {type(first), type(last)} == {Job}
+        assert not redis.exists(KEY_PREFIX + "refused")
+        await my_add.options(job_id="refused").enqueue(1, 2)
+        assert redis.llen("celery") == 3
 
 
 async def test_restarts_in_the_middle_lose_and_double_nothing(
