@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.broker import POOLS, Bench, ready
 from tests.support.process import Process
+from tests.support.wait import wait_until
 
 pytestmark = pytest.mark.parametrize("pool", POOLS)
 
@@ -42,3 +43,27 @@ def _runs(worker: Process, bench: Bench) -> bool:
 
 def _freeze_group(worker: Process, number: signal.Signals) -> None:
     os.killpg(worker.pid, number)
+
+
+def test_a_waiting_job_that_went_to_another_worker_is_not_begun_here(
+    bench: Bench, pool: str
+) -> None:
+    """It was scheduled; its worker was frozen for over a lease, and woke before it was due."""
+    with bench.worker("one", pool=pool, concurrency=1) as one:
+        ready(one)
+        job = bench.send("work", "later", 2 * bench.lease, countdown=6 * bench.lease)
+        wait_until(lambda: bench.redis.hlen("unacked") == 1, description="it is held")
+        (held,) = bench.redis.hkeys("unacked")
+        with bench.worker("two", pool=pool, concurrency=1) as two:
+            ready(two)
+            _freeze_group(one, signal.SIGSTOP)
+            wait_until(
+                lambda: bench.redis.hkeys("unacked") not in ([], [held]),
+                timeout=3 * bench.lease,
+                description="the other one holds it",
+            )
+            _freeze_group(one, signal.SIGCONT)
+            one.wait_for_output(f"Job {job} is not begun here", timeout=8 * bench.lease)
+            bench.wait_for(job, timeout=6 * bench.lease)
+            assert bench.count("start", "later") == 1
+            bench.wait_until_empty()

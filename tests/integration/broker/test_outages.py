@@ -95,3 +95,27 @@ def test_a_finished_job_whose_ack_failed_does_not_run_again(
             assert not broker.exists("celery", "unacked")
         assert bench.count("start", "once") == 1
         assert worker.returncode is None
+
+
+def test_results_that_are_away_keep_no_job_from_being_recovered(
+    bench: Bench, own_valkey: Valkey, tmp_path: Path, pool: str
+) -> None:
+    """Nor a worker from ending, though there is a message that it cannot bury meanwhile."""
+    apart = Bench(bench.url, tmp_path, results=own_valkey.url, lease=bench.lease)
+    with apart, apart.worker("doomed", pool=pool, concurrency=1) as doomed:
+        ready(doomed)
+        job = apart.send("work", "later", countdown=600)
+        wait_until(lambda: bench.redis.hlen("unacked") == 1, description="it is held")
+        with apart.worker("heir", pool=pool, concurrency=1) as heir:
+            ready(heir)
+            own_valkey.freeze()
+            bench.redis.lpush("celery", '{"headers": {"id": "bad"}, "properties": {}, "body": ""}')
+            wait_until(
+                lambda: bench.redis.hlen("unacked") == 2, description="both messages are held"
+            )
+            doomed.kill()
+            heir.wait_for_output("is back in celery", timeout=3 * bench.lease)
+            wait_until(lambda: not bench.redis.exists("celery"), description="the heir has it")
+            assert heir.stop() == 0
+            assert any(job in message for message in bench.redis.lrange("celery", 0, -1))
+            own_valkey.thaw()
