@@ -9,7 +9,6 @@ letter was still there, and changed back when the letter turns out to be gone.
 """
 
 import json
-from datetime import UTC, datetime
 from hashlib import sha1
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from service.broker.asking import Asking, of_broker, of_results
 from service.broker.letters import Box, DeadLetter
 from service.broker.scripts import script
 from service.errors import DeadLetterError
-from service.results.model import State
+from service.results.model import State, now
 from service.results.records import Records, ended_record, queued_record
 
 _ERROR: Final = (DeadLetterError.__module__, DeadLetterError.__name__)
@@ -31,23 +30,22 @@ def ask_to_say_queued(
 
     Done before, by somebody who then crashed, it is done again.
     """
-    moment = datetime.now(UTC).isoformat()
     mark = {_MARK: _name(letter)}
-    now = json.dumps({**queued_record(job_id, letter.task, moment), **mark}).encode()
+    after = json.dumps({**queued_record(job_id, letter.task, now()), **mark}).encode()
     while True:
         before = yield from _ask_record(records, job_id)
         # In this order: had the letter been moved before the record was read, it would not be
         # there now, and what a worker has stored since could be taken for what is to be replaced.
         if (yield of_broker("LPOS", box.key(letter.queue), letter.record)) is None:
             return None
-        if (yield _change(records, job_id, before, now)):
-            return before, now
+        if (yield _change(records, job_id, before, after)):
+            return before, after
 
 
 def ask_to_take_back(records: Records, job_id: str, change: tuple[bytes, bytes]) -> Asking[None]:
     """Undo what `ask_to_say_queued` did, unless the record has changed again."""
-    before, now = change
-    yield _change(records, job_id, now, before)
+    before, after = change
+    yield _change(records, job_id, after, before)
 
 
 def ask_to_say_failed(records: Records, letter: DeadLetter, job_id: str) -> Asking[None]:

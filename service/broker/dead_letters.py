@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 from redis import Redis
@@ -13,6 +12,7 @@ from service.broker.apart import ask_to_say_failed, ask_to_say_queued, ask_to_ta
 from service.broker.asking import Asking, ask, ask_async, of_broker
 from service.broker.letters import Box, DeadLetter, decode, fresh
 from service.broker.scripts import script
+from service.results.model import now
 from service.results.records import Records, queued_record
 
 T = TypeVar("T")
@@ -54,8 +54,7 @@ def ask_replay(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
     """Queue the message again, with a record that says so; false if the letter is gone."""
     if letter.job_id is None:
         return (yield from _ask_move(box, letter))
-    moment = datetime.now(UTC).isoformat()
-    record = json.dumps(queued_record(letter.job_id, letter.task, moment))
+    record = json.dumps(queued_record(letter.job_id, letter.task, now()))
     return (yield from _ask_move(box, letter, records.key(letter.job_id), record, records.lifetime))
 
 

@@ -67,7 +67,7 @@ class Leases:
         self.trial = Trial(options, self.is_open)
         self._recovery = Recovery(self.scripts, options, fail=fail)
         self._renew_now = True
-        self._renewed_at = 0.0
+        self._renewed_at = time.monotonic()
         pause = options.pause
         self._keeping = Tending(
             "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
@@ -79,7 +79,7 @@ class Leases:
 
     @property
     def age(self) -> float:
-        """Seconds since the leases were renewed; infinite if they never were."""
+        """Seconds since the leases were renewed, or since there are any."""
         return time.monotonic() - self._renewed_at
 
     def start(self) -> None:
