@@ -1,8 +1,10 @@
 """Sends jobs to brokers other than the service's Redis: by Kombu, on a few threads."""
 
+import asyncio
 import json
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -25,6 +27,10 @@ from service.results.records import queued_record
 
 logger: Final = logging.getLogger(__name__)
 
+_UNSENT: Final = "unsent"  # since when it is being sent, in seconds since the epoch
+_PATIENCE: Final = 3  # timeouts: to connect, to publish, and for the broker's word
+_LOOK_AGAIN: Final = 0.05  # seconds
+
 # Change a record, or delete it (no ARGV[2]), only while it is what we wrote.
 _SETTLE: Final = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
@@ -37,8 +43,9 @@ return 1
 class KombuBroker:
     """Writes the record first, marked as unsent, then publishes, then takes the mark away.
 
-    The two cannot be one step. A job whose publishing failed half-way keeps the mark, so that
-    enqueueing its id again publishes again: it may then run twice, but is never lost.
+    The two cannot be one step. The mark says since when somebody publishes; a job whose publishing
+    failed half-way keeps it without a time, so that enqueueing its id again publishes again: it may
+    then run twice, but is never lost.
     """
 
     def __init__(self, celery: Any, writer: BatchWriter, client: Redis, threads: Threads) -> None:
@@ -97,28 +104,40 @@ class KombuBroker:
         try:
             await self._threads.run(lambda: self._publish_now(letter))
         except BrokerUnavailableError as error:
-            if not error.maybe_accepted:
-                await self._settle(unsent, "")
+            await self._settle(unsent, _marked(letter, 0) if error.maybe_accepted else "")
             raise
         await self._settle(unsent, _sent_record(letter))
 
     async def _settle(self, unsent: Envelope, record: str) -> None:
-        key = self._writer.key_prefix + unsent.job_id
         if not unsent.record:
             return  # an event of Celery's own, not a job
         try:
-            async with bounded(self._timeout):
-                await self._client.eval(_SETTLE, 1, key, unsent.record, record)
+            await self._change(unsent, record)
         except BrokerUnavailableError as error:
             logger.warning("The record of job %s could not be settled: %s", unsent.job_id, error)
 
-    async def _left_unsent(self, letter: Letter) -> Envelope | None:
+    async def _change(self, envelope: Envelope, record: str) -> bool:
+        """Replace the job's record; whether it was still this one."""
+        key = self._writer.key_prefix + envelope.job_id
         async with bounded(self._timeout, maybe_accepted=True):
-            stored = await self._client.get(self._writer.key_prefix + letter.job_id)
-        if stored is None or not json.loads(stored).get("unsent"):
-            return None
-        text = stored if isinstance(stored, str) else stored.decode()
-        return Envelope(letter.job_id, "", text, ())
+            return bool(await self._client.eval(_SETTLE, 1, key, envelope.record, record))
+
+    async def _left_unsent(self, letter: Letter) -> Envelope | None:
+        """The job's record, if it is for us to publish now; waits while another call does."""
+        give_up_at = time.monotonic() + self._timeout
+        while True:
+            async with bounded(self._timeout, maybe_accepted=True):
+                stored = await self._client.get(self._writer.key_prefix + letter.job_id)
+            if stored is None or (since := json.loads(stored).get(_UNSENT)) is None:
+                return None
+            if time.time() - since > _PATIENCE * self._timeout:
+                text = stored if isinstance(stored, str) else stored.decode()
+                ours = _unsent(letter)
+                if await self._change(Envelope(letter.job_id, "", text, ()), ours.record):
+                    return ours
+            elif time.monotonic() > give_up_at:
+                raise BrokerUnavailableError("another call sends this job", maybe_accepted=True)
+            await asyncio.sleep(_LOOK_AGAIN)
 
     def _publish_now(self, letter: Letter) -> None:
         """Publish and wait for the broker's word, on a connection of this thread's own."""
@@ -152,9 +171,12 @@ class KombuBroker:
 def _unsent(letter: Letter) -> Envelope:
     """The record of a letter while it is not sent. Raises EncodeError, as publishing would."""
     dumps(letter.body, letter.options.get("serializer"))
+    return Envelope(letter.job_id, "", _marked(letter, time.time()) if letter.job_id else "", ())
+
+
+def _marked(letter: Letter, since: float) -> str:
     record = queued_record(letter.job_id, letter.task, letter.queued_at)
-    text = json.dumps({**record, "unsent": True}) if letter.job_id else ""
-    return Envelope(letter.job_id, "", text, ())
+    return json.dumps({**record, _UNSENT: since})
 
 
 def _sent_record(letter: Letter) -> str:

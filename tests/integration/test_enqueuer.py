@@ -14,6 +14,7 @@ from celery import chain, chord, group
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quart import Quart
+from redis import Redis
 
 from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
@@ -276,6 +277,25 @@ async def test_a_key_gives_one_job_and_a_full_queue_none(
         redis.delete(KEY_PREFIX + found[0][0].id)
         redis.delete("celery")
     assert (await one("k"))[1] is True
+
+
+async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(
+    redis_url: str, valkey: Valkey
+) -> None:
+    """One that was left half-way is sent again: by the record nobody knows what became of it."""
+    broker = f"{redis_url.removesuffix('/0')}/1"
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": broker})
+    async with app.test_app(), app.app_context():
+        one = my_add.options(job_id="one")
+        jobs = await asyncio.gather(*(one.enqueue(1, 2) for _ in range(8)))
+        assert {job.id for job in jobs} == {"one"}
+        with valkey.client() as redis, Redis.from_url(broker) as queues:
+            assert queues.llen("celery") == 1
+            left = json.loads(str(redis.get(KEY_PREFIX + "one"))) | {"unsent": 0}
+            redis.set(KEY_PREFIX + "one", json.dumps(left), ex=60)
+            await one.enqueue(1, 2)
+            assert queues.llen("celery") == 2
+            assert "unsent" not in json.loads(str(redis.get(KEY_PREFIX + "one")))
 
 
 @contextmanager
