@@ -1,11 +1,12 @@
 -- KEYS: unacked, unacked_index, sweeps
 -- ARGV: lease, seconds that a stock worker may hold a message, most entries to answer,
---       seconds that an outage lasts at least, 1 if the caller knows of one
+--       seconds that an outage lasts at least, then tags that are known already
 -- Answers {tag, score, held record, ...}: what nobody holds any more, oldest first.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local lease, stock = tonumber(ARGV[1]), tonumber(ARGV[2])
-local most, outage, was_away = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == '1'
+local most, outage, known = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
+for i = 5, #ARGV do known[ARGV[i]] = true end
 
 -- All who sweep look in here, many times a lease, and keep one account: when the last one did, and
 -- since when there has always been one. If there was none for a while, Redis was away or stood
@@ -13,7 +14,7 @@ local most, outage, was_away = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == 
 -- had expired, and have a full lease to be renewed in.
 local sweeps = redis.call('HMGET', KEYS[3], 'since', 'last')
 local since, last = tonumber(sweeps[1]), tonumber(sweeps[2])
-if not since or was_away or now < last or now - last > outage then since = now end
+if not since or now < last or now - last > outage then since = now end
 local account = {'since', string.format('%.6f', since), 'last', string.format('%.6f', now)}
 redis.call('HSET', KEYS[3], unpack(account))
 redis.call('PEXPIRE', KEYS[3], math.ceil(outage * 1000) + 1000)
@@ -33,7 +34,7 @@ local found, bytes = {}, 0
 local entries = redis.call('ZRANGE', KEYS[2], '-inf', now - lease, 'BYSCORE', 'WITHSCORES')
 for i = 1, #entries, 2 do
   local tag, score = entries[i], entries[i + 1]
-  if has_expired(tag, tonumber(score)) then
+  if not known[tag] and has_expired(tag, tonumber(score)) then
     local held = redis.call('HGET', KEYS[1], tag)
     if held then
       found[#found + 1] = tag; found[#found + 1] = score; found[#found + 1] = held

@@ -19,7 +19,7 @@ from redis import Redis
 from service.broker import messages, worker_state
 from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
-from service.broker.ledger import Ledger
+from service.broker.ledger import Ending, Ledger
 from service.broker.recovery import Burial, Fail, Recovery
 from service.broker.scripts import Keys, Scripts, Taken
 from service.broker.tending import Tending
@@ -216,13 +216,15 @@ class Leases:
         self._tell_acks(time.monotonic() - _CONFIRMED_WITHIN)
 
     def _recover(self) -> None:
-        self._move()
-        # Whoever only asks something on this broker, as `celery inspect` does, moves nothing.
-        if worker_state.is_worker():
-            if self._recovery.sweep(self._ledger.held()):
-                self._recovering.wake()
-            if self._recovery.burials():
-                self._burying.wake()
+        try:
+            self._move()
+        finally:
+            # Whoever only asks something on this broker, as `celery inspect` does, moves nothing.
+            if worker_state.is_worker():
+                if self._recovery.sweep(self._ledger.held()):
+                    self._recovering.wake()
+                if self._recovery.burials():
+                    self._burying.wake()
 
     def _renew(self) -> None:
         self._return_strays()
@@ -268,20 +270,38 @@ class Leases:
                 chunk = moves[start : start + _MOVED_AT_ONCE]
                 found = self._recovery.complete([ending.held for ending in chunk])
                 for ending, held in zip(chunk, found, strict=True):
-                    burial = self._recovery.put_back(ending.kind, held) if held else None
-                    if burial is None:
-                        self._ledger.forget([ending.held.tag])
-                    else:
-                        self._ledger.bury_instead(ending, burial.reason)
-                        self._burying.wake()
+                    self._put_back(ending, held)
+
+    def _put_back(self, ending: Ending, held: Held | None) -> None:
+        try:
+            burial = self._recovery.put_back(ending.kind, held) if held else None
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            logger.exception("What is held as %s cannot be put back.", ending.held.tag)
+            burial = Burial(ending.held, f"The message cannot be put back: {error!r}"[:1000])
+        if burial is None:
+            self._ledger.forget([ending.held.tag])
+        else:
+            self._ledger.bury_instead(ending, burial.reason)
+            self._burying.wake()
 
     def _bury(self) -> None:
         """Make dead letters, and failures of their jobs, of what is ours and of what was found."""
+        trouble: Exception | None = None
         for ending in self._ledger.endings():
             if ending.kind == "bury":
-                (held,) = self._recovery.complete([ending.held])
-                if held is not None:
-                    self._recovery.bury(Burial(held, ending.reason))
-                self._ledger.forget([ending.held.tag])
+                try:
+                    (held,) = self._recovery.complete([ending.held])
+                    if held is not None:
+                        self._recovery.bury(Burial(held, ending.reason))
+                    self._ledger.forget([ending.held.tag])
+                except TRANSIENT as error:
+                    trouble = error  # it may be the one message's only
         for burial in self._recovery.burials():
-            self._recovery.bury(burial)
+            try:
+                self._recovery.bury(burial)
+            except TRANSIENT as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble

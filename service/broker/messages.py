@@ -143,7 +143,7 @@ def list_of(queue: str, payload: Mapping[str, Any], steps: Sequence[int], separa
     """The list of a queue that a message's priority belongs to, as Kombu chooses it."""
     try:
         wanted = max(0, min(9, int(payload["properties"]["priority"])))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         wanted = 0
     step = steps[bisect(list(steps), wanted) - 1]
     return f"{queue}{separator}{step}" if step else queue

@@ -40,11 +40,12 @@ class Recovery:
         self._options = options
         self._fail = fail
         self._was_away = False
+        self._not_before = 0.0
         self._strange: set[str] = set()
         self._burials: dict[str, Burial] = {}
 
     def interrupted(self) -> None:
-        """Redis was away: leases look as if they had expired although their owners live."""
+        """This process was without Redis: leases may look expired although their owners live."""
         self._was_away = True
 
     def sweep(self, mine: Collection[str]) -> bool:
@@ -53,14 +54,17 @@ class Recovery:
         Whether there is more: it ends in time to sweep again, as too long a gap is an outage.
         """
         until = time.monotonic() + self._options.pause
-        seen: set[str] = set()
-        while fresh := [x for x in self._find(_BATCH + len(seen)) if x.tag not in seen]:
-            for expired in fresh:
-                seen.add(expired.tag)
-                if expired.tag not in mine and expired.tag not in self._burials:
-                    self._try_to_recover(expired)
+        known = set(self._burials)
+        trouble: Exception | None = None
+        while found := self._find(known):
+            for expired in found:
+                known.add(expired.tag)
+                if expired.tag not in mine:
+                    trouble = self._try_to_recover(expired) or trouble
                 if time.monotonic() > until:
                     return True
+        if trouble is not None:
+            raise trouble
         return False
 
     def complete(self, deliveries: Sequence[Held]) -> list[Held | None]:
@@ -91,41 +95,46 @@ class Recovery:
     def bury(self, burial: Burial) -> None:
         """Store FAILURE, however long that takes, and make the message a dead letter."""
         held = burial.held
+        # It was found a while ago: its owner may have renewed it since, another may have moved it.
+        if burial.highest == _ANY or self._scripts.claim(held.tag, burial.highest):
+            self._give_up(held, burial.reason)
+        self._burials.pop(held.tag, None)
+
+    def _give_up(self, held: Held, reason: str) -> None:
         try:
             count = messages.deliveries(messages.read_plain(held.item)) + 1
         except messages.UnreadableMessageError:
             count = 1
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
-        if not self._fail(held.item, burial.reason):
+        if not self._fail(held.item, reason):
             # Its worker died between the result and the ack: there is nothing to be given up on.
             self._scripts.acknowledge([held.tag])
-        elif self._scripts.bury(held, burial.highest, burial.reason, count):
+        elif self._scripts.bury(held, _ANY, reason, count):
             job = messages.job_id(held.item)
             what = f"Job {job}" if job else "A message"
-            logger.error("%s is now a dead letter of %s: %s", what, held.queue, burial.reason)
-        self._burials.pop(held.tag, None)
+            logger.error("%s is now a dead letter of %s: %s", what, held.queue, reason)
 
-    def _find(self, limit: int) -> list[Expired]:
+    def _find(self, known: Collection[str]) -> list[Expired]:
         lease, stock = self._options.lease, self._options.stock
-        was_away = self._was_away
-        found = self._scripts.expired(
-            lease, stock, outage=lease / 3, limit=limit, was_away=was_away
-        )
-        if was_away:
+        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH, known=known)
+        if self._was_away:
             self._was_away = False
-        return found
+            self._not_before = time.monotonic() + lease
+        return found if time.monotonic() >= self._not_before else []
 
-    def _try_to_recover(self, expired: Expired) -> None:
+    def _try_to_recover(self, expired: Expired) -> Exception | None:
+        """Recover it; what has kept Redis from that, if something has."""
         try:
             self._recover(expired)
-        except TRANSIENT:
-            raise
+        except TRANSIENT as error:
+            return error
         except Exception:
             # Whatever is in one message, the others are to be recovered. Said once.
             if expired.tag not in self._strange:
                 self._strange.add(expired.tag)
                 logger.exception("What is held as %s cannot be moved.", expired.tag)
+        return None
 
     def _recover(self, expired: Expired) -> None:
         held = self._read(expired)

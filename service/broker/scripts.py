@@ -1,6 +1,6 @@
 """Asks Redis to change who holds a message: one Lua script for each step that must be atomic."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -81,18 +81,20 @@ class Scripts:
         return [text(tag) for tag in self._run("renew", self._keys.held, tags)]
 
     def expired(
-        self, lease: float, stock: float, *, outage: float, limit: int, was_away: bool = False
+        self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
     ) -> list[Expired]:
         """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers).
 
-        Where the holder's lease is longer, that one counts.
-
-        Nothing, for a lease after nobody has asked for `outage` seconds, or whoever has asked said
-        that Redis `was_away`.
+        Where the holder's lease is longer, that one counts. Nothing, for a lease after nobody has
+        asked for `outage` seconds. `known` tags are left out.
         """
         keys = [*self._keys.held, self._keys.sweeps]
-        flat = self._run("expired", keys, [lease, stock, limit, outage, int(was_away)])
+        flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
         return [Expired(text(tag), text(score), held) for tag, score, held in _groups(flat, 3)]
+
+    def claim(self, tag: str, highest: str) -> bool:
+        """Hold what nobody held any more; false if somebody does after all, or has moved it."""
+        return bool(self._run("claim", self._keys.held, [tag, highest]))
 
     def records(self, tags: Sequence[str]) -> list[bytes | None]:
         """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""

@@ -28,6 +28,7 @@ from service.results.records import queued_record
 logger: Final = logging.getLogger(__name__)
 
 _UNSENT: Final = "unsent"  # since when it is being sent, in seconds since the epoch
+_LONG_AGO: Final = 1.0
 _PATIENCE: Final = 3  # timeouts: to connect, to publish, and for the broker's word
 _LOOK_AGAIN: Final = 0.05  # seconds
 
@@ -43,8 +44,8 @@ return 1
 class KombuBroker:
     """Writes the record first, marked as unsent, then publishes, then takes the mark away.
 
-    The two cannot be one step. The mark says since when somebody publishes; a job whose publishing
-    failed half-way keeps it without a time, so that enqueueing its id again publishes again: it may
+    The two cannot be one step. The mark says since when somebody publishes; where that failed
+    half-way it says a time long ago, so that enqueueing its id again publishes again: the job may
     then run twice, but is never lost.
     """
 
@@ -104,7 +105,7 @@ class KombuBroker:
         try:
             await self._threads.run(lambda: self._publish_now(letter))
         except BrokerUnavailableError as error:
-            await self._settle(unsent, _marked(letter, 0) if error.maybe_accepted else "")
+            await self._settle(unsent, _marked(letter, _LONG_AGO) if error.maybe_accepted else "")
             raise
         await self._settle(unsent, _sent_record(letter))
 

@@ -17,7 +17,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "state": result.state.value,
         "ready": result.ready,
         "successful": result.successful,
-        "result": msgspec.to_builtins(result.result),
+        "result": plain(result.result),
         "error": error and {"type": error.type, "message": error.message},
         "progress": progress
         and {"current": progress.current, "total": progress.total, "note": progress.note},
@@ -25,6 +25,11 @@ def as_json(result: Result) -> dict[str, Any]:
         "started_at": _moment(result.started_at),
         "finished_at": _moment(result.finished_at),
     }
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return msgspec.to_builtins(value, enc_hook=str)
 
 
 def _moment(time: datetime | None) -> str | None:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-import msgspec
-
 from service.results.model import Result, State
+from service.web.presentation import plain
 from service.web.wording import clipped, duration, pretty
 
 _CARD: Final = 400  # characters of a result that a card shows
@@ -71,7 +70,7 @@ class Story:
 
 def tell(result: Result, *, in_full: bool = False) -> Story:
     """The story of a job so far."""
-    text = pretty(msgspec.to_builtins(result.result)) if result.successful else ""
+    text = pretty(plain(result.result)) if result.successful else ""
     value, more = clipped(text, _PAGE if in_full else _CARD)
     error = result.error
     if error is None and result.state is State.REVOKED:

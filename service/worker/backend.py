@@ -105,9 +105,7 @@ class Backend(RedisBackend):
         state: str = states.FAILURE,
     ) -> None:
         """As Celery does; a job whose result is ignored does not fail in silence either."""
-        if _is_ignored(request, store_result):
-            self.store_result(task_id, exc, state, traceback=traceback, request=request)
-            store_result = False
+        store_result = store_result or _is_ignored(request, store_result)
         super().mark_as_failure(
             task_id, exc, traceback, request, store_result, call_errbacks, state
         )

@@ -133,9 +133,9 @@ class _Call:
                 return await self._function(*self._args, **self._kwargs)
         finally:
             # From here on no limit makes a failure of what it has done.
-            if (bridge := current_bridge()) is not None:
+            if self._is_body and (bridge := current_bridge()) is not None:
                 bridge.stretch = Stretch.AROUND
-                bridge.body_is_over |= self._is_body
+                bridge.body_is_over = True
             if self._progress is not None:
                 await self._progress.finish()
             running.reset(token)

@@ -10,6 +10,7 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from service.broker.worker_state import began, lost_lease
+from service.errors import BrokerUnavailableError
 from service.worker.lifespan import parents_pool
 from service.worker.stacks import on_stacks
 
@@ -100,6 +101,9 @@ class Request(CeleryRequest):
         try:
             with self._as_hooks_see_it():
                 super().on_timeout(soft, timeout)
+        except BrokerUnavailableError as error:
+            logger.warning("The failure of job %s was not stored: %s", self.id, error)
+            self.reject(requeue=True)
         except Exception:
             logger.exception("A hook of job %s failed at its hard time limit", self.id)
             task: Any = self.task

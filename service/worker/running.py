@@ -221,9 +221,11 @@ class RunningJob:
 
     def _end_hook(self) -> None:
         """What the body has done is good; no hook that comes after it may go on for ever."""
-        if self._bridge.stretch is not Stretch.AROUND:
-            logger.warning("A hook of %r is cancelled: the hard time limit is over", self)
-            self._bridge.cancel()
+        if self._bridge.stretch is Stretch.AROUND:
+            return
+        logger.warning("A hook of %r takes longer than the hard time limit allows", self)
+        if not self._bridge.interrupt(SoftLimitCancelledError(self._call.hard_limit)):
+            self._leave()  # nobody can end a thread
 
     def _tell_hard_limit(self) -> None:
         """Celery calls the task's hooks from there: they need the request, as in the tracer."""

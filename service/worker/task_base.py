@@ -137,7 +137,9 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
                 return function(*args, **kwargs)
             request._protected = _IN_BODY  # noqa: SLF001
             # __call__ guards it, outside of Celery's autoretry
-            return call_in_context(self, request, function, args, kwargs, is_body=True)
+            return call_in_context(
+                self, request, function, args, kwargs, is_body=not request.is_eager
+            )
         if name == "before_start":
             _refuse_cancelled_once(self, request)
         return _survivable(call_in_context, (self, request, function, args, kwargs), {})

@@ -9,7 +9,7 @@ from typing import Any
 from celery.exceptions import Ignore, Reject
 from quart import current_app
 
-from service import TaskBlueprint, current_job, report_progress
+from service import TaskBlueprint, current_job, get_celery, report_progress
 from tests.support.sample_tasks import gate, note
 
 tasks = TaskBlueprint("pool")
@@ -133,6 +133,24 @@ async def end_before_its_limits(at: str) -> int:
     await asyncio.to_thread(gate, at)
     report_progress(1, 1)
     note(f"left {current_job.id}")
+    return 42
+
+
+@tasks.task(soft_time_limit=0.5, time_limit=5)
+async def over_soft_limit_after_another_task() -> None:
+    celery = get_celery(current_app._get_current_object())  # type: ignore[attr-defined]
+    celery.tasks["pool.nap"].apply((0.0,))
+    await asyncio.sleep(300)
+
+
+async def _linger(*_: Any) -> None:
+    await asyncio.sleep(300)
+
+
+@tasks.task(bind=True, time_limit=0.5, on_retry=_linger)
+async def retry_with_a_slow_hook(self: Any) -> int:
+    if not self.request.retries:
+        raise self.retry(countdown=0)
     return 42
 
 

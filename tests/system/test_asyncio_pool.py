@@ -194,6 +194,18 @@ async def test_the_hard_limit_ends_a_coroutine(app: Quart, worker: Worker) -> No
     worker.wait_for_note(f"on_failure {job.id} TimeLimitExceeded {job.id} of the sample")
 
 
+async def test_a_task_that_is_applied_in_a_body_does_not_end_its_limits(app: Quart) -> None:
+    """It runs in the same bridge."""
+    job = await pool.over_soft_limit_after_another_task.enqueue()
+    assert (await ended(app, job)).error.type == "SoftTimeLimitExceeded"
+
+
+async def test_a_hook_that_is_too_slow_changes_nothing_of_the_job(app: Quart) -> None:
+    """It is ended; what it was called for goes on."""
+    job = await pool.retry_with_a_slow_hook.enqueue()
+    assert await job.result(timeout=TIMEOUT) == 42
+
+
 async def test_a_hook_that_fails_at_the_hard_limit_does_no_harm(tmp_path: Path) -> None:
     """Its job has failed, its message is acknowledged, its place is free."""
     with running_worker(

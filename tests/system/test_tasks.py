@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from celery import chord
+from celery import chain, chord
 from quart import Quart
 
-from service import create_app, get_celery
+from service import create_app, enqueue, get_celery
 from service.errors import JobFailedError, UnknownJobError
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
@@ -293,6 +293,8 @@ async def test_a_job_whose_result_is_ignored_is_known_to_have_ended(app: Quart) 
     failed = await ended(app, (await sample.ignored.enqueue(fails=True)).id)
     assert failed.error is not None
     assert (failed.state, failed.error.type) == (State.FAILURE, "ValueError")
+    last: Any = await enqueue(chain(sample.ignored.s(fails=True), sample.add.si(1, 2)))
+    assert (await ended(app, last.id)).state is State.FAILURE
 
 
 async def test_a_client_opened_at_start_up_is_usable_in_tasks(app: Quart, worker: Worker) -> None:

@@ -86,5 +86,6 @@ def test_what_kombu_stores_in_a_form_of_its_own_is_what_it_was() -> None:
 
 def test_what_only_looks_like_it_is_left_alone() -> None:
     """Somebody may have registered a type that this process does not know."""
-    value = {"__type__": "money", "__value__": 3}
-    assert decoded(result=value).result == value
+    for name, value in (("money", 3), ("bytes", 5), ("uuid", {"hex": 5}), ("datetime", [])):
+        shape: dict[str, object] = {"__type__": name, "__value__": value}
+        assert decoded(result=shape).result == shape

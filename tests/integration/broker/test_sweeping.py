@@ -2,13 +2,14 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
 from kombu.utils.json import dumps, loads
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from service.broker.held import LeaseOptions
 from service.broker.recovery import Recovery
@@ -98,25 +99,39 @@ def _message(deliveries: int, **headers: object) -> str:
     return dumps({"body": "", "headers": {"id": "job", **headers}, "properties": properties})
 
 
+def _recovery(redis: Redis, failed: list[bytes]) -> Recovery:
+    """What a worker sweeps with, and which jobs it has said to have failed."""
+
+    def fail(item: bytes, _: str) -> bool:
+        failed.append(item)
+        return True
+
+    options = LeaseOptions(LEASE, 3600, 5, (0, 3, 6, 9), "\x06\x16")
+    return Recovery(Scripts(redis, KEYS), options, fail=fail)
+
+
 @pytest.fixture
 def recovery(redis: Redis) -> Recovery:
-    """What a worker sweeps with; a failure can always be stored."""
-    options = LeaseOptions(LEASE, 3600, 5, (0, 3, 6, 9), "\x06\x16")
+    """One that may recover at once."""
     _sweep_until_found(redis)
     redis.delete(KEYS.unacked, KEYS.index)
-    return Recovery(Scripts(redis, KEYS), options, fail=lambda item, reason: True)
+    return _recovery(redis, [])
+
+
+def _hold(redis: Redis, held: Mapping[str, str], since: float = 1) -> None:
+    """As one who has renewed no lease for years."""
+    redis.hset(KEYS.unacked, items=[part for pair in held.items() for part in pair])
+    redis.zadd(KEYS.index, dict.fromkeys(held, since))
+    _sweep(redis)  # somebody has looked just now, however long this has taken
 
 
 def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
     redis: Redis, recovery: Recovery
 ) -> None:
     """And what cannot be moved, as it is a stock worker's topic, stands in nobody's way."""
-    for number in range(150):
-        redis.hset(KEYS.unacked, f"stock{number}", '[{}, "topic", "key"]')
-        redis.zadd(KEYS.index, {f"stock{number}": 1})
-    for number in range(1000):
-        redis.hset(KEYS.unacked, f"t{number}@1-1/1.0", f'[{_message(0)},"","many"]')
-        redis.zadd(KEYS.index, {f"t{number}@1-1/1.0": 2})
+    _hold(redis, {f"stock{number}": '[{}, "topic", "key"]' for number in range(150)})
+    many = {f"t{number}@1-1/1.0": f'[{_message(0)},"","many"]' for number in range(1000)}
+    _hold(redis, many, since=2)
     rounds = 1
     while recovery.sweep(()):
         rounds += 1
@@ -128,9 +143,8 @@ def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
 def test_a_scheduled_job_that_never_began_ended_no_worker(redis: Redis, recovery: Recovery) -> None:
     """It goes back uncounted; one that may have begun is given up on."""
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
-    for tag, eta in (("later@1-1/1.0", later), ("began@1-1/1.0", None)):
-        redis.hset(KEYS.unacked, tag, f'[{_message(4, eta=eta)},"","scheduled"]')
-        redis.zadd(KEYS.index, {tag: 1})
+    etas = {"later@1-1/1.0": later, "began@1-1/1.0": None}
+    _hold(redis, {tag: f'[{_message(4, eta=eta)},"","scheduled"]' for tag, eta in etas.items()})
     recovery.sweep(())
     (back,) = redis.lrange("scheduled", 0, -1)
     assert json.loads(back)["properties"]["x-deliveries"] == 4
@@ -142,8 +156,7 @@ def test_what_kombu_writes_in_a_form_of_its_own_goes_back_as_it_was(
 ) -> None:
     """A UUID in a header: it used to stop all recovery."""
     message = _message(0, trace=UUID(int=1))
-    redis.hset(KEYS.unacked, TAG, f'[{message},"","typed"]')
-    redis.zadd(KEYS.index, {TAG: 1})
+    _hold(redis, {TAG: f'[{message},"","typed"]'})
     recovery.sweep(())
     (back,) = redis.lrange("typed", 0, -1)
     assert loads(back)["headers"]["trace"] == UUID(int=1)
@@ -158,3 +171,44 @@ def test_what_cannot_be_read_is_held_until_it_is_buried(redis: Redis) -> None:
     assert (queue, item) == ("bad", b"not json")
     assert "not a JSON object" in reason
     assert redis.hget(KEYS.unacked, tag) == b'[not json,"","bad"]'
+
+
+def test_what_was_renewed_meanwhile_is_not_buried(redis: Redis, recovery: Recovery) -> None:
+    """Its owner lives: its job must not be said to have failed, which nothing could take back."""
+    failed: list[bytes] = []
+    late = _recovery(redis, failed)
+    _hold(redis, {TAG: f'[{_message(4)},"","renewed"]'})
+    late.sweep(())
+    (burial,) = late.burials()
+    redis.zadd(KEYS.index, {TAG: time.time()})
+    late.bury(burial)
+    assert failed == []
+    assert late.burials() == []
+    redis.zadd(KEYS.index, {TAG: 1})
+    recovery.sweep(())
+    (burial,) = recovery.burials()
+    recovery.bury(burial)
+    assert redis.llen("renewed.dead") == 1
+
+
+def test_one_that_was_without_redis_waits_and_the_others_do_not(
+    redis: Redis, recovery: Recovery
+) -> None:
+    """It cannot tell who else was; a worker on a bad line must not stop the recovery of all."""
+    flapping = _recovery(redis, [])
+    flapping.interrupted()
+    _hold(redis, {TAG: f'[{_message(0)},"","flap"]'})
+    flapping.sweep(())
+    assert not redis.exists("flap")
+    recovery.sweep(())
+    assert redis.llen("flap") == 1
+
+
+def test_what_its_queue_refuses_is_held_on(redis: Redis, recovery: Recovery) -> None:
+    """A user may lack rights on one list; others are recovered all the same."""
+    redis.set("refused", "no list")
+    _hold(redis, {TAG: f'[{_message(0)},"","refused"]', "u@1-1/1.0": f'[{_message(0)},"","ok"]'})
+    with pytest.raises(ResponseError):
+        recovery.sweep(())
+    assert redis.hkeys(KEYS.unacked) == [TAG.encode()]
+    assert redis.llen("ok") == 1
