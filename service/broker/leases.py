@@ -73,7 +73,7 @@ class Leases:
             "leases", self._keep, pause=pause, linger=_LINGER, on_outage=self._on_outage
         )
         self._recovering = Tending(
-            "recovery", self._recover, pause=pause, on_outage=self._recovery.interrupted
+            "recovery", self._recover, pause=pause, on_outage=self._recovery.interrupted_by
         )
         self._burying = Tending("burying", self._bury, pause=pause)
 
@@ -203,9 +203,9 @@ class Leases:
     def _will_end_here(self, tag: str) -> bool:
         return tag in worker_state.running() or any(tag in h.holds() for h in list(self._holders))
 
-    def _on_outage(self) -> None:
+    def _on_outage(self, error: Exception) -> None:
         self._renew_now = True
-        self._recovery.interrupted()
+        self._recovery.interrupted_by(error)
         # The address behind a sentinel may have changed: connect anew.
         self._client.connection_pool.disconnect()
 
@@ -264,13 +264,19 @@ class Leases:
 
     def _move(self) -> None:
         """Put messages where they belong that have not ended well."""
+        trouble: Exception | None = None
         with self._moving:
             moves = [e for e in self._ledger.endings() if e.kind not in {"ack", "bury"}]
             for start in range(0, len(moves), _MOVED_AT_ONCE):
                 chunk = moves[start : start + _MOVED_AT_ONCE]
                 found = self._recovery.complete([ending.held for ending in chunk])
                 for ending, held in zip(chunk, found, strict=True):
-                    self._put_back(ending, held)
+                    try:
+                        self._put_back(ending, held)
+                    except TRANSIENT as error:
+                        trouble = error  # it may be the one message's only
+        if trouble is not None:
+            raise trouble
 
     def _put_back(self, ending: Ending, held: Held | None) -> None:
         try:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from redis.exceptions import ResponseError
+
 from service.broker import messages
 from service.broker.failures import TRANSIENT
 from service.broker.held import Held, LeaseOptions
@@ -44,9 +46,13 @@ class Recovery:
         self._strange: set[str] = set()
         self._burials: dict[str, Burial] = {}
 
-    def interrupted(self) -> None:
-        """This process was without Redis: leases may look expired although their owners live."""
-        self._was_away = True
+    def interrupted_by(self, error: Exception) -> None:
+        """This process was without Redis: leases may look expired although their owners live.
+
+        A refusal is none: whoever is refused everything cannot sweep either.
+        """
+        if not isinstance(error, ResponseError):
+            self._was_away = True
 
     def sweep(self, mine: Collection[str]) -> bool:
         """Move what nobody holds any more, after an outage not before owners had a lease to renew.
@@ -55,16 +61,13 @@ class Recovery:
         """
         until = time.monotonic() + self._options.pause
         known = set(self._burials)
-        trouble: Exception | None = None
         while found := self._find(known):
             for expired in found:
                 known.add(expired.tag)
                 if expired.tag not in mine:
-                    trouble = self._try_to_recover(expired) or trouble
+                    self._try_to_recover(expired)
                 if time.monotonic() > until:
                     return True
-        if trouble is not None:
-            raise trouble
         return False
 
     def complete(self, deliveries: Sequence[Held]) -> list[Held | None]:
@@ -123,18 +126,16 @@ class Recovery:
             self._not_before = time.monotonic() + lease
         return found if time.monotonic() >= self._not_before else []
 
-    def _try_to_recover(self, expired: Expired) -> Exception | None:
-        """Recover it; what has kept Redis from that, if something has."""
+    def _try_to_recover(self, expired: Expired) -> None:
         try:
             self._recover(expired)
-        except TRANSIENT as error:
-            return error
-        except Exception:
-            # Whatever is in one message, the others are to be recovered. Said once.
+        except Exception as error:
+            if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
+                raise
+            # Whatever is in one message, or refused of it, the others are recovered. Said once.
             if expired.tag not in self._strange:
                 self._strange.add(expired.tag)
                 logger.exception("What is held as %s cannot be moved.", expired.tag)
-        return None
 
     def _recover(self, expired: Expired) -> None:
         held = self._read(expired)

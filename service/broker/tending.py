@@ -17,7 +17,7 @@ _RETRY: Final = 0.5
 class Tending(threading.Thread):
     """Does `work` every `pause` seconds, `linger` seconds after it was woken, and on trouble soon.
 
-    `on_outage` is called whenever the work could not be done for want of Redis.
+    `on_outage` is called with the error whenever the work could not be done for want of Redis.
     """
 
     def __init__(
@@ -27,7 +27,7 @@ class Tending(threading.Thread):
         *,
         pause: float,
         linger: float = 0.0,
-        on_outage: Callable[[], object] = bool,
+        on_outage: Callable[[Exception], object] = bool,
     ) -> None:
         super().__init__(name=name, daemon=True)
         self._work = work
@@ -72,7 +72,7 @@ class Tending(threading.Thread):
                 text = "Redis %s; the %s thread goes on trying: %r"
                 logger.warning(text, what, self.name, error)
             self._away = True
-            self._on_outage()
+            self._on_outage(error)
             return True
         except Exception:
             # Without this thread leases run out: it must outlive any mistake in its work.
