@@ -15,6 +15,7 @@ DELIVERIES: Final = "x-deliveries"
 _JSON: Final = "application/json"
 # Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _DEEPEST: Final = 400
+_MOST: Final = 1 << 31  # deliveries; Redis's Lua counts no further than 2**53
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _ID: Final = re.compile(rb'"id":\s*"([\w.-]{1,64})"')
@@ -116,7 +117,7 @@ def _id_in_body(payload: Any) -> Any:
 def deliveries(payload: Mapping[str, Any]) -> int:
     """How often the message was delivered before, without an end."""
     count = payload["properties"].get(DELIVERIES, 0)
-    return count if isinstance(count, int) and count > 0 else 0
+    return min(count, _MOST) if isinstance(count, int) and count > 0 else 0
 
 
 def due(item: bytes) -> float | None:

@@ -4,7 +4,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from redis.exceptions import ResponseError
@@ -97,26 +97,32 @@ class Recovery:
 
     def bury(self, burial: Burial) -> None:
         """Store FAILURE, however long that takes, and make the message a dead letter."""
-        held = burial.held
-        # It was found a while ago: its owner may have renewed it since, another may have moved it.
-        if burial.highest == _ANY or self._scripts.claim(held.tag, burial.highest):
-            self._give_up(held, burial.reason)
-        self._burials.pop(held.tag, None)
+        tag = burial.held.tag
+        if burial.highest != _ANY:
+            # It was found a while ago: its owner may have renewed it, another may have moved it.
+            score = self._scripts.claim(tag, burial.highest)
+            if score is None:
+                self._burials.pop(tag, None)
+                return
+            burial = self._burials[tag] = replace(burial, highest=score)
+        self._give_up(burial)
+        self._burials.pop(tag, None)
 
-    def _give_up(self, held: Held, reason: str) -> None:
+    def _give_up(self, burial: Burial) -> None:
+        held = burial.held
         try:
             count = messages.deliveries(messages.read_plain(held.item)) + 1
         except messages.UnreadableMessageError:
             count = 1
         # The failure first: if we die in between, the message is buried again by somebody else;
         # the other way round its job would be waited for for ever.
-        if not self._fail(held.item, reason):
+        if not self._fail(held.item, burial.reason):
             # Its worker died between the result and the ack: there is nothing to be given up on.
             self._scripts.acknowledge([held.tag])
-        elif self._scripts.bury(held, _ANY, reason, count):
+        elif self._scripts.bury(held, burial.highest, burial.reason, count):
             job = messages.job_id(held.item)
             what = f"Job {job}" if job else "A message"
-            logger.error("%s is now a dead letter of %s: %s", what, held.queue, reason)
+            logger.error("%s is now a dead letter of %s: %s", what, held.queue, burial.reason)
 
     def _find(self, known: Collection[str]) -> list[Expired]:
         lease, stock = self._options.lease, self._options.stock

@@ -92,9 +92,10 @@ class Scripts:
         flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
         return [Expired(text(tag), text(score), held) for tag, score, held in _groups(flat, 3)]
 
-    def claim(self, tag: str, highest: str) -> bool:
-        """Hold what nobody held any more; false if somebody does after all, or has moved it."""
-        return bool(self._run("claim", self._keys.held, [tag, highest]))
+    def claim(self, tag: str, highest: str) -> str | None:
+        """Hold what nobody held any more: its score then; None if somebody does, or moved it."""
+        score = self._run("claim", self._keys.held, [tag, highest])
+        return None if score is None else text(score)
 
     def records(self, tags: Sequence[str]) -> list[bytes | None]:
         """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""
@@ -136,7 +137,8 @@ class Scripts:
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         if name not in self._scripts:
             self._scripts[name] = self._client.register_script(script(name))
-        return self._scripts[name](keys=list(keys), args=list(arguments))
+        given = [_bytes(argument) for argument in arguments]
+        return self._scripts[name](keys=list(keys), args=given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +201,10 @@ class Taken:
 
 def _groups(flat: Sequence[Any], size: int) -> Iterator[tuple[Any, ...]]:
     return zip(*[iter(flat)] * size, strict=True)
+
+
+def _bytes(value: Any) -> Any:
+    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def text(value: bytes | str) -> str:

@@ -190,6 +190,8 @@ class Backend(RedisBackend):
             writer.put(make())  # of no job, and can't wait here without blocking the loop
         else:
             await_(writer.write(make()))
+        if request is not None:
+            request.stored_state = state
         note_state(get_recorder(self.app.quart_app), task_id, state, request)
         return encoded
 

@@ -101,12 +101,14 @@ class Request(CeleryRequest):
         try:
             with self._as_hooks_see_it():
                 super().on_timeout(soft, timeout)
-        except BrokerUnavailableError as error:
-            logger.warning("The failure of job %s was not stored: %s", self.id, error)
-            self.reject(requeue=True)
-        except Exception:
-            logger.exception("A hook of job %s failed at its hard time limit", self.id)
+        except Exception as error:
             task: Any = self.task
+            stored = getattr(self._context, "stored_state", None)  # type: ignore[attr-defined]  # not in celery-types
+            if isinstance(error, BrokerUnavailableError) and stored is None:
+                logger.warning("The failure of job %s was not stored: %s", self.id, error)
+                self.reject(requeue=True)
+                return
+            logger.exception("A hook of job %s failed at its hard time limit", self.id)
             if task.acks_late and task.acks_on_timeout:
                 self.acknowledge()
             elif task.acks_late:

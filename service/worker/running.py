@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 
 from billiard.einfo import ExceptionInfo
 from celery.app.task import Context
-from celery.exceptions import Reject, Terminated
+from celery.exceptions import Ignore, Reject, Terminated
 
 from service.errors import TaskAbortedError
 from service.worker.bridge import Bridge, Stretch, bridge_task
@@ -175,6 +175,7 @@ class RunningJob:
         logger.error(
             "%r does not end although it was cancelled: it goes on, and its place is free", self
         )
+        self._report_cancelled()
         self._bridge.abort()
         self._leave()
 
@@ -221,11 +222,13 @@ class RunningJob:
 
     def _end_hook(self) -> None:
         """What the body has done is good; no hook that comes after it may go on for ever."""
-        if self._bridge.stretch is Stretch.AROUND:
+        if self._bridge.stretch is Stretch.AROUND:  # its outcome waits for Redis: hooks are to come
+            again = self._host.loop.call_later(self._call.hard_limit or 0.0, self._on_hard_limit)
+            self._timers += (again,)
             return
         logger.warning("A hook of %r takes longer than the hard time limit allows", self)
-        if not self._bridge.interrupt(SoftLimitCancelledError(self._call.hard_limit)):
-            self._leave()  # nobody can end a thread
+        self._bridge.cancel()
+        self._have_it_end()
 
     def _tell_hard_limit(self) -> None:
         """Celery calls the task's hooks from there: they need the request, as in the tracer."""
@@ -240,6 +243,8 @@ class RunningJob:
             self._report_error(Reject("The worker stops", requeue=True))
         elif self._giving_back:
             self._report_error(TaskAbortedError(_LOST))
+        elif self._bridge.body_is_over:
+            self._report_error(Ignore("The outcome is stored; it was a hook that was cancelled."))
         else:
             self._report_error(Terminated("revoked"))
 

@@ -10,6 +10,7 @@ from celery.exceptions import Ignore, Reject
 from quart import current_app
 
 from service import TaskBlueprint, current_job, get_celery, report_progress
+from service.errors import BrokerUnavailableError
 from tests.support.sample_tasks import gate, note
 
 tasks = TaskBlueprint("pool")
@@ -125,6 +126,37 @@ def _fail(*_: Any) -> None:
 @tasks.task(time_limit=0.5, on_failure=_fail)
 async def over_hard_limit_with_a_bad_hook() -> None:
     await asyncio.sleep(300)
+
+
+def _miss_redis(*_: Any) -> None:
+    raise BrokerUnavailableError("the hook could not enqueue")
+
+
+@tasks.task(time_limit=0.5, on_failure=_miss_redis)
+async def over_hard_limit_with_a_hook_without_redis() -> None:
+    await asyncio.sleep(300)
+
+
+async def _ignore_its_end(*_: Any) -> None:
+    while True:
+        try:
+            await asyncio.sleep(300)
+        except asyncio.CancelledError:
+            continue
+
+
+def _hang(*_: Any) -> None:
+    gate("hook")
+
+
+@tasks.task(time_limit=0.5, on_success=_ignore_its_end)
+async def succeed_with_a_stubborn_hook() -> int:
+    return 42
+
+
+@tasks.task(time_limit=0.5, on_success=_hang)
+async def succeed_with_a_hook_that_hangs() -> int:
+    return 42
 
 
 @tasks.task(soft_time_limit=2, time_limit=3)

@@ -206,13 +206,35 @@ async def test_a_hook_that_is_too_slow_changes_nothing_of_the_job(app: Quart) ->
     assert await job.result(timeout=TIMEOUT) == 42
 
 
-async def test_a_hook_that_fails_at_the_hard_limit_does_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "task", [pool.succeed_with_a_stubborn_hook, pool.succeed_with_a_hook_that_hangs]
+)
+async def test_a_hook_that_does_not_end_keeps_neither_place_nor_message(
+    tmp_path: Path, task: Any
+) -> None:
+    """What the body has done is stored; it is not done once more."""
+    with running_worker(
+        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
+    ) as worker:
+        async with serving_app(worker, MODULES):
+            assert await (await task.enqueue()).result(timeout=TIMEOUT) == 42
+            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+            with Redis.from_url(worker.redis_url) as redis:
+                wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
+                assert worker.process.stop(timeout=30) == 0
+                assert not redis.exists("celery")
+
+
+@pytest.mark.parametrize(
+    "task", [pool.over_hard_limit_with_a_bad_hook, pool.over_hard_limit_with_a_hook_without_redis]
+)
+async def test_a_hook_that_fails_at_the_hard_limit_does_no_harm(tmp_path: Path, task: Any) -> None:
     """Its job has failed, its message is acknowledged, its place is free."""
     with running_worker(
         "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
     ) as worker:
         async with serving_app(worker, MODULES) as app:
-            job = await pool.over_hard_limit_with_a_bad_hook.enqueue()
+            job = await task.enqueue()
             assert (await ended(app, job)).error.type == "TimeLimitExceeded"
             assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
             with Redis.from_url(worker.redis_url) as redis:

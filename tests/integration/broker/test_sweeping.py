@@ -214,3 +214,31 @@ def test_what_its_queue_refuses_is_held_on(redis: Redis, recovery: Recovery) -> 
     recovery.sweep(())
     assert redis.hkeys(KEYS.unacked) == [TAG.encode()]
     assert redis.llen("ok") == 2
+
+
+def test_a_burial_that_is_refused_is_tried_again(redis: Redis, recovery: Recovery) -> None:
+    """The list of dead letters may be closed to the user; the message is held as long."""
+    redis.set("closed.dead", "no list")
+    _hold(redis, {TAG: f'[{_message(4)},"","closed"]'})
+    recovery.sweep(())
+    for _ in range(2):
+        (burial,) = recovery.burials()
+        with pytest.raises(ResponseError):
+            recovery.bury(burial)
+    redis.delete("closed.dead")
+    (burial,) = recovery.burials()
+    recovery.bury(burial)
+    assert redis.llen("closed.dead") == 1
+    assert not redis.exists(KEYS.unacked, KEYS.index)
+
+
+def test_a_full_redis_takes_back_what_it_has_already(redis: Redis, recovery: Recovery) -> None:
+    """Moving a message takes no room: a worker that stops can give its jobs back."""
+    _hold(redis, {TAG: f'[{_message(0)},"","full"]'})
+    scripts = Scripts(redis, KEYS)
+    redis.config_set("maxmemory", 1)
+    try:
+        assert scripts.restore(TAG, "+inf", "full", _message(0), first=True)
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert redis.llen("full") == 1
