@@ -100,6 +100,7 @@ class RunningJob:
         "_bridge",
         "_call",
         "_giving_back",
+        "_hook_cancelled",
         "_host",
         "_reported",
         "_task",
@@ -112,6 +113,7 @@ class RunningJob:
         self._call = call
         self._bridge = Bridge(self._trace)
         self._giving_back = False
+        self._hook_cancelled = False
         self._reported = False
         self._timers: tuple[asyncio.TimerHandle, ...] = ()
         self.pid = pid
@@ -227,6 +229,7 @@ class RunningJob:
             self._timers += (again,)
             return
         logger.warning("A hook of %r takes longer than the hard time limit allows", self)
+        self._hook_cancelled = True
         self._bridge.cancel()
         self._have_it_end()
 
@@ -243,7 +246,7 @@ class RunningJob:
             self._report_error(Reject("The worker stops", requeue=True))
         elif self._giving_back:
             self._report_error(TaskAbortedError(_LOST))
-        elif self._bridge.body_is_over:
+        elif self._hook_cancelled:
             self._report_error(Ignore("The outcome is stored; it was a hook that was cancelled."))
         else:
             self._report_error(Terminated("revoked"))
