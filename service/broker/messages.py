@@ -4,7 +4,7 @@ import json
 import re
 from base64 import b64decode
 from bisect import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,14 +29,7 @@ class UnreadableMessageError(ValueError):
 
 def read(item: bytes) -> Payload:
     """Decode a message that was taken; raises UnreadableMessageError."""
-    check_depth(item)
-    try:
-        payload = decode(item)
-    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
-        raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
-    if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
-        raise UnreadableMessageError("The message is not one of Kombu's.")
-    return payload
+    return _read(item, decode)
 
 
 def read_plain(item: bytes) -> Payload:
@@ -44,10 +37,14 @@ def read_plain(item: bytes) -> Payload:
 
     Raises UnreadableMessageError.
     """
+    return _read(item, json.loads)
+
+
+def _read(item: bytes, decoder: Callable[[bytes], Any]) -> Payload:
     check_depth(item)
     try:
-        payload = json.loads(item)
-    except (ValueError, RecursionError) as error:
+        payload = decoder(item)
+    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
         raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
     if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
         raise UnreadableMessageError("The message is not one of Kombu's.")
@@ -120,12 +117,11 @@ def deliveries(payload: Mapping[str, Any]) -> int:
     return min(count, _MOST) if isinstance(count, int) and count > 0 else 0
 
 
-def due(item: bytes) -> float | None:
+def due(payload: Mapping[str, Any]) -> float | None:
     """When a scheduled job is to run, in seconds since the epoch."""
     try:
-        eta = json.loads(item)["headers"]["eta"]
-        moment = datetime.fromisoformat(eta)
-    except (ValueError, TypeError, LookupError, RecursionError):
+        moment = datetime.fromisoformat(payload["headers"]["eta"])
+    except (ValueError, TypeError, LookupError):
         return None
     return moment.timestamp() if moment.tzinfo else None
 

@@ -147,8 +147,7 @@ class Recovery:
         held = self._read(expired)
         if held is None:
             return
-        counted = 0 if self._was_waiting(held, expired) else 1
-        outcome = self._put_back(held, expired.score, counted=counted, first=True)
+        outcome = self._put_back(held, expired.score, counted=1, first=True)
         if isinstance(outcome, Burial):
             self._burials[held.tag] = outcome
         elif outcome:
@@ -158,17 +157,15 @@ class Recovery:
                 held.queue,
             )
 
-    def _was_waiting(self, held: Held, expired: Expired) -> bool:
-        """Whether the job was scheduled for a time at which its worker was gone."""
-        due = messages.due(held.item)
-        return due is not None and due > float(expired.score) + self._options.lease
-
     def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> Burial | bool:
         """Whether the message is back in its queue, or why it is to be buried instead."""
         try:
             payload = messages.read_plain(held.item)
         except messages.UnreadableMessageError as error:
             return Burial(held, str(error), highest)
+        due = messages.due(payload)
+        if due is not None and due > float(highest) + self._options.lease:
+            counted = 0  # it was scheduled for a time at which its worker was gone
         count = messages.deliveries(payload) + counted
         if counted and count >= self._options.max_deliveries:
             reason = (

@@ -11,7 +11,7 @@ from redis.commands.core import Script
 
 from service.broker.held import Held
 
-_PREFACES: Final = {"bury": ("dead_letter",)}
+_PREFACES: Final = {"bury": ("dead_letter", "move"), "restore": ("move",)}
 DEAD_SUFFIX: Final = ".dead"
 
 

@@ -22,7 +22,7 @@ def is_worker() -> bool:
 
 def is_serving() -> bool:
     """Whether a worker runs here and will go on running after a lost connection."""
-    return bool(_ready) and not is_stopping()
+    return is_worker() and not is_stopping()
 
 
 def jobs_share_a_process() -> bool:

@@ -251,7 +251,7 @@ def test_what_the_scripts_call_is_asked_for_at_start() -> None:
     """A Redis user without one of these rights would find out when a worker dies."""
     folder = resources.files("service.broker")
     # The others are for dead letters that somebody replays, on a connection of their own.
-    names = ("ack", "bury", "claim", "expired", "put", "renew", "restore", "take")
+    names = ("ack", "bury", "claim", "expired", "move", "put", "renew", "restore", "take")
     text = "".join((folder / f"{name}.lua").read_text() for name in names)
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
     assert called <= COMMANDS.keys()
