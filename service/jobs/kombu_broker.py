@@ -61,7 +61,7 @@ class KombuBroker:
     async def send(self, call: Call, terms: Terms = FREELY) -> str:
         """Send one call. The length of the queue is not looked at: this broker bounds its own."""
         letter = letter_of(call, call.options.job_id or uuid())
-        unsent = _unsent(letter)
+        unsent = _checked(letter)
         (answer,) = await self._writer.write([unsent], replace(terms, limit=0))
         if answer == "new":
             await self._publish(letter, unsent)
@@ -77,7 +77,7 @@ class KombuBroker:
     ) -> None:
         """Send a canvas, one message after the other."""
         moment = now()
-        marked = [_unsent(letter) for letter in letters]  # raises before there are any records
+        marked = [_checked(letter) for letter in letters]  # raises before there are any records
         if followers:
             await self._writer.write(
                 [queued_envelope(job_id, task, moment) for job_id, task in followers.items()]
@@ -169,9 +169,14 @@ class KombuBroker:
         return self._celery.amqp.Producer(connection, auto_declare=False)
 
 
-def _unsent(letter: Letter) -> Envelope:
-    """The record of a letter while it is not sent. Raises EncodeError, as publishing would."""
+def _checked(letter: Letter) -> Envelope:
+    """The record of a letter that is new. Raises EncodeError, as publishing it would."""
     dumps(letter.body, letter.options.get("serializer"))
+    return _unsent(letter)
+
+
+def _unsent(letter: Letter) -> Envelope:
+    """The record of a letter while it is not sent."""
     return Envelope(letter.job_id, "", _marked(letter, time.time()) if letter.job_id else "", ())
 
 

@@ -33,13 +33,8 @@ from service.web.streams import RETRY, get_stopping, stream
 
 _EXTENSION: Final = "service.dashboard"
 _PARTS: Final = "service.dashboard.parts"
-_FOR_ALL: Final = (
-    "banners",
-    "summary",
-    "workers",
-    "queues",
-    "tasks",
-)  # parts that any who look are shown
+# Parts that any who look are shown.
+_FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks")
 _FOR_QUERY: Final = ("jobs", "pager")
 _LONGEST_SEARCH: Final = 200  # characters
 _STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)

@@ -57,7 +57,8 @@ async def replay(letter_id: str) -> ResponseReturnValue:
     async with bounded(timeout):
         letter = await _find(letters, letter_id)
     async with bounded(timeout, maybe_accepted=True):
-        _must_be_there(await letters.replay(letter))
+        if not await letters.replay(letter):
+            raise _gone()
     if letter.job_id:
         note_queued(get_recorder(current_app), letter.job_id, letter.task or "")
     return _back("replayed")
@@ -68,7 +69,8 @@ async def drop(letter_id: str) -> ResponseReturnValue:
     """Forget it for ever."""
     _, letters = _box()
     async with bounded(get_settings(current_app).redis_timeout):
-        _must_be_there(await letters.drop(await _find(letters, letter_id)))
+        if not await letters.drop(await _find(letters, letter_id)):
+            raise _gone()
     return _back("dropped")
 
 
@@ -83,14 +85,13 @@ def _box() -> tuple[Box, AsyncDeadLetters]:
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
     letter = await letters.get(letter_id)
-    _must_be_there(letter is not None)
-    assert letter is not None  # noqa: S101  what was just asked
+    if letter is None:
+        raise _gone()
     return letter
 
 
-def _must_be_there(found: bool) -> None:
-    if not found:
-        raise NotFound("There is no such dead letter: it was replayed or dropped already.")
+def _gone() -> NotFound:
+    return NotFound("There is no such dead letter: it was replayed or dropped already.")
 
 
 def _back(done: str) -> ResponseReturnValue:

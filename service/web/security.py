@@ -39,11 +39,11 @@ async def _refuse_cross_site() -> None:
     if request.method in _SAFE:
         return
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if (
-        site not in _OURS
-        if site is not None
-        else origin is not None and _host(origin) != request.host
-    ):
+    if site is not None:
+        foreign = site not in _OURS
+    else:
+        foreign = origin is not None and _host(origin) != request.host
+    if foreign:
         raise Forbidden("This was sent by a page of another site.")
 
 

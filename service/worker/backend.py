@@ -175,17 +175,14 @@ class Backend(RedisBackend):
         if (writer := self._writer_here) is None:
             self._store(make())
         elif state == states.STARTED:
-            # A job that ended and stored nothing was replaced or given back: it may run elsewhere.
-            # One that runs in a thread may have stored another state from there.
-            writer.put_later(
-                self.get_key_for_task(task_id),
-                lambda: (
-                    None
-                    if (bridge is not None and bridge.is_over)
-                    or getattr(request, "has_newer_state", False)
-                    else make()
-                ),
-            )
+
+            def make_if_new() -> Entry | None:
+                # A job that ended and stored nothing was replaced or given back: it may run
+                # elsewhere. One that runs in a thread may have stored another state from there.
+                is_over = bridge is not None and bridge.is_over
+                return None if is_over or getattr(request, "has_newer_state", False) else make()
+
+            writer.put_later(self.get_key_for_task(task_id), make_if_new)
         elif bridge is None:
             writer.put(make())  # of no job, and can't wait here without blocking the loop
         else:
