@@ -5,6 +5,7 @@ import re
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,15 @@ async def app(worker: Worker) -> AsyncIterator[Quart]:
     """An app like the web side's, in whose context a test enqueues."""
     async with serving_app(worker, MODULES) as app:
         yield app
+
+
+@asynccontextmanager
+async def one_at_a_time(folder: Path, *options: str) -> AsyncIterator[tuple[Worker, Quart]]:
+    """A worker of its own that has one place, and an app to enqueue with."""
+    one = ("--concurrency", "1", *options)
+    with running_worker("asyncio", folder, *one, SERVICE_TASK_MODULES=MODULES) as worker:
+        async with serving_app(worker, MODULES) as app:
+            yield worker, app
 
 
 async def ended(app: Quart, job: Job[Any]) -> Any:
@@ -149,19 +159,15 @@ async def test_five_hundred_interleaved_jobs_each_see_themselves(
 
 async def test_a_job_finds_nothing_of_the_one_that_made_room_for_it(tmp_path: Path) -> None:
     """Neither its contextvars, nor, in the hooks after a hard limit, its request."""
-    options = ("--concurrency", "1", "--prefetch-multiplier", "3")
-    with running_worker("asyncio", tmp_path, *options, SERVICE_TASK_MODULES=MODULES) as worker:
-        async with serving_app(worker, MODULES) as app:
-            first = await pool.leave_colour.enqueue("gate")
-            second, third = await pool.find_colour.enqueue(), await pool.over_hard_limit.enqueue()
-            worker.process.wait_for_output(rf"over_hard_limit\[{third.id}\] received")
-            worker.open_gate("gate")
-            await first.result(timeout=TIMEOUT)
-            assert await second.result(timeout=TIMEOUT) == "none"
-            assert (await ended(app, third)).state is State.FAILURE
-            worker.wait_for_note(
-                f"on_failure {third.id} TimeLimitExceeded {third.id} of the sample"
-            )
+    async with one_at_a_time(tmp_path, "--prefetch-multiplier", "3") as (worker, app):
+        first = await pool.leave_colour.enqueue("gate")
+        second, third = await pool.find_colour.enqueue(), await pool.over_hard_limit.enqueue()
+        worker.process.wait_for_output(rf"over_hard_limit\[{third.id}\] received")
+        worker.open_gate("gate")
+        await first.result(timeout=TIMEOUT)
+        assert await second.result(timeout=TIMEOUT) == "none"
+        assert (await ended(app, third)).state is State.FAILURE
+        worker.wait_for_note(f"on_failure {third.id} TimeLimitExceeded {third.id} of the sample")
 
 
 async def test_ignore_reject_and_replace_work(app: Quart, worker: Worker, tmp_path: Path) -> None:
@@ -213,16 +219,13 @@ async def test_a_hook_that_does_not_end_keeps_neither_place_nor_message(
     tmp_path: Path, task: Any
 ) -> None:
     """What the body has done is stored; it is not done once more."""
-    with running_worker(
-        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
-    ) as worker:
-        async with serving_app(worker, MODULES):
-            assert await (await task.enqueue()).result(timeout=TIMEOUT) == 42
-            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
-            with Redis.from_url(worker.redis_url) as redis:
-                wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
-                assert worker.process.stop(timeout=30) == 0
-                assert not redis.exists("celery")
+    async with one_at_a_time(tmp_path) as (worker, _):
+        assert await (await task.enqueue()).result(timeout=TIMEOUT) == 42
+        assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+        with Redis.from_url(worker.redis_url) as redis:
+            wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
+            assert worker.process.stop(timeout=30) == 0
+            assert not redis.exists("celery")
 
 
 @pytest.mark.parametrize(
@@ -230,32 +233,26 @@ async def test_a_hook_that_does_not_end_keeps_neither_place_nor_message(
 )
 async def test_a_hook_that_fails_at_the_hard_limit_does_no_harm(tmp_path: Path, task: Any) -> None:
     """Its job has failed, its message is acknowledged, its place is free."""
-    with running_worker(
-        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
-    ) as worker:
-        async with serving_app(worker, MODULES) as app:
-            job = await task.enqueue()
-            assert (await ended(app, job)).error.type == "TimeLimitExceeded"
-            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
-            with Redis.from_url(worker.redis_url) as redis:
-                wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
-            worker.process.wait_for_output(f"A hook of job {job.id} failed")
+    async with one_at_a_time(tmp_path) as (worker, app):
+        job = await task.enqueue()
+        assert (await ended(app, job)).error.type == "TimeLimitExceeded"
+        assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+        with Redis.from_url(worker.redis_url) as redis:
+            wait_until(lambda: not redis.exists("unacked"), description="nothing is held")
+        worker.process.wait_for_output(f"A hook of job {job.id} failed")
 
 
 @pytest.mark.parametrize("task", [pool.ignore_hard_limit, pool.ignore_cancellation])
 async def test_what_does_not_end_keeps_no_place(tmp_path: Path, task: Any) -> None:
     """A body can ignore that it is cancelled; the log says that it goes on."""
-    with running_worker(
-        "asyncio", tmp_path, "--concurrency", "1", SERVICE_TASK_MODULES=MODULES
-    ) as worker:
-        async with serving_app(worker, MODULES) as app:
-            job = await task.enqueue()
-            if task is pool.ignore_cancellation:
-                worker.wait_for_note(f"started {job.id}")
-                get_celery(app).control.revoke(job.id, terminate=True)
-            assert (await ended(app, job)).state in {State.FAILURE, State.REVOKED}
-            assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
-            worker.process.wait_for_output(f"{job.id}] does not end although it was cancelled")
+    async with one_at_a_time(tmp_path) as (worker, app):
+        job = await task.enqueue()
+        if task is pool.ignore_cancellation:
+            worker.wait_for_note(f"started {job.id}")
+            get_celery(app).control.revoke(job.id, terminate=True)
+        assert (await ended(app, job)).state in {State.FAILURE, State.REVOKED}
+        assert await (await pool.nap.enqueue(0.0)).result(timeout=TIMEOUT) == 0.0
+        worker.process.wait_for_output(f"{job.id}] does not end although it was cancelled")
 
 
 async def test_the_hard_limit_gives_up_a_thread(app: Quart, worker: Worker) -> None:
@@ -310,25 +307,23 @@ async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worke
 @pytest.mark.parametrize("multiplier", [1, 4])
 async def test_a_job_revoked_while_it_waits_never_starts(tmp_path: Path, multiplier: int) -> None:
     """Nor one that expires: in the queue, or in the pool if its message was prefetched already."""
-    options = ("--concurrency", "1", "--prefetch-multiplier", str(multiplier))
-    with running_worker("asyncio", tmp_path, *options, SERVICE_TASK_MODULES=MODULES) as worker:
-        async with serving_app(worker, MODULES) as app:
-            first = await pool.wait_at_gate.enqueue("gate")
-            worker.wait_for_note(f"started {first.id}")
-            second = await pool.wait_at_gate.enqueue("gate")
-            third = await pool.wait_at_gate.options(expires=1).enqueue("gate")
-            with Redis.from_url(worker.redis_url) as redis:
-                held = min(3, multiplier)
-                wait_until(lambda: redis.hlen("unacked") == held, description="they are held")
-            expired_at = time.monotonic() + 1
-            wait_until(lambda: time.monotonic() > expired_at, description="the third has expired")
-            get_celery(app).control.revoke(second.id)
-            worker.process.wait_for_output(f"flagged as revoked: {second.id}")
-            worker.open_gate("gate")
-            assert (await ended(app, second)).state is State.REVOKED
-            assert await first.result(timeout=TIMEOUT) == "gate"
-            assert (await ended(app, third)).state is State.REVOKED
-            assert [note for note in worker.notes if "started" in note] == [f"started {first.id}"]
+    async with one_at_a_time(tmp_path, "--prefetch-multiplier", str(multiplier)) as (worker, app):
+        first = await pool.wait_at_gate.enqueue("gate")
+        worker.wait_for_note(f"started {first.id}")
+        second = await pool.wait_at_gate.enqueue("gate")
+        third = await pool.wait_at_gate.options(expires=1).enqueue("gate")
+        with Redis.from_url(worker.redis_url) as redis:
+            held = min(3, multiplier)
+            wait_until(lambda: redis.hlen("unacked") == held, description="they are held")
+        expired_at = time.monotonic() + 1
+        wait_until(lambda: time.monotonic() > expired_at, description="the third has expired")
+        get_celery(app).control.revoke(second.id)
+        worker.process.wait_for_output(f"flagged as revoked: {second.id}")
+        worker.open_gate("gate")
+        assert (await ended(app, second)).state is State.REVOKED
+        assert await first.result(timeout=TIMEOUT) == "gate"
+        assert (await ended(app, third)).state is State.REVOKED
+        assert [note for note in worker.notes if "started" in note] == [f"started {first.id}"]
 
 
 # A blocked loop.

@@ -39,6 +39,16 @@ def queued(valkey: Valkey) -> int:
         return int(client.llen("celery"))
 
 
+def end_while_frozen(worker: Worker, job_id: str, valkey: Valkey) -> None:
+    """Let the body end while Redis is silent, which it is until the result has had to wait."""
+    worker.wait_for_note(f"started {job_id}")
+    valkey.freeze()
+    worker.open_gate("gate")
+    worker.wait_for_note(f"left {job_id}")
+    worker.process.wait_for_output("Redis is away, 1 results have to wait")
+    valkey.thaw()
+
+
 async def test_what_runs_may_finish_and_nothing_more_starts(
     own_valkey: Valkey, tmp_path: Path
 ) -> None:
@@ -136,12 +146,7 @@ async def test_limits_end_with_the_body(own_valkey: Valkey, tmp_path: Path) -> N
     with worker_on(own_valkey, tmp_path) as worker:
         async with serving_app(worker, MODULES) as app:
             job = await pool.end_before_its_limits.enqueue("gate")
-            worker.wait_for_note(f"started {job.id}")
-            own_valkey.freeze()
-            worker.open_gate("gate")
-            worker.wait_for_note(f"left {job.id}")
-            worker.process.wait_for_output("Redis is away, 1 results have to wait")
-            own_valkey.thaw()
+            end_while_frozen(worker, job.id, own_valkey)
             result = await get_watcher(app).wait(job.id, TIMEOUT)
             assert (result.state, result.result) == (State.SUCCESS, 42)
             assert "time limit" not in worker.process.output
@@ -152,12 +157,7 @@ async def test_a_result_waits_for_redis_to_come_back(own_valkey: Valkey, tmp_pat
     with worker_on(own_valkey, tmp_path) as worker:
         async with serving_app(worker, MODULES) as app:
             job = await pool.wait_at_gate.enqueue("gate")
-            worker.wait_for_note(f"started {job.id}")
-            own_valkey.freeze()
-            worker.open_gate("gate")
-            worker.wait_for_note(f"left {job.id}")
-            worker.process.wait_for_output("Redis is away, 1 results have to wait")
-            own_valkey.thaw()
+            end_while_frozen(worker, job.id, own_valkey)
 
             async def done() -> bool:
                 return (await get_results(app).get(job.id)).state is State.SUCCESS
