@@ -1,5 +1,5 @@
 """Runs the `service` command as `python -m service`."""
 
-from service.cli import main
+from service.cli.main import main
 
 main()

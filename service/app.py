@@ -6,11 +6,11 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.broker.startup import init_checks
+from service.broker.checks.startup import init_checks
+from service.dashboard import init_dashboard
 from service.jobs.discovery import register_tasks
-from service.jobs.enqueuer import init_jobs
-from service.monitor.recorder import init_recorder
-from service.results.connection import init_redis
+from service.jobs.sending.enqueuer import init_jobs
+from service.redis.connection import init_redis
 from service.results.store import ResultStore, init_results, key_prefix
 from service.results.watcher import Watcher, init_watcher
 from service.settings import celery_environment, init_settings, read_settings
@@ -39,7 +39,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     prefix = key_prefix(settings)
     init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
     init_watcher(app, Watcher(client, settings, key_prefix=prefix))
-    init_recorder(app)
     init_jobs(app, client)
+    init_dashboard(app)
     init_web(app)
     return app

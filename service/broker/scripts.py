@@ -9,7 +9,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.commands.core import Script
 
-from service.broker.held import Held
+from service.broker.delivery import Held
 
 _PREFACES: Final = {"bury": ("dead_letter", "move"), "restore": ("move",)}
 DEAD_SUFFIX: Final = ".dead"
@@ -18,7 +18,7 @@ DEAD_SUFFIX: Final = ".dead"
 @cache
 def script(name: str) -> str:
     """The text of `<name>.lua`, with what it leans on in front."""
-    folder = resources.files(__package__)
+    folder = resources.files(__package__) / "lua"
     parts = (*_PREFACES.get(name, ()), name)
     return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
 

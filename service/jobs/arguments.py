@@ -13,7 +13,7 @@ import msgspec
 from kombu.utils.json import dumps
 
 from service.errors import InvalidArgumentsError
-from service.jobs.call import SendOptions
+from service.jobs.options import SendOptions
 
 _DEEPEST: Final = 100  # nested lists and objects; a few hundred end a stock worker's process
 # What Kombu's JSON carries as itself. Anything else is sent as the plain JSON that it came as.

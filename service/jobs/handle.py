@@ -8,8 +8,8 @@ from quart import current_app, has_app_context
 
 from service.errors import NoAppContextError
 from service.jobs.arguments import Arguments
-from service.jobs.call import PLAIN, SendOptions
 from service.jobs.job import Job
+from service.jobs.options import PLAIN, SendOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns

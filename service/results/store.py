@@ -6,7 +6,7 @@ from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import InvalidJobIdError, UnknownJobError
-from service.results.connection import bounded
+from service.redis.connection import bounded
 from service.results.model import Result, decode, is_job_id
 from service.settings import Settings
 

@@ -12,20 +12,19 @@ from celery.backends.redis import RedisBackend
 from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from redis.exceptions import RedisError, ResponseError
 
-from service.broker.worker_state import is_stopping
+from service.broker.celery_worker import is_stopping
 from service.errors import BrokerUnavailableError, UnstorableResultError
-from service.jobs.celery_app import QuartCelery
-from service.monitor.note import note_state
-from service.monitor.recorder import get_recorder
+from service.jobs.celery.app import QuartCelery
 from service.results.model import State, now
 from service.results.records import queued_record
 from service.settings import get_settings
-from service.worker.bridge import await_, current_bridge
-from service.worker.entry import STORE, Entry, answer_of, will_pass
-from service.worker.errbacks import calling_errbacks, errbacks_put_off, put_off_errbacks
-from service.worker.lifespan import is_on_loop
-from service.worker.record import build_meta, encode_record
-from service.worker.writer import ResultsWriter, get_writer
+from service.signals import JobEvent, job_changed
+from service.worker.loop.bridge import await_, current_bridge
+from service.worker.loop.lifespan import is_on_loop
+from service.worker.results.record import build_meta, encode_record
+from service.worker.results.record_write import STORE, Entry, answer_of, will_pass
+from service.worker.results.writer import ResultsWriter, get_writer
+from service.worker.task.errbacks import calling_errbacks, errbacks_put_off, put_off_errbacks
 
 logger: Final = logging.getLogger(__name__)
 
@@ -33,6 +32,10 @@ _FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
 _LAST_PAUSE: Final = 5.0  # seconds
 # The fields of a record that do not come from `result_extended`.
 _BASIC: Final = frozenset({"status", "result", "traceback", "children", "date_done"})
+
+
+# States that `job_changed` is sent for; worker/reporter.py sends it for jobs that run.
+_ANNOUNCED: Final = frozenset({states.RETRY, *states.READY_STATES})
 
 
 class Backend(RedisBackend):
@@ -189,7 +192,8 @@ class Backend(RedisBackend):
             await_(writer.write(make()))
         if request is not None:
             request.stored_state = state
-        note_state(get_recorder(self.app.quart_app), task_id, state, request)
+        if state in _ANNOUNCED and job_changed.receivers:
+            job_changed.send(self.app.quart_app, event=_event(task_id, state, request))
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -290,6 +294,20 @@ class Backend(RedisBackend):
 
 class SentinelBackend(Backend, CelerySentinelBackend):
     """The same behind Redis Sentinel, for `sentinel://` addresses."""
+
+
+def _event(task_id: str, state: str, request: Any) -> JobEvent:
+    task = getattr(request, "task", None)
+    return JobEvent(
+        task_id,
+        state,
+        task if isinstance(task, str) else "",
+        time.time(),
+        getattr(request, "hostname", None),
+        getattr(request, "queued_at", None),
+        getattr(request, "started_at", None),
+        getattr(request, "retries", None) or 0,
+    )
 
 
 def _is_ignored(request: Any, store_result: bool) -> bool:

@@ -1,23 +1,23 @@
-"""Has a worker say every second how it is, for the dashboard."""
+"""Has a worker say every second how it is, and which jobs run."""
 
 import logging
 import threading
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import bootsteps
 from celery.worker import state
 
-from service.broker.registry import lease_age
-from service.broker.worker_state import all_of
-from service.monitor.note import note_running
-from service.monitor.recorder import INTERVAL, get_recorder
-from service.monitor.status import WorkerStatus, encode_status
+from service.broker.celery_worker import all_of
+from service.broker.leases.registry import lease_age
+from service.signals import JobEvent, WorkerStatus, job_changed, worker_reported
 
 logger: Final = logging.getLogger(__name__)
 
 _STOP_WITHIN: Final = 3.0  # seconds
+INTERVAL: Final = 1.0  # seconds between two reports
 _A_WHILE: Final = 0.3  # seconds that a job runs before it is shown as running
 
 
@@ -29,15 +29,16 @@ class ReporterStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._worker = worker
-        self._recorder = get_recorder(worker.app.quart_app)
+        self._app = worker.app.quart_app
         self._started_at = time.time()
         self._noted: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self, worker: Any) -> None:
-        """Begin to report."""
-        self._thread.start()
+        """Begin to report, if anybody listens."""
+        if worker_reported.receivers:
+            self._thread.start()
 
     def stop(self, worker: Any) -> None:
         """Say that this worker leaves."""
@@ -50,17 +51,19 @@ class ReporterStep(bootsteps.StartStopStep):
         self.stop(worker)
 
     def _run(self) -> None:
-        self._recorder.take_over()
         while True:
             try:
                 self._note_running()
-                self._recorder.report(self._worker.hostname, encode_status(self._status()))
+                self._report(self._status())
             except Exception:
                 # A worker that nobody sees is better than one that ends because of it.
                 logger.exception("The worker could not report how it is")
             if self._stopping.wait(INTERVAL):
                 break
-        self._recorder.report(self._worker.hostname)
+        self._report(None)
+
+    def _report(self, status: WorkerStatus | None) -> None:
+        worker_reported.send(self._app, worker=self._worker.hostname, status=status)
 
     def _note_running(self) -> None:
         """Note the jobs that have run for a while and were not noted yet."""
@@ -72,7 +75,7 @@ class ReporterStep(bootsteps.StartStopStep):
                 continue
             running.add(request.id)
             if request.id not in self._noted:
-                note_running(self._recorder, request, started)
+                job_changed.send(self._app, event=_running(request, started))
         self._noted = running
 
     def _status(self) -> WorkerStatus:
@@ -86,6 +89,18 @@ class ReporterStep(bootsteps.StartStopStep):
             started_at=self._started_at,
             lease_age=lease_age(),
         )
+
+
+def _running(request: Any, started: float) -> JobEvent:
+    return JobEvent(
+        request.id,
+        "STARTED",
+        request.name,
+        started,
+        request.hostname,
+        (request.message.headers or {}).get("queued_at"),
+        datetime.fromtimestamp(started, UTC).isoformat(),
+    )
 
 
 def _name_of(pool: type) -> str:

@@ -10,15 +10,13 @@ import asyncio
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-import service.jobs.enqueuer
 from service import create_app
-from service.monitor.note import note_queued
-from service.monitor.recorder import get_recorder
+from service.dashboard.events.recorder import get_recorder
+from service.signals import job_changed
 from service.tasks.demo import my_add
 from tests.support.process import Process
 from tests.support.valkey import Valkey
@@ -29,10 +27,6 @@ ROUNDS: Final = 5
 SENT: Final = 4_096  # by an enqueuer in one turn
 PAIRS: Final = 40  # of its turns
 APPS: Final = {"with": "worker_entry", "without": "tests.benchmarks.unwatched"}
-
-
-def nothing(*_: object) -> None:
-    """Note nothing."""
 
 
 def processor_seconds(pid: int) -> float:
@@ -73,12 +67,17 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
     """
     app = create_app({"SERVICE_REDIS_URL": url})
 
-    async def turn(note: Callable[..., None]) -> float:
-        setattr(service.jobs.enqueuer, note_queued.__name__, note)
+    recorder = get_recorder(app)
+
+    async def turn(name: str) -> float:
+        if name == "with":
+            job_changed.connect(recorder.record, sender=app)
+        else:
+            job_changed.disconnect(recorder.record, app)
         used = time.process_time()
         for _ in range(SENT // 64):
             await asyncio.gather(*(my_add.enqueue(1, 2) for _ in range(64)))
-        get_recorder(app).report()
+        recorder.report()
         return (time.process_time() - used) / (SENT // 64 * 64) * 1e6
 
     async with app.test_app(), app.app_context():
@@ -86,7 +85,7 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
         for number in range(PAIRS + 1):
             turns = {}
             for name in sorted(APPS, reverse=bool(number % 2)):
-                turns[name] = await turn(note_queued if name == "with" else nothing)
+                turns[name] = await turn(name)
             pairs.append((turns["without"], turns["with"]))
     return pairs[1:]  # in the first all was new
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from redis import Redis
 
 from service import create_app
-from service.jobs.enqueuer import get_enqueuer
+from service.jobs.sending.enqueuer import get_enqueuer
 from tests.benchmarks.bench_pool import OURS, STOCK, client_app
 from tests.benchmarks.bench_transport import cpu_seconds
 from tests.support.broker import Bench, ready

@@ -8,7 +8,7 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
-from service.web.dashboard import get_reader
+from service.dashboard.pages.views import get_reader
 from tests.support.dead import DEAD, dead_letter
 from tests.support.valkey import Valkey
 

@@ -18,9 +18,9 @@ from redis import Redis
 
 from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
-from service.jobs.batch import Terms
-from service.jobs.enqueuer import Enqueuer, get_enqueuer
 from service.jobs.job import Job
+from service.jobs.sending.batch import Terms
+from service.jobs.sending.enqueuer import Enqueuer, get_enqueuer
 from service.results.store import KEY_PREFIX
 from service.tasks.demo import find_primes, my_add
 from tests.support.sample_tasks import add, total

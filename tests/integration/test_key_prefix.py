@@ -7,8 +7,8 @@ import pytest
 from quart import Quart
 
 from service import create_app
-from service.monitor.recorder import get_recorder
-from service.web.dashboard import get_reader
+from service.dashboard.events.recorder import get_recorder
+from service.dashboard.pages.views import get_reader
 from tests.support.broker import POOLS
 from tests.support.valkey import Valkey
 from tests.support.workers import worker_process

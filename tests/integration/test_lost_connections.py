@@ -9,9 +9,9 @@ import pytest
 import uvloop
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from service.results.clients import connect
+from service.redis.clients import connect
 from service.settings import read_settings
-from service.worker.cancelled import RecordReader
+from service.worker.task.cancellation import RecordReader
 from tests.support.tls import TlsFront, make_certificate
 from tests.support.valkey import Valkey
 

@@ -11,16 +11,17 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
-from service.monitor.keys import MonitorKeys
-from service.monitor.recent import Query
-from service.monitor.recorder import Recorder
-from service.monitor.rows import Note, decode_rows
-from service.monitor.stats import by_task
-from service.monitor.status import WorkerStatus, encode_status
-from service.results.clients import connect_blocking
+from service.dashboard.events.keys import MonitorKeys
+from service.dashboard.events.recent import Query
+from service.dashboard.events.recorder import Recorder
+from service.dashboard.events.rows import decode_rows
+from service.dashboard.events.stats import by_task
+from service.dashboard.events.status import encode_status
+from service.dashboard.pages.views import get_reader
+from service.redis.clients import connect_blocking
 from service.results.store import KEY_PREFIX
 from service.settings import read_settings
-from service.web.dashboard import get_reader
+from service.signals import JobEvent, WorkerStatus
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
@@ -52,10 +53,10 @@ def rows_sent(redis: Redis) -> int:
     return int(newest[0][1]["n"]) if newest else 0
 
 
-def note(number: int, state: str = "SUCCESS", *, age: float = 0) -> Note:
+def event(number: int, state: str = "SUCCESS", *, age: float = 0) -> JobEvent:
     now = time.time() - age
     queued, started = (datetime.fromtimestamp(now - ago, UTC).isoformat() for ago in (2, 1))
-    return (f"job-{number}", state, "a.task", now, "w@h", queued, started, 0)
+    return JobEvent(f"job-{number}", state, "a.task", now, "w@h", queued, started)
 
 
 def status(**changes: object) -> str:
@@ -65,8 +66,8 @@ def status(**changes: object) -> str:
 
 async def test_what_was_noted_is_shown(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
     """By its thread, within a second or so, without anybody asking for it."""
-    recorder.note(note(1))
-    recorder.note(note(2, "FAILURE"))
+    recorder.record(None, event(1))
+    recorder.record(None, event(2, "FAILURE"))
     reader = get_reader(app)
     with valkey.client() as redis:
         wait_until(lambda: rows_sent(redis) == 2, description="both are reported")
@@ -92,9 +93,9 @@ async def test_many_lookers_are_one_reader(app: Quart, valkey: Valkey) -> None:
 async def test_a_report_that_comes_twice_counts_once(recorder: Recorder, app: Quart) -> None:
     """Its answer was lost, so it was sent again."""
     recorder.take_over()
-    recorder.note(note(1))
+    recorder.record(None, event(1))
     assert recorder.report()
-    recorder.note(note(2))
+    recorder.record(None, event(2))
     recorder._collect()
     recorder._unsent = call = recorder._next_call("", "")
     recorder._send_rest()
@@ -108,7 +109,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
     recorder.take_over()
     for start in range(0, 2000, 500):
         for number in range(start, start + 500):
-            recorder.note(note(number))
+            recorder.record(None, event(number))
         assert recorder.report()
     with valkey.client() as redis:
         entries: Any = redis.xrange(KEYS.recent)
@@ -125,16 +126,16 @@ def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     client = _client_of(own_valkey.url)
     recorder = Recorder(client, timeout=0.3, keep=KEEP, lifetime=60, keys=KEYS)
     recorder.take_over()
-    recorder.note(note(1))
+    recorder.record(None, event(1))
     assert recorder.report()
     own_valkey.freeze()
     started = time.monotonic()
-    recorder.note(note(2))
+    recorder.record(None, event(2))
     assert time.monotonic() - started < 0.05
     assert not recorder.report()
     own_valkey.thaw()
     own_valkey.restart()
-    recorder.note(note(3))
+    recorder.record(None, event(3))
     wait_until(recorder.report, description="Redis takes the report")
     with own_valkey.client() as redis:
         assert rows_sent(redis) == 3
@@ -164,7 +165,7 @@ async def test_a_job_whose_end_was_never_noted_is_looked_up(
 ) -> None:
     """Its worker was killed in the second before it would have reported."""
     recorder.take_over()
-    recorder.note(note(1, "STARTED", age=10))
+    recorder.record(None, event(1, "STARTED", age=10))
     recorder.report()
     with valkey.client() as redis:
         redis.set(f"{KEY_PREFIX}job-1", '{"status": "FAILURE", "result": null}', ex=60)

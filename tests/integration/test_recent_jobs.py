@@ -11,10 +11,11 @@ import pytest
 from quart import Quart
 
 from service import create_app
-from service.monitor.keys import MonitorKeys
-from service.monitor.recorder import Recorder
-from service.results.clients import connect_blocking
+from service.dashboard.events.keys import MonitorKeys
+from service.dashboard.events.recorder import Recorder
+from service.redis.clients import connect_blocking
 from service.settings import read_settings
+from service.signals import JobEvent
 from tests.support.valkey import Valkey
 
 TOKEN: Final = "a-token-of-this-test"  # noqa: S105  of an app that lives for a test
@@ -53,7 +54,9 @@ async def _app(redis_url: str) -> AsyncIterator[Quart]:
                 at += 20
             worker = None if state == "QUEUED" else f"celery@host-{number % 3}"
             task = TASKS[number % 4]
-            recorder.note((job_id(number), state, task, at, worker, queued, started, 0))
+            recorder.record(
+                None, JobEvent(job_id(number), state, task, at, worker, queued, started)
+            )
         assert recorder.report()
     recorder.close()
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})

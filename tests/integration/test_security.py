@@ -9,7 +9,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
-from service.web import admin
+from service.dashboard.pages import sign_in as admin
 
 TOKEN = "a-token-for-this-test"  # noqa: S105  of an app that lives for a test
 BROWSER = {"Accept": "text/html"}

@@ -15,13 +15,13 @@ from redis import Redis as SyncRedis
 
 from service import create_app, get_celery
 from service.errors import UnstorableResultError
-from service.results.clients import connect
+from service.redis.clients import connect
 from service.settings import Settings
 from service.worker.backend import Backend
-from service.worker.bridge import Bridge, await_
-from service.worker.entry import STORE, Entry
-from service.worker.lifespan import get_loop
-from service.worker.writer import ResultsWriter, get_writer
+from service.worker.loop.bridge import Bridge, await_
+from service.worker.loop.lifespan import get_loop
+from service.worker.results.record_write import STORE, Entry
+from service.worker.results.writer import ResultsWriter, get_writer
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 

@@ -8,8 +8,8 @@ from uuid import uuid4
 
 from service import create_app
 from service.errors import BrokerUnavailableError
-from service.jobs.call import SendOptions
-from service.jobs.enqueuer import get_enqueuer
+from service.jobs.options import SendOptions
+from service.jobs.sending.enqueuer import get_enqueuer
 
 T = TypeVar("T")
 

@@ -73,7 +73,7 @@ async def test_it_is_the_default_with_a_hundred_jobs_at_once(tmp_path: Path) -> 
     with running_worker("asyncio", tmp_path, "--concurrency", "0") as worker:
         async with serving_app(worker, MODULES) as app:
             stats = await inspect(app, "stats")
-    assert stats["pool"]["implementation"] == "service.worker.pool:AsyncioPool"
+    assert stats["pool"]["implementation"] == "service.worker.pool.pool:AsyncioPool"
     assert stats["pool"]["max-concurrency"] == stats["prefetch_count"] == 100
     assert stats["pool"]["loop"] == "uvloop"  # which the tests' environment has
 

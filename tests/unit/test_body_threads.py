@@ -5,7 +5,7 @@ from concurrent.futures import Future, wait
 
 import pytest
 
-from service.worker.threads import DaemonThreads
+from service.worker.loop.daemon_threads import DaemonThreads
 from tests.support.wait import wait_until
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.worker.bridge import Bridge, Stretch, await_, current_bridge
-from service.worker.interrupt import SoftLimitCancelledError
+from service.worker.loop.bridge import Bridge, Stretch, await_, current_bridge
+from service.worker.loop.exceptions import SoftLimitCancelledError
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 

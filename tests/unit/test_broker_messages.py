@@ -7,12 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.broker import letters, messages
-from service.broker.checks import COMMANDS, Answers, check
-from service.broker.held import Held
-from service.broker.ledger import Ledger
-from service.broker.publishing import Publishes
-from service.broker.transport import SecureTransport
+from service.broker import messages
+from service.broker.checks.findings import COMMANDS, Answers, check
+from service.broker.dead_letters import model as letters
+from service.broker.delivery import Held
+from service.broker.leases.in_flight import Ledger
+from service.broker.transport.publish import Publishes
+from service.broker.transport.transport import SecureTransport
 
 
 def _item(**properties: object) -> bytes:
@@ -249,7 +250,7 @@ def test_tls_verifies_the_certificate_unless_told_otherwise(given: object, used:
 
 def test_what_the_scripts_call_is_asked_for_at_start() -> None:
     """A Redis user without one of these rights would find out when a worker dies."""
-    folder = resources.files("service.broker")
+    folder = resources.files("service.broker") / "lua"
     # The others are for dead letters that somebody replays, on a connection of their own.
     names = ("ack", "bury", "claim", "expired", "move", "put", "renew", "restore", "take")
     text = "".join((folder / f"{name}.lua").read_text() for name in names)

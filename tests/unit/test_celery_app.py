@@ -4,7 +4,7 @@ import pytest
 from kombu.utils import symbol_by_name
 
 from service import create_app, get_celery
-from service.broker.transport import SecureTransport, SentinelTransport, Transport
+from service.broker.transport.transport import SecureTransport, SentinelTransport, Transport
 from service.errors import ConfigurationError
 
 

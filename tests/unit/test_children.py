@@ -9,9 +9,9 @@ from weakref import ref
 
 import pytest
 
-from service.worker.bridge import await_, current_bridge
-from service.worker.children import ChildCoroutine, ChildTasks
-from service.worker.stacks import enter_job
+from service.worker.loop.bridge import await_, current_bridge
+from service.worker.loop.celery_stacks import enter_job
+from service.worker.loop.child_tasks import ChildCoroutine, ChildTasks
 
 color: ContextVar[object] = ContextVar("color", default="none")
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Connection
 
-from service.results.clients import broker_redis_url, connect
+from service.redis.clients import broker_redis_url, connect
 from service.settings import celery_environment, read_settings
 
 RESULTS = "redis://results/0"

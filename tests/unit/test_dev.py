@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.cli import main
+from service.cli.main import main
 from service.dev.address import Address, listen, parse_address
 from service.dev.output import Output, prefix, under_prefix
 from service.errors import DevServerError
-from service.worker.choice import ASYNCIO_CONCURRENCY
+from service.worker.pool.default_pool import ASYNCIO_CONCURRENCY
 from tests.support.ports import free_port
 
 

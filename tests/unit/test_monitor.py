@@ -5,36 +5,37 @@ from typing import Any
 
 import pytest
 
-from service.monitor.recent import PAGE, Query, RecentJobs
-from service.monitor.rows import JobRow, Note, decode_rows, encode_notes, newer
-from service.monitor.snapshot import Snapshot
-from service.monitor.stats import by_task, count, overall
-from service.web.charts import tasks
+from service.dashboard.events.recent import PAGE, Query, RecentJobs
+from service.dashboard.events.rows import JobRow, decode_rows, encode_events, newer
+from service.dashboard.events.snapshot import Snapshot
+from service.dashboard.events.stats import by_task, count, overall
+from service.dashboard.pages.figures import tasks
+from service.signals import JobEvent
 
 
 def row(job_id: str, state: str = "SUCCESS", **values: Any) -> JobRow:
     return JobRow(**{"id": job_id, "state": state, "task": "a.task", "at": 100.0, **values})
 
 
-def note(
+def event(
     job_id: str,
     state: str = "SUCCESS",
     *,
     task: str = "a.task",
     at: float = 100.0,
     started: float | None = None,
-) -> Note:
+) -> JobEvent:
     queued_at, started_at = (
         None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
         for moment in (97.0, started)
     )
-    return (job_id, state, task, at, "w", queued_at, started_at, 0)
+    return JobEvent(job_id, state, task, at, "w", queued_at, started_at)
 
 
 def test_rows_survive_redis() -> None:
     """Those that another version wrote are passed over."""
-    queued: Note = ("1", "QUEUED", "a.task", 100.0, None, None, None, 0)
-    assert decode_rows(encode_notes([queued, note("1", started=98.0)])) == [
+    queued = JobEvent("1", "QUEUED", "a.task", 100.0)
+    assert decode_rows(encode_events([queued, event("1", started=98.0)])) == [
         row("1", "QUEUED", queued_at=100.0),
         row("1", worker="w", queued_at=97.0, started_at=98.0, finished_at=100.0),
     ]
@@ -55,9 +56,9 @@ def test_a_job_that_has_ended_stays_ended() -> None:
 
 def test_counts_are_by_task_and_time() -> None:
     """Run times are kept as classes, so that quantiles cost little."""
-    notes = [note(str(n), at=105.0, started=105 - n / 100) for n in range(101)]
-    notes += [note("x", "FAILURE", task="b.task"), note("y", "REVOKED", task="b.task", at=111.0)]
-    notes += [note("z", "STARTED"), note("q", "QUEUED")]
+    notes = [event(str(n), at=105.0, started=105 - n / 100) for n in range(101)]
+    notes += [event("x", "FAILURE", task="b.task"), event("y", "REVOKED", task="b.task", at=111.0)]
+    notes += [event("z", "STARTED"), event("q", "QUEUED")]
     totals = count(notes)
     buckets = [{f: a for (b, f), a in totals.items() if b == wanted} for wanted in (10, 11)]
     tasks = by_task(buckets)
@@ -121,8 +122,10 @@ def test_the_list_forgets_what_began_first() -> None:
 
 def test_a_quantile_is_not_shown_below_a_mean_that_it_may_as_well_be() -> None:
     """Quantiles are known to within a quarter: 4.2 s on average, 95 % within 4.0 s, is nonsense."""
-    alike = count([note(str(n), started=95.8) for n in range(20)])
-    long_tail = count([note(str(n), started=99.99) for n in range(99)] + [note("x", started=40.0)])
+    alike = count([event(str(n), started=95.8) for n in range(20)])
+    long_tail = count(
+        [event(str(n), started=99.99) for n in range(99)] + [event("x", started=40.0)]
+    )
     shown = []
     for totals in (alike, long_tail):
         stats = by_task([{field: amount for (_, field), amount in totals.items()}])

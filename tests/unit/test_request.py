@@ -10,8 +10,8 @@ from kombu import Connection
 from kombu.transport.virtual import Message
 
 from service import create_app, get_celery
-from service.jobs.celery_app import QuartCelery
-from service.worker.request import Request
+from service.jobs.celery.app import QuartCelery
+from service.worker.task.request import Request
 
 ID = "an-id-of-a-job"
 OURS = {"queued_at": "then"}

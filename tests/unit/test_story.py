@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.results.model import JobError, Progress, Result, State
-from service.web.story import tell
+from service.web.jobs.timeline import tell
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 

@@ -2,8 +2,8 @@
 
 import json
 
-from service.broker.held import LeaseOptions
-from service.broker.trial import Trial
+from service.broker.delivery import LeaseOptions
+from service.broker.leases.quarantine import Trial
 
 _LEASE = 60.0
 

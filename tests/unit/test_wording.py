@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.web.wording import UNKNOWN, clock, duration, iso, percent, rate, with_code
+from service.web.http.filters import UNKNOWN, clock, duration, iso, percent, rate, with_code
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from service.broker.dead_letters import AsyncDeadLetters, DeadLetters
+from service.broker.dead_letters.store import AsyncDeadLetters, DeadLetters
 from service.results.records import Records
 from tests.support.broker import TASKS, Bench, ready
 from tests.support.process import Process

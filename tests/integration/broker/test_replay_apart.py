@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from service.broker.asking import Asking
-from service.broker.dead_letters import DeadLetters, ask_drop_apart, ask_replay_apart
-from service.broker.letters import Box, DeadLetter
+from service.broker.dead_letters.asking import Asking
+from service.broker.dead_letters.model import Box, DeadLetter
+from service.broker.dead_letters.store import DeadLetters, ask_drop_apart, ask_replay_apart
 from service.results.records import Records
 from tests.support.dead import DEAD, dead_letter
 

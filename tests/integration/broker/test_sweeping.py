@@ -11,8 +11,8 @@ from kombu.utils.json import dumps, loads
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from service.broker.held import LeaseOptions
-from service.broker.recovery import Recovery
+from service.broker.delivery import LeaseOptions
+from service.broker.leases.recovery import Recovery
 from service.broker.scripts import Keys, Scripts, Take
 from tests.support.wait import wait_until
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from service.broker import worker_state
+from service.broker import celery_worker as worker_state
 from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until

@@ -1,0 +1,1 @@
+"""What Redis must be able to do, asked at start."""

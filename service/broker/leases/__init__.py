@@ -1,0 +1,1 @@
+"""Who holds a message, and what becomes of it."""

@@ -1,0 +1,67 @@
+"""Finds this process's leases on a broker: they outlive every connection and channel."""
+
+import os
+import threading
+from typing import Any, Final
+
+from celery import current_app
+from kombu.utils import symbol_by_name
+from redis import Redis
+
+from service.broker.dead_letters.failure import FailureWriter
+from service.broker.delivery import LeaseOptions
+from service.broker.leases.leases import Leases
+from service.broker.scripts import Keys
+
+# Kombu makes a new transport for every connection, and Celery a new connection for every loss,
+# while jobs go on: what is held belongs to the process, so the process has to remember it.
+_leases: Final[dict[tuple[Any, ...], Leases]] = {}
+_lock = threading.Lock()
+
+
+def _forget() -> None:
+    """A forked child holds nothing: neither its parent's messages nor the thread."""
+    global _lock  # noqa: PLW0603 - the parent may have been forked while another thread held it
+    _lock = threading.Lock()
+    _leases.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+
+
+def leases_of(channel: Any) -> Leases:
+    """The leases of the broker that a channel is connected to; started on first use."""
+    info = channel.connection.client
+    broker = (info.hostname, info.port, info.virtual_host, tuple(info.alt or ()))
+    keys = Keys(channel.unacked_key, channel.unacked_index_key, channel.global_keyprefix or "")
+    with _lock:
+        found = _leases.get((*broker, keys))
+        if found is None:
+            found = _leases[(*broker, keys)] = _open(channel, keys)
+            found.start()
+    return found
+
+
+def lease_age() -> float | None:
+    """Seconds since this process renewed its leases, the oldest ones; None if it has none."""
+    with _lock:
+        found = list(_leases.values())
+    return max((leases.age for leases in found), default=None)
+
+
+def _open(channel: Any, keys: Keys) -> Leases:
+    lost = channel.on_lease_lost
+    options = LeaseOptions(
+        lease=float(channel.lease),
+        stock=float(channel.visibility_timeout),
+        max_deliveries=int(channel.max_deliveries),
+        priority_steps=tuple(channel.priority_steps),
+        separator=channel.sep,
+        on_lost=symbol_by_name(lost) if isinstance(lost, str) else lost,
+    )
+    # A hung Redis must be noticed while there is still lease left to try again.
+    timeout = min(5.0, max(0.5, options.lease / 6))
+    client = Redis(connection_pool=channel.lease_pool(timeout))
+    # In the thread of the channel: Celery's current app is not the same in every thread.
+    app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - opens the proxy
+    return Leases(client, keys, options, fail=FailureWriter(app))

@@ -1,0 +1,284 @@
+"""Takes, delivers and publishes messages the way Kombu's Redis channels do, but loses none."""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from queue import Empty
+from typing import Any
+
+from kombu.utils.json import loads
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.retry import Retry
+
+from service.broker import celery_worker as worker_state
+from service.broker.delivery import Held
+from service.broker.leases.leases import Leases
+from service.broker.leases.registry import leases_of
+from service.broker.scripts import Take, Taken
+from service.broker.transport.deliver import DeliveringChannel
+from service.broker.transport.kombu_bases import RedisChannel, RedisSentinelChannel, VirtualChannel
+from service.broker.transport.qos import LeasedQoS
+from service.broker.transport.waiter import Waiter, drop_pushes
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 200
+# How long a process that ends may take to tell Redis what it has not begun and what it has done.
+_FAREWELL = 5.0
+
+
+class Channel(DeliveringChannel):
+    """A Kombu Redis channel whose messages are always either queued or held under a lease."""
+
+    QoS = LeasedQoS
+    # Kombu's default is to wait for ever on a server that is connected but silent.
+    socket_timeout = 10.0
+    socket_connect_timeout = 5.0
+
+    #: Seconds for which a message is held without renewal.
+    lease = 30.0
+    #: Deliveries without an end after which a message is a dead letter.
+    max_deliveries = 5
+    #: Longer messages are dead letters; 0 means no limit.
+    max_message_bytes = 8 * 1024 * 1024
+    #: Called (or the dotted path of what is called) with tag and job id when a lease was lost.
+    on_lease_lost: str | Callable[[str, str | None], object] | None = None
+
+    from_transport_options = (
+        *(o for o in RedisChannel.from_transport_options if o != "ack_emulation"),
+        "lease",
+        "max_deliveries",
+        "max_message_bytes",
+        "on_lease_lost",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.backlog: deque[tuple[str, str, bytes]] = deque()
+        self._pid = os.getpid()
+        self._polling: Any = None
+        self._waiter: Waiter | None = None
+        self._lease_timeout: float | None = None
+        self._no_ack_queues: set[str] = set()
+        super().__init__(*args, **kwargs)
+
+    # What this channel shares with the rest of the process.
+
+    @property
+    def leases(self) -> Leases:
+        """What this process holds on this channel's broker."""
+        if self.qos.leases is None:
+            self.qos.leases = leases_of(self)
+            self.qos.leases.attach(self.qos)
+        leases: Leases = self.qos.leases
+        return leases
+
+    def lease_pool(self, timeout: float) -> Any:
+        """A pool of connections for the leases' thread: it outlives the channel, and fails fast."""
+        manager = getattr(self, "_sentinel_manager", None)
+        self._lease_timeout = timeout
+        try:
+            return self._get_pool()
+        finally:
+            self._lease_timeout = None
+            self._sentinel_manager = manager  # closing the channel must not close this pool's
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
+        if self._lease_timeout is not None:
+            params.update(
+                socket_timeout=self._lease_timeout,
+                max_connections=8,
+                retry=Retry(NoBackoff(), 0),
+            )
+            if "socket_connect_timeout" in params:  # a Unix socket has none
+                params["socket_connect_timeout"] = self._lease_timeout
+        return params
+
+    # Taking. Kombu's poller calls these by the names of the BRPOP that they replace.
+
+    @property
+    def _in_poll(self) -> Any:
+        """The connection that will become readable; none when there is something to send."""
+        waiter = self._waiter
+        if waiter is not None and waiter.state == "door" and not waiter.is_settled:
+            return None
+        return self._polling
+
+    @_in_poll.setter
+    def _in_poll(self, connection: Any) -> None:
+        self._polling = connection
+        if not connection and self._waiter is not None:
+            self._waiter.reset_wait()
+
+    def _brpop_start(self, timeout: float | None = None) -> None:
+        leases = self.leases
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        if not queues or leases.trial.pauses:
+            return
+        for held in leases.adopt(queues):
+            self.backlog.append((held.queue, held.tag, held.item))
+        if self.backlog:
+            self._deliver_backlog()
+            if not self.qos.can_consume():
+                return
+        if self._waiter is None:
+            longest, lease = int(self.max_message_bytes), leases.options.lease
+            self._waiter = Waiter(leases.keys, longest, lease)
+        connection = self.client.connection
+        self._brpop_sent_at = time.monotonic()
+        self._waiter.begin(
+            connection,
+            lists=self._lists(queues),
+            free=self.qos.free(_BATCH),
+            acks=leases.pending_acks,
+        )
+        self._polling = connection
+
+    def _brpop_read(self, **options: Any) -> bool:
+        taken = self._read_waiter()
+        if taken is None:
+            raise Empty
+        if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
+            taken = self.leases.keep(taken)
+        self._enter(taken)
+        if not self.backlog:
+            raise Empty  # or who waits with a time limit, as `inspect` does, would begin it anew
+        self._deliver_backlog()
+        self._return_backlog()
+        return True
+
+    def _read_waiter(self) -> Taken | None:
+        waiter, connection = self._waiter, self.client.connection
+        try:
+            if waiter is None:
+                drop_pushes(connection)
+                return None
+            return waiter.finish(connection)
+        except ResponseError as error:
+            # A demoted master, a server that cannot write: asking again at once will not help,
+            # a new connection, after Celery's pause, may.
+            self._hang_up()
+            raise RedisConnectionError(f"Redis refused to hand out messages: {error}") from error
+        except self.connection_errors:
+            self._hang_up()
+            raise
+        finally:
+            at_door = waiter is not None and waiter.state == "door"
+            self._polling = connection if at_door else None
+            self._flush_brpop_reauth()
+
+    def _hang_up(self) -> None:
+        if self._waiter is not None:
+            self._waiter.reset()
+        self.client.connection.disconnect()
+
+    def drop_news(self) -> None:
+        """Read what the server says unasked while there is no room for messages."""
+        try:
+            drop_pushes(self.client.connection)
+        except self.connection_errors:
+            self._hang_up()
+
+    @property
+    def is_taking(self) -> bool:
+        """Whether messages may be on their way."""
+        return self._waiter is not None and self._waiter.state == "taking"
+
+    @property
+    def expects_reply(self) -> bool:
+        """Whether a command is under way on the consuming connection."""
+        return self._waiter is not None and self._waiter.expects_reply
+
+    def _lists(self, queues: list[str]) -> tuple[tuple[str, str], ...]:
+        return tuple(
+            (self._q_for_pri(queue, step), queue)
+            for step in self.priority_steps
+            for queue in queues
+        )
+
+    def _enter(self, taken: Taken) -> None:
+        later = []
+        for queue, tag, item in taken.messages:
+            if self.leases.hold(Held(tag, queue, item, tag.rpartition("@")[0])):
+                if self.leases.trial.admits(tag, item):
+                    self.backlog.append((queue, tag, item))
+                else:
+                    later.append(tag)
+            self._queue_cycle.rotate(queue)
+        for queue, tag, item, reason in taken.unusable:
+            self.leases.hold(Held(tag, queue, item, tag))
+            self.leases.bury(tag, reason)
+        if taken.carried or taken.late:
+            self.leases.confirm(taken.carried, taken.late)
+        if later:
+            self.leases.put_off(later)
+
+    def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
+        """Take one message now, if there is one."""
+        message = super().basic_get(queue, no_ack=no_ack, **kwargs)
+        if no_ack and message is not None:
+            self.leases.acknowledge(message.delivery_tag)
+        return message
+
+    def _get(self, queue: str) -> Any:
+        leases = self.leases
+        lists = self._lists([queue])
+        longest, lease = int(self.max_message_bytes), leases.options.lease
+        taken = leases.scripts.take(Take(leases.keys, "", lists, 1, longest, lease))
+        with self.conn_or_acquire() as client:
+            self._maybe_update_queues_expire(client, queue)
+        self._enter(taken)
+        if not self.backlog:
+            raise Empty
+        _, tag, item = self.backlog.pop()
+        payload = loads(item.decode())
+        payload["properties"]["delivery_tag"] = tag
+        return payload
+
+    # Ending.
+
+    def close(self) -> None:
+        """Close, however broken the connection is."""
+        if self.closed or os.getpid() != self._pid:
+            return  # Kombu would ask a connection that it has let go of, or its parent's
+        self._collect_reply()
+        try:
+            super().close()
+        except (RedisError, OSError, AttributeError, KeyError) as error:
+            logger.debug("A channel was closed the hard way: %r", error)
+            self._disconnect_pools()
+            self._close_clients()
+            VirtualChannel.close(self)
+        leases = self._qos.leases if self._qos is not None else None
+        if leases is not None and not worker_state.is_serving():
+            leases.close(_FAREWELL)  # acks too: a process that ends may not have another moment
+
+    def _collect_reply(self) -> None:
+        """Learn what a take under way has brought, so that it need not wait for its lease."""
+        waiter = self._waiter
+        if waiter is not None and waiter.state == "taking":
+            try:
+                taken = waiter.finish(self.client.connection, timeout=1.0)
+            except (RedisError, OSError, AttributeError):
+                taken = None  # held by nobody: recovered when the lease is over
+            if taken is not None:
+                self._enter(taken)
+        if waiter is not None:
+            waiter.reset()
+        self._polling = None
+
+
+class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_parts
+    """The same behind Redis Sentinel."""
+
+    from_transport_options = tuple(
+        dict.fromkeys(
+            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
+        )
+    )
+    connection_class = RedisSentinelChannel.connection_class
+    connection_class_ssl = RedisSentinelChannel.connection_class_ssl

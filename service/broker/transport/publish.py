@@ -1,0 +1,80 @@
+"""Publishes so that a publish which has to be tried again never makes a second message."""
+
+import threading
+from collections import OrderedDict
+from typing import Any, Final
+
+from kombu.utils.json import dumps
+from redis import Redis
+
+from service.broker.scripts import Keys, Scripts
+from service.broker.transport.kombu_bases import RedisChannel
+
+_REMEMBERED: Final = 1000
+# Seconds: longer than anybody goes on trying.
+_REMEMBER_PUBLISH: Final = 120
+
+
+class Publishes:
+    """Remembers which properties got which tag; Kombu passes the same dict to each try.
+
+    Only the very dict counts: somebody who publishes a received message again, with a copy of
+    its properties, means a second message.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def tag_of(self, properties: dict[str, Any]) -> str | None:
+        """The tag of an earlier try of this publish."""
+        tag = properties.get("delivery_tag")
+        with self._lock:
+            return tag if tag is not None and self._seen.get(tag) is properties else None
+
+    def remember(self, properties: dict[str, Any]) -> None:
+        """A publish with these properties is under way."""
+        with self._lock:
+            self._seen[properties["delivery_tag"]] = properties
+            if len(self._seen) > _REMEMBERED:
+                self._seen.popitem(last=False)
+
+    def forget(self, properties: dict[str, Any]) -> None:
+        """The publish has arrived: there will be no other try."""
+        with self._lock:
+            self._seen.pop(properties.get("delivery_tag", ""), None)
+
+
+_publishes = Publishes()  # a retry may come on another channel, after the first was lost
+
+
+class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_parts
+    """The publishing half of a channel."""
+
+    _publisher: tuple[Any, Scripts] | None = None
+
+    def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> Any:
+        """Publish; a retry after an unclear failure does not make a second copy."""
+        result = super().basic_publish(message, exchange, routing_key, **kwargs)
+        _publishes.forget(message["properties"])
+        return result
+
+    def _inplace_augment_message(self, message: Any, exchange: str, routing_key: str) -> None:
+        properties = message["properties"]
+        first = _publishes.tag_of(properties)
+        super()._inplace_augment_message(message, exchange, routing_key)
+        if first is not None:
+            properties["delivery_tag"] = first
+        _publishes.remember(properties)
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        if kwargs.get("_publish_batch") is not None or queue in self._expires:
+            super()._put(queue, message, **kwargs)
+            return
+        pool = self.pool
+        if self._publisher is None or self._publisher[0] is not pool:
+            keys = Keys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
+            self._publisher = pool, Scripts(Redis(connection_pool=pool), keys)
+        list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
+        mark = f"put:{message['properties']['delivery_tag']}:{queue}"
+        self._publisher[1].put(mark, list_, dumps(message), remember=_REMEMBER_PUBLISH)

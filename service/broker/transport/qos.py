@@ -1,0 +1,99 @@
+"""Keeps a channel's account of deliveries, and leaves what Redis must hear to the leases."""
+
+import os
+from typing import Any
+
+from service.broker import celery_worker as worker_state
+from service.broker.leases.leases import Leases
+from service.broker.transport.kombu_bases import RedisQoS, VirtualQoS
+
+
+class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
+    """Never asks Redis itself: neither a lost connection nor a closed channel can make it fail."""
+
+    def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
+        super().__init__(channel, prefetch_count)
+        self._pid = os.getpid()
+        self._rejected: dict[str, str] = {}
+        self.delivering = False
+        self.leases: Leases | None = None
+
+    def holds(self) -> set[str]:
+        """The tags that this channel was given and that have not ended."""
+        while True:
+            try:
+                given = set(self._delivered)
+            except RuntimeError:  # the consuming thread changed it meanwhile
+                continue
+            return (given - set(self._dirty)) | self.channel_backlog()
+
+    def channel_backlog(self) -> set[str]:
+        """The tags that were taken and are yet to be delivered."""
+        return {tag for _, tag, _ in tuple(getattr(self.channel, "backlog", ()))}
+
+    def free(self, most: int) -> int:
+        """How many messages to ask for, at most `most`."""
+        if "can_consume" in vars(self):
+            return 1  # Celery's worker_disable_prefetch decides anew for each message
+        estimate = self.can_consume_max_estimate()
+        return most if estimate is None else min(most, estimate)
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """Enter a delivery. The take has recorded it in Redis already."""
+        VirtualQoS.append(self, message, delivery_tag)
+
+    def began(self, delivery_tag: str, job: str) -> None:
+        """The job runs."""
+        if self.leases is not None:
+            self.leases.began(delivery_tag, job)
+
+    def lost_lease(self, delivery_tag: str) -> bool:
+        """Whether the message is known to be another worker's by now."""
+        return self.leases is not None and self.leases.is_lost(delivery_tag)
+
+    def ack(self, delivery_tag: str) -> None:
+        """The job has ended."""
+        if self.leases is not None:
+            self.leases.acknowledge(delivery_tag)
+        VirtualQoS.ack(self, delivery_tag)
+
+    def reject(self, delivery_tag: str, requeue: bool = False) -> None:
+        """Requeue the message, or give it up: as in AMQP, that makes it a dead letter."""
+        if self.leases is not None:
+            if requeue:
+                self.leases.requeue(delivery_tag)
+            else:
+                # Why is said only after the rejection: `bury_rejected` is called when it has been.
+                self._rejected[delivery_tag] = "The worker rejected the message."
+                if not self.delivering:
+                    self.bury_rejected()
+        VirtualQoS.ack(self, delivery_tag)
+
+    def explain(self, delivery_tag: str, reason: str) -> None:
+        """Say why a message was rejected."""
+        if delivery_tag in self._rejected:
+            self._rejected[delivery_tag] = reason
+
+    def bury_rejected(self) -> None:
+        """Make dead letters of what was rejected."""
+        while self._rejected and self.leases is not None:
+            self.leases.bury(*self._rejected.popitem())
+
+    def restore_unacked(self, client: Any = None) -> None:
+        """The channel closes: keep what runs here, and everything while the worker goes on."""
+        waiting = self.holds()
+        self._delivered.clear()
+        if self.leases is None or os.getpid() != self._pid:
+            return
+        if worker_state.is_serving():
+            # The connection was lost. What runs goes on under its lease; what waits (for an ETA,
+            # a rate limit) is delivered again from memory, for Celery has just forgotten it.
+            handed = worker_state.reserved()
+            worker_state.keep_from_flush(handed.values())
+            waiting -= worker_state.running() | set(handed)
+            self.leases.park(waiting, handed)
+        else:
+            self.leases.give_back(waiting)
+
+    def restore_visible(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the leases' thread recovers what other workers lost."""

@@ -1,0 +1,118 @@
+"""Counts of what jobs did, by task and by ten seconds; pure."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from service.dashboard.events.rows import moment
+from service.results.model import State
+from service.signals import JobEvent
+
+STEP: Final = 10  # seconds in one bucket
+SPAN: Final = 3600  # seconds that are kept and shown
+
+_SEPARATOR: Final = "\x1f"
+_PER_DECADE: Final = 5  # classes of run times: each is 1.58 times as long as the one before
+_FINE: Final = 0.001  # seconds; whatever is quicker counts as this
+_KINDS: Final[dict[str, str]] = {
+    State.QUEUED.value: "queued",
+    State.SUCCESS.value: "ok",
+    State.FAILURE.value: "failed",
+    State.RETRY.value: "retried",
+    State.REVOKED.value: "revoked",
+}
+_TIMED: Final = frozenset({"ok", "failed", "revoked"})
+
+
+def bucket_of(time: float) -> int:
+    """The bucket that a moment belongs to."""
+    return int(time // STEP)
+
+
+def count(events: Iterable[JobEvent]) -> Counter[tuple[int, str]]:
+    """What to add to which field of which bucket for what happened to jobs."""
+    found: dict[tuple[int, str, str], int] = {}
+    times: dict[tuple[int, str], list[float]] = {}
+    for event in events:
+        if (kind := _KINDS.get(event.state)) is None:
+            continue
+        task, at = event.task, event.at
+        bucket = bucket_of(at)
+        key = (bucket, kind, task)
+        found[key] = found.get(key, 0) + 1
+        if kind in _TIMED and (started := moment(event.started_at)) is not None:
+            times.setdefault((bucket, task), []).append(max(0.0, at - started))
+    totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in found.items()})
+    for (bucket, task), ran in times.items():
+        totals[bucket, f"ms{_SEPARATOR}{task}"] = round(sum(ran) * 1000)
+        for number, many in Counter(map(_class_of, ran)).items():
+            totals[bucket, f"t{number}{_SEPARATOR}{task}"] = many
+    return totals
+
+
+@dataclass(slots=True)
+class TaskStats:
+    """What jobs of one task, or of all, did within some time."""
+
+    queued: int = 0
+    ok: int = 0
+    failed: int = 0
+    retried: int = 0
+    revoked: int = 0
+    ms: int = 0
+    times: Counter[int] = field(default_factory=Counter)  # how many jobs in which class
+
+    @property
+    def finished(self) -> int:
+        """Jobs that came to an end."""
+        return self.ok + self.failed + self.revoked
+
+    @property
+    def mean(self) -> float | None:
+        """Seconds that a job ran, on average."""
+        timed = self.times.total()
+        return self.ms / 1000 / timed if timed else None
+
+    def quantile(self, share: float) -> float | None:
+        """Seconds within which this share of the jobs was done, to within a quarter."""
+        left = share * self.times.total()
+        for number in sorted(self.times):
+            left -= self.times[number]
+            if left <= 0:
+                return _seconds_of(number)
+        return None
+
+    def add(self, kind: str, amount: int) -> None:
+        """Add what a field of a bucket says; one that is not known is passed over."""
+        if kind.startswith("t") and kind[1:].isdecimal():
+            self.times[int(kind[1:])] += amount
+        elif kind in {"queued", "ok", "failed", "retried", "revoked", "ms"}:
+            setattr(self, kind, getattr(self, kind) + amount)
+
+
+def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:
+    """The buckets' sum for each task."""
+    found: dict[str, TaskStats] = {}
+    for bucket in buckets:
+        for name, amount in bucket.items():
+            kind, _, task = name.partition(_SEPARATOR)
+            found.setdefault(task, TaskStats()).add(kind, amount)
+    return found
+
+
+def overall(bucket: Mapping[str, int]) -> TaskStats:
+    """One bucket's sum over all tasks."""
+    total = TaskStats()
+    for name, amount in bucket.items():
+        total.add(name.partition(_SEPARATOR)[0], amount)
+    return total
+
+
+def _class_of(seconds: float) -> int:
+    return max(0, round(_PER_DECADE * math.log10(max(seconds, _FINE) / _FINE)))
+
+
+def _seconds_of(number: int) -> float:
+    return float(_FINE * 10 ** (number / _PER_DECADE))

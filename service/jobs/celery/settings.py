@@ -1,0 +1,126 @@
+"""Translates the service's settings into Celery's configuration."""
+
+from typing import Any, Final
+
+from celery.app.defaults import SETTING_KEYS
+
+from service.errors import ConfigurationError
+from service.redis.clients import broker_url, is_sentinel, sentinel_options
+from service.settings import Settings
+
+# By dotted path: these rooms are above this one, or beside it.
+_BACKEND: Final = "service.worker.backend:Backend"
+_SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
+_POOL: Final = "service.worker.pool:AsyncioPool"
+TRANSPORTS: Final = {
+    "redis": "service.broker.transport:Transport",
+    "rediss": "service.broker.transport:SecureTransport",
+    "sentinel": "service.broker.transport:SentinelTransport",
+}
+
+# Given by the user, these are taken together with what we set.
+_MERGED: Final = ("broker_transport_options", "result_backend_transport_options")
+
+_ONE_BROKER: Final = ("broker_read_url", "broker_write_url")
+
+_ONLY_JSON: Final[dict[str, Any]] = {
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "event_serializer": "json",
+    "accept_content": ["json"],
+    "result_accept_content": ["json"],
+}
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Celery's configuration for these settings; those given as SERVICE_CELERY__* win.
+
+    Raises ConfigurationError for a name that Celery does not know and for another serializer.
+    """
+    given = settings.celery
+    problems = [
+        f"SERVICE_CELERY__{name} is not a setting of Celery."
+        for name in given
+        if name not in SETTING_KEYS
+    ] + [
+        f"SERVICE_CELERY__{name}={given[name]!r} cannot be used: messages and results are JSON"
+        " only, so that nobody who can write to Redis can run code here."
+        for name, value in _ONLY_JSON.items()
+        if name in given and given[name] != value
+    ]
+    if given.get("task_always_eager"):
+        problems.append(
+            "SERVICE_CELERY__TASK_ALWAYS_EAGER cannot be used: a job would run, and block, where it"
+            " is enqueued. Call the task itself, which is a plain function."
+        )
+    if "result_backend" in given:
+        problems.append(
+            "SERVICE_CELERY__RESULT_BACKEND, or CELERY_RESULT_BACKEND in the environment, cannot be"
+            " used: results are in the Redis of SERVICE_REDIS_URL, where /result/<id> reads them."
+        )
+    problems += [
+        f"SERVICE_CELERY__{name.upper()}, or CELERY_{name.upper()} in the environment, cannot be"
+        " used: jobs are taken from where they are sent to. Set SERVICE_CELERY__BROKER_URL."
+        for name in _ONE_BROKER
+        if name in given
+    ]
+    if problems:
+        raise ConfigurationError(problems)
+    return {
+        "broker_url": broker_url(settings),
+        **_transport(settings),
+        "broker_connection_timeout": settings.redis_timeout,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "result_backend": _result_backend(settings.redis_url),
+        "result_backend_transport_options": _backend_options(settings),
+        "result_expires": settings.result_expires,
+        "result_backend_always_retry": True,
+        # One backend for all threads of a process; else each builds its own, with connections.
+        "result_backend_thread_safe": True,
+        "redis_socket_timeout": 5.0,
+        "redis_socket_connect_timeout": settings.redis_timeout,
+        "worker_pool": _POOL,
+        "task_track_started": True,
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        **_ONLY_JSON,
+        **{name: value for name, value in given.items() if name not in _MERGED},
+    }
+
+
+def _transport(settings: Settings) -> dict[str, Any]:
+    """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
+    given = settings.celery
+    options = {**sentinel_options(given), **given.get("broker_transport_options", {})}
+    scheme = broker_url(settings).partition(":")[0]
+    if not settings.lease or scheme not in TRANSPORTS or "broker_transport" in given:
+        return {
+            "broker_transport_options": options,
+            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            "worker_cancel_long_running_tasks_on_connection_loss": True,
+        }
+    return {
+        "broker_transport": TRANSPORTS[scheme],
+        "broker_transport_options": {
+            "lease": settings.lease,
+            "max_deliveries": settings.max_deliveries,
+            **options,
+        },
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+    }
+
+
+def _result_backend(redis_url: str) -> str:
+    backend = _SENTINEL_BACKEND if is_sentinel(redis_url) else _BACKEND
+    if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
+        # What redis-py does by default; Celery wants to be told.
+        redis_url += ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
+    return f"{backend}+{redis_url}"
+
+
+def _backend_options(settings: Settings) -> dict[str, Any]:
+    given = settings.celery.get("result_backend_transport_options") or {}
+    return {**sentinel_options(settings.celery), **given}

@@ -1,0 +1,1 @@
+"""The ground floor: all that knows redis-py."""

@@ -1,0 +1,128 @@
+"""Tells errors to clients as problem details (RFC 9457), and to browsers as pages."""
+
+import json
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+
+from quart import Quart, Response, make_response, render_template, request
+from werkzeug.exceptions import HTTPException
+
+from service.errors import (
+    BrokerUnavailableError,
+    IdempotencyConflictError,
+    InvalidArgumentsError,
+    InvalidJobIdError,
+    JobFinishedError,
+    QueueFullError,
+    ServiceError,
+    TooManyWaitersError,
+    UnknownJobError,
+    UnknownTaskError,
+)
+from service.web.http.negotiation import wants_page
+
+logger: Final = logging.getLogger(__name__)
+
+_RETRY_AFTER: Final = "2"  # seconds
+_AWAY: Final = "Redis is not available."  # the reason may have its address: that is for the log
+
+# One row for each error that has a status of its own; any other is a 500.
+_STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
+    BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidArgumentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    InvalidJobIdError: HTTPStatus.NOT_FOUND,
+    JobFinishedError: HTTPStatus.CONFLICT,
+    QueueFullError: HTTPStatus.TOO_MANY_REQUESTS,
+    TooManyWaitersError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnknownJobError: HTTPStatus.NOT_FOUND,
+    UnknownTaskError: HTTPStatus.NOT_FOUND,
+}
+
+_PASSING: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+def init_errors(app: Quart) -> None:
+    """Have every error of the app's answered in one form."""
+    app.register_error_handler(ServiceError, _on_service_error)
+    app.register_error_handler(HTTPException, _on_http_error)
+    app.register_error_handler(Exception, _on_any_error)
+
+
+async def _on_service_error(error: ServiceError) -> Response:
+    status = next(
+        (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS),
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+    )
+    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+        return await _on_any_error(error)
+    response = await _problem(status, _words(error), _members(error))
+    if status in _PASSING:
+        logger.warning("Answered with %s: %s", status.value, error)
+        response.headers["Retry-After"] = _RETRY_AFTER
+    return response
+
+
+async def _on_http_error(error: HTTPException) -> Response:
+    response = await _problem(HTTPStatus(error.code or 500), error.description or "")
+    for name, value in error.get_headers():
+        if name not in {"Content-Type", "Content-Length"}:
+            response.headers[name] = value  # a redirect's Location, a 405's Allow
+    return response
+
+
+async def _on_any_error(error: Exception) -> Response:
+    logger.error("A request could not be answered", exc_info=error)
+    return await _problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "The server has a fault. It was written to its log."
+    )
+
+
+def _words(error: ServiceError) -> str:
+    """The error in words; what to do about it, as far as that is done by HTTP."""
+    if not isinstance(error, BrokerUnavailableError):
+        return str(error)
+    if not error.maybe_accepted:
+        return _AWAY
+    advice = "It may have been done all the same: look before you send it again."
+    if request.endpoint == "tasks.start":
+        advice = (
+            "The job may have been accepted: sent again with the same Idempotency-Key, it makes"
+            " no second one."
+        )
+    return f"{_AWAY} {advice}"
+
+
+def _members(error: ServiceError) -> dict[str, Any]:
+    """What a program needs of an error besides its status."""
+    if isinstance(error, InvalidArgumentsError):
+        return {"argument": error.argument, "reason": error.reason}
+    if isinstance(error, BrokerUnavailableError):
+        return {"maybe_accepted": error.maybe_accepted}
+    return {}
+
+
+async def _problem(
+    status: HTTPStatus, detail: str, members: Mapping[str, Any] = MappingProxyType({})
+) -> Response:
+    if wants_page():
+        body = await render_template("problem.html", status=status, detail=detail)
+        content_type = "text/html; charset=utf-8"
+    else:
+        body = json.dumps(
+            {
+                "type": "about:blank",
+                "title": status.phrase,
+                "status": status.value,
+                "detail": detail,
+                **members,
+            }
+        )
+        content_type = "application/problem+json"
+    headers = {"Content-Type": content_type, "Cache-Control": "no-store", "Vary": "Accept"}
+    response = await make_response(body, status.value, headers)
+    assert isinstance(response, Response)  # noqa: S101  make_response is typed more widely
+    return response

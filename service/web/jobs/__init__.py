@@ -1,0 +1,1 @@
+"""Following jobs over HTTP."""

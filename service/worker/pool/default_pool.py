@@ -1,0 +1,47 @@
+"""Which pool a worker has, and how many jobs at once, where the command line does not say."""
+
+from typing import Any, Final
+
+import click
+from celery import signals
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from click.core import ParameterSource
+
+from service.worker.pool.pool import AsyncioPool
+
+ASYNCIO_CONCURRENCY: Final = 100
+
+
+def _default_concurrency(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
+    """Give our pool its own default. Celery's, the number of processors, suits processes."""
+    if not _is_ours(instance.app):
+        return
+    pool = PreforkPool if _prefork_was_asked_for() else options.get("pool") or conf.worker_pool
+    is_asyncio = pool is AsyncioPool or pool == f"{AsyncioPool.__module__}:{AsyncioPool.__name__}"
+    if is_asyncio and not conf.worker_concurrency:
+        conf.worker_concurrency = ASYNCIO_CONCURRENCY
+
+
+def _heed_prefork(sender: Any, **_: Any) -> None:
+    """Have `-P prefork` mean it.
+
+    Celery's command line takes it for its own default, which any configured pool replaces.
+    """
+    if _is_ours(sender.app) and sender.pool_cls is AsyncioPool and _prefork_was_asked_for():
+        sender.pool_cls = PreforkPool
+
+
+def _is_ours(app: Any) -> bool:
+    return hasattr(app, "quart_app")
+
+
+def _prefork_was_asked_for() -> bool:
+    """Whether `-P` was given, and yet the configured pool came out of it."""
+    context = click.get_current_context(silent=True)
+    if context is None or context.get_parameter_source("pool") in {None, ParameterSource.DEFAULT}:
+        return False
+    return context.params.get("pool") is AsyncioPool
+
+
+signals.celeryd_init.connect(_default_concurrency)
+signals.worker_init.connect(_heed_prefork)

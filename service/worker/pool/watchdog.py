@@ -1,0 +1,114 @@
+"""Finds the task that blocks the event loop, and names the line that it is on."""
+
+import asyncio
+import linecache
+import logging
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import FrameType
+from typing import Any, Final
+
+from service.worker.loop.bridge import Bridge
+from service.worker.loop.child_tasks import ChildCoroutine
+from service.worker.loop.process_loop import ProcessLoop
+from service.worker.pool.job import RunningJob, running_job
+
+logger: Final = logging.getLogger(__name__)
+
+
+class Watchdog:
+    """Asks the loop from a thread of its own to give a sign of life, again and again.
+
+    When none comes for `limit` seconds and one step of one task has lasted since, that task is
+    the culprit. A loop that is merely busy with many steps is nobody's fault.
+    """
+
+    def __init__(self, loop: ProcessLoop, limit: float, running: Mapping[int, RunningJob]) -> None:
+        self._loop = loop
+        self._limit = limit
+        self._stop = threading.Event()
+        self._asked: float | None = None
+        self._reported = False
+        self._running = running
+
+    def start(self) -> None:
+        """Begin to watch, unless that is turned off."""
+        if self._limit > 0:
+            threading.Thread(target=self._watch, name="loop-watchdog", daemon=True).start()
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._stop.set()
+
+    def _watch(self) -> None:
+        period = self._limit / 2
+        suspect: tuple[int, int] | None = None
+        before = time.monotonic()
+        while not self._stop.wait(period):
+            now = time.monotonic()
+            overslept = now - before > period + self._limit
+            before = now
+            if self._asked is None or overslept:  # the whole machine slept, not the loop
+                self._asked, self._reported, suspect = now, False, None
+                self._loop.call_soon(self._answer)
+            elif now - self._asked >= self._limit and not self._reported:
+                seen, suspect = suspect, self._current_step()
+                if suspect is not None and suspect == seen:
+                    self._report(now - self._asked)
+
+    def _answer(self) -> None:
+        self._asked = None
+
+    def _current_step(self) -> tuple[int, int] | None:
+        """Which task the loop is in, and how many steps bridges have made until now."""
+        task = asyncio.current_task(self._loop.loop)
+        return None if task is None else (id(task), Bridge.steps)
+
+    def _report(self, seconds: float) -> None:
+        task = asyncio.current_task(self._loop.loop)
+        frames = self._frames()
+        if task is None or not frames:
+            return
+        self._reported = True
+        job = self._owner(task)
+        body = _file_of_body(job)
+        frame = next((f for f in frames if f.f_code.co_filename == body), frames[0])
+        logger.warning(
+            "The event loop has not turned for %.1f s: %s blocks it at %s. Await what it waits"
+            " for, use asyncio.to_thread, or make the task a plain `def`, which runs in a thread.",
+            seconds,
+            f"job {job!r}" if job is not None else f"asyncio task {task.get_name()!r}",
+            _line(frame),
+        )
+
+    def _owner(self, task: asyncio.Task[Any]) -> RunningJob | None:
+        """The job that an asyncio task belongs to."""
+        coroutine = task.get_coro()
+        if isinstance(coroutine, ChildCoroutine):
+            return coroutine.context.get(running_job)
+        # While the loop is blocked, nothing but this thread moves.
+        return next((job for job in self._running.values() if job.task is task), None)
+
+    def _frames(self) -> list[FrameType]:
+        """The frames of the loop's thread, the innermost first."""
+        frames = []
+        frame = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        return frames
+
+
+def _file_of_body(job: RunningJob | None) -> str | None:
+    """The file that the job's function is in: what it calls there is the line to look at."""
+    function = job and job.function
+    code = getattr(function, "__code__", None)
+    return getattr(code, "co_filename", None)
+
+
+def _line(frame: FrameType) -> str:
+    path, number = frame.f_code.co_filename, frame.f_lineno
+    source = linecache.getline(path, number).strip()
+    return f"{path}:{number} in {frame.f_code.co_name}: {source}"

@@ -1,0 +1,1 @@
+"""Storing results in batches."""

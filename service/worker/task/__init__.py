@@ -1,0 +1,1 @@
+"""One job, as its task sees it."""

@@ -1,0 +1,50 @@
+"""Has hooks and errbacks that prefork's parent is to call run in one of its children.
+
+The parent ends a job that is past its hard limit, or whose process died. It has no event loop, and
+must get none, nor a connection, as its children would be forked with them; nor was the app started.
+"""
+
+import logging
+from typing import Any, Final
+
+from celery import current_app
+
+from service.worker.loop.celery_stacks import on_stacks
+from service.worker.loop.lifespan import parents_pool
+from service.worker.task.errbacks import calling_errbacks
+
+logger: Final = logging.getLogger(__name__)
+
+_ERRBACK: Final = "__call__"
+
+
+def hand_down(task: Any, request: Any, name: str, args: Any, kwargs: Any) -> bool:
+    """In prefork's parent, have a child call a hook of the task, by name; elsewhere say False.
+
+    Nobody waits for it: whoever blocks the parent stops the worker.
+    """
+    if (pool := parents_pool(task.app.quart_app)) is None:
+        return False
+    if pool.apply_async(_call, (task.name, request, name, args, kwargs)) is None:
+        logger.warning("%s of %s was not run for job %s", name, task.name, request.id)
+    return True
+
+
+def hand_down_errback(task: Any, failed: Any, args: Any, kwargs: Any) -> bool:
+    """The same for an errback of the job that failed."""
+    return hand_down(task, failed, _ERRBACK, args, kwargs)
+
+
+def _call(task_name: str, request: Any, name: str, args: Any, kwargs: Any) -> None:
+    """Make the call, in the child. What it raises is logged: there is no job that could fail."""
+    task = current_app.tasks[task_name]
+    try:
+        if name == _ERRBACK:
+            with calling_errbacks(request):
+                task(*args, **kwargs)
+        else:
+            request.called_directly = False
+            with on_stacks(task, request):
+                getattr(task, name)(*args, **kwargs)
+    except Exception:
+        logger.exception("%s of %s failed for job %s", name, task_name, request.id)
