@@ -1,13 +1,8 @@
 """Background jobs for async Python web apps: Quart in front of Celery over Redis."""
 
-from service.jobs.blueprint import TaskBlueprint
-from service.jobs.celery.app import get_celery
-from service.jobs.current import current_job, report_progress
-from service.jobs.job import Job, JobGroup
-from service.jobs.sending.enqueuer import enqueue
-
-# isort: split
-from service.app import create_app  # last: its routes import tasks, and those the names above
+from service.app import create_app
+from service.jobs import Job, JobGroup, TaskBlueprint, current_job, report_progress
+from service.parts import enqueue, get_celery
 
 __all__ = [
     "Job",

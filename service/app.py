@@ -8,12 +8,14 @@ from quart import Quart
 
 from service.broker.checks.startup import init_checks
 from service.dashboard import init_dashboard
-from service.jobs.discovery import register_tasks
-from service.jobs.sending.enqueuer import init_jobs
-from service.redis.connection import init_redis
-from service.results.store import ResultStore, init_results, key_prefix
-from service.results.watcher import Watcher, init_watcher
-from service.settings import celery_environment, init_settings, read_settings
+from service.jobs.celery.app import CeleryBuilder
+from service.jobs.discovery import find_tasks
+from service.jobs.sending.enqueuer import Enqueuer
+from service.parts import Parts, set_parts
+from service.redis.clients import broker_redis_url, connect
+from service.results.store import ResultStore, key_prefix
+from service.results.watcher import Watcher
+from service.settings import Settings, celery_environment, read_settings
 from service.web import init_web
 
 _DEFAULTS: Final = {"TEST_FOR_APP_CONTEXT": "the app's configuration"}
@@ -32,14 +34,46 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
     app.config.from_prefixed_env()
     app.config.from_mapping(config)
     settings = read_settings(os.environ, config or {}, celery_environment(os.environ))
-    init_settings(app, settings)
-    register_tasks(app, package="service.tasks", modules=settings.task_modules)
-    init_checks(app)
-    client = init_redis(app)
-    prefix = key_prefix(settings)
-    init_results(app, ResultStore(client, timeout=settings.redis_timeout, key_prefix=prefix))
-    init_watcher(app, Watcher(client, settings, key_prefix=prefix))
-    init_jobs(app, client)
-    init_dashboard(app)
+    init_checks(app, settings)
+    init_parts(app, settings)
     init_web(app)
+    init_dashboard(app)
     return app
+
+
+def init_parts(app: Quart, settings: Settings) -> None:
+    """Build all that the app has; what holds connections is closed when the app stops serving."""
+    prefix = key_prefix(settings)
+    redis = broker_redis = connect(settings)
+    app.after_serving(redis.aclose)
+    if broker_redis_url(settings) != settings.redis_url:
+        broker_redis = connect(settings, broker_redis_url(settings))
+        app.after_serving(broker_redis.aclose)
+    watcher = Watcher(redis, settings, key_prefix=prefix)
+    app.after_serving(watcher.aclose)
+    tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
+    celery = CeleryBuilder(app, settings, tasks)
+    enqueuer = Enqueuer(
+        app,
+        settings=settings,
+        client=redis,
+        watcher=watcher,
+        tasks=tasks,
+        celery=celery,
+        key_prefix=prefix,
+    )
+    app.before_serving(enqueuer.prepare)
+    app.after_serving(enqueuer.aclose)
+    set_parts(
+        app,
+        Parts(
+            settings=settings,
+            redis=redis,
+            broker_redis=broker_redis,
+            store=ResultStore(redis, timeout=settings.redis_timeout, key_prefix=prefix),
+            watcher=watcher,
+            tasks=tasks,
+            celery=celery,
+            enqueuer=enqueuer,
+        ),
+    )

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from quart import Quart
-
 from service.errors import ConfigurationError
 
 PREFIX: Final = "SERVICE_"
@@ -20,7 +18,6 @@ _CELERY_OWN: Final = (
     "CELERY_BROKER_WRITE_URL",
     "CELERY_RESULT_BACKEND",
 )
-_EXTENSION: Final = "service.settings"
 _SHORTEST_SECRET: Final = 16
 _NO_NUMBER: Final = (TypeError, ValueError, OverflowError)
 
@@ -231,17 +228,6 @@ def _json_or_text(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return value
-
-
-def init_settings(app: Quart, settings: Settings) -> None:
-    """Make the settings reachable from the app."""
-    app.extensions[_EXTENSION] = settings
-
-
-def get_settings(app: Quart) -> Settings:
-    """The settings that the app was made with."""
-    settings: Settings = app.extensions[_EXTENSION]
-    return settings
 
 
 def settings_table() -> str:

@@ -13,10 +13,9 @@ from service.app import create_app
 from service.broker.dead_letters.model import DeadLetter, box_for
 from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
-from service.jobs.celery.app import get_celery
+from service.parts import get_celery, parts_of
 from service.redis.clients import broker_redis_url, connect_blocking
 from service.results.records import records_of
-from service.settings import get_settings
 
 _PAGE: Final = 200
 
@@ -72,7 +71,7 @@ class _Box:
 
 def _with_box(action: Callable[[_Box], None]) -> None:
     app = create_app()
-    settings = get_settings(app)
+    settings = parts_of(app).settings
     celery = get_celery(app)
     box = box_for(celery.conf.broker_transport_options, celery.amqp.queues)
     try:

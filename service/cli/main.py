@@ -11,7 +11,7 @@ from service.broker.checks.startup import inspect_redis, refuse
 from service.cli.dead_letters import add_dead_letters
 from service.cli.exit import told_without_traceback
 from service.dev import Address, parse_address, run_dev
-from service.settings import get_settings
+from service.parts import parts_of
 
 _INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -84,7 +84,7 @@ def _dev(arguments: argparse.Namespace) -> None:
     app = create_app()
     get_celery(app)
     if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
-        refuse(inspect_redis(get_settings(app)))
+        refuse(inspect_redis(parts_of(app).settings))
     run_dev(address=arguments.bind, concurrency=arguments.concurrency, data=arguments.data)
 
 

@@ -1,19 +1,15 @@
 """Records plain functions as tasks, and registers them on apps."""
 
-import inspect
 from collections.abc import Callable, Coroutine
-from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from quart import Quart
 
-from service.errors import ConfigurationError, DuplicateTaskError
-from service.jobs.handle import TaskHandle
+from service.errors import ConfigurationError
+from service.jobs.handle import EXTENSION, TaskHandle
 
 P = ParamSpec("P")
 V = TypeVar("V")  # what the job's result is
-
-_TASKS: Final = "service.tasks"
-CELERY: Final = "service.celery"
 
 
 class _Decorator(Protocol):
@@ -110,30 +106,9 @@ class TaskBlueprint:
 
         Raises DuplicateTaskError, and ConfigurationError when it is too late.
         """
-        known = get_tasks(app)
-        if CELERY in app.extensions and any(h.name not in known for h in self.handles):
+        parts = app.extensions.get(EXTENSION)
+        if parts is None:
             raise ConfigurationError(
-                [
-                    f"{self!r} is registered too late: the app's Celery app has been built from the"
-                    " tasks known then. Register it when the app is made, or name its module in"
-                    " SERVICE_TASK_MODULES."
-                ]
+                [f"{self!r} is registered on an app without jobs. Make the app by `create_app()`."]
             )
-        for handle in self.handles:
-            taken = known.setdefault(handle.name, handle)
-            if taken is not handle:
-                raise DuplicateTaskError(handle.name, place_of(taken), place_of(handle))
-
-
-def get_tasks(app: Quart) -> dict[str, TaskHandle[..., Any, Any]]:
-    """The tasks that are registered on an app, by name."""
-    tasks: dict[str, TaskHandle[..., Any, Any]] = app.extensions.setdefault(_TASKS, {})
-    return tasks
-
-
-def place_of(handle: TaskHandle[..., Any, Any]) -> str:
-    """Where a task is declared; two of one module may have one name."""
-    function = inspect.unwrap(handle.function)
-    name = f"{function.__module__}.{function.__qualname__}"
-    code = getattr(function, "__code__", None)
-    return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+        parts.tasks.add(self.handles, self)

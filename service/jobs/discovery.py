@@ -5,23 +5,23 @@ import pkgutil
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
-from quart import Quart
-
 from service.errors import ConfigurationError
 from service.jobs.blueprint import TaskBlueprint
+from service.jobs.registry import TaskRegistry
 
 
-def register_tasks(app: Quart, *, package: str, modules: Sequence[str]) -> None:
-    """Register every blueprint in the modules of `package` and in `modules` on the app.
+def find_tasks(*, package: str, modules: Sequence[str]) -> TaskRegistry:
+    """Register every blueprint in the modules of `package` and in `modules`.
 
     Raises ConfigurationError for one of `modules` that cannot be found or has no blueprint,
     DuplicateTaskError for a name that is taken. An error inside a module is that module's own,
     and is not caught.
     """
+    tasks = TaskRegistry()
     root = importlib.import_module(package)
     for found in pkgutil.iter_modules(root.__path__):
         for blueprint in _blueprints(importlib.import_module(f"{package}.{found.name}")):
-            blueprint.register(app)
+            tasks.add(blueprint.handles, blueprint)
     for name in modules:
         blueprints = [*_blueprints(_import(name))]
         if not blueprints:
@@ -29,7 +29,8 @@ def register_tasks(app: Quart, *, package: str, modules: Sequence[str]) -> None:
                 [f"SERVICE_TASK_MODULES names {name!r}, which has no TaskBlueprint in it."]
             )
         for blueprint in blueprints:
-            blueprint.register(app)
+            tasks.add(blueprint.handles, blueprint)
+    return tasks
 
 
 def _import(name: str) -> ModuleType:

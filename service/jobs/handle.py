@@ -15,10 +15,10 @@ P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns
 V = TypeVar("V")  # what the job's result is: R, or what awaiting R gives
 
-JOBS: Final = "service.jobs"
+EXTENSION: Final = "service"  # the key of `app.extensions` under which the app's Parts are
 
 
-class Jobs(Protocol):
+class Sender(Protocol):
     """What a handle needs of the app that it is used in."""
 
     def celery_task(self, name: str) -> Any:
@@ -70,7 +70,7 @@ class TaskHandle(Generic[P, R, V]):
         Raises BrokerUnavailableError, and InvalidArgumentsError where the arguments do not fit
         the function's signature and annotations.
         """
-        return await self.jobs.enqueue(self.name, args, kwargs)
+        return await self.sender.enqueue(self.name, args, kwargs)
 
     def options(  # noqa: PLR0913  each is one of Celery's options, by name only
         self,
@@ -109,7 +109,7 @@ class TaskHandle(Generic[P, R, V]):
     @property
     def celery_task(self) -> Any:
         """The current app's own Celery task object."""
-        return self.jobs.celery_task(self.name)
+        return self.sender.celery_task(self.name)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Celery's `delay`: synchronous."""
@@ -128,12 +128,12 @@ class TaskHandle(Generic[P, R, V]):
         return self.celery_task.si(*args, **kwargs)
 
     @property
-    def jobs(self) -> Jobs:
+    def sender(self) -> Sender:
         """What the current app sends jobs with. Raises NoAppContextError."""
         if not has_app_context():
             raise NoAppContextError(self.name)
-        jobs: Jobs = current_app.extensions[JOBS]
-        return jobs
+        sender: Sender = current_app.extensions[EXTENSION].enqueuer
+        return sender
 
 
 class TaskCall(Generic[P, V]):
@@ -146,4 +146,4 @@ class TaskCall(Generic[P, V]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
         """Hand a job to the broker with these options, as `TaskHandle.enqueue` does."""
         handle = self._handle
-        return await handle.jobs.enqueue(handle.name, args, kwargs, self._options)
+        return await handle.sender.enqueue(handle.name, args, kwargs, self._options)

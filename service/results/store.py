@@ -2,15 +2,13 @@
 
 from typing import Final, cast
 
-from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import InvalidJobIdError, UnknownJobError
-from service.redis.connection import bounded
+from service.redis.bounded import bounded
 from service.results.model import Result, decode, is_job_id
 from service.settings import Settings
 
-_EXTENSION: Final = "service.results"
 # Celery's own name for the record (BaseKeyValueStoreBackend.task_keyprefix).
 KEY_PREFIX: Final = "celery-task-meta-"
 
@@ -89,14 +87,3 @@ class ResultStore:
         async with bounded(self._timeout, maybe_accepted=True):
             done = await self._client.eval(_REPLACE, 1, self.key(job_id), stored, record)
         return bool(done)
-
-
-def init_results(app: Quart, store: ResultStore) -> None:
-    """Make the store reachable from the app."""
-    app.extensions[_EXTENSION] = store
-
-
-def get_results(app: Quart) -> ResultStore:
-    """The store that the app reads results from."""
-    store: ResultStore = app.extensions[_EXTENSION]
-    return store

@@ -6,7 +6,6 @@ import logging
 from collections import deque
 from typing import Final
 
-from quart import Quart
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
@@ -23,7 +22,6 @@ from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
-_EXTENSION: Final = "service.watcher"
 _FIRST_PAUSE: Final = 0.05  # seconds before the first attempt to connect again; then twice as long
 _LONGEST_PAUSE: Final = 1.0
 _KEPT: Final = 64  # changes kept for a waiter that is slow to take them; then the oldest go
@@ -239,15 +237,3 @@ class Watcher:
             topic.stored = stored
             for watch in topic.watches:
                 watch.put(stored)
-
-
-def init_watcher(app: Quart, watcher: Watcher) -> None:
-    """Make the watcher reachable from the app; closed when the app stops serving."""
-    app.extensions[_EXTENSION] = watcher
-    app.after_serving(watcher.aclose)
-
-
-def get_watcher(app: Quart) -> Watcher:
-    """The watcher that the app follows jobs with."""
-    watcher: Watcher = app.extensions[_EXTENSION]
-    return watcher

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 from quart import current_app
 
-from service import TaskBlueprint, report_progress
+from service.jobs import TaskBlueprint, report_progress
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,7 @@
 
 from quart import Quart
 
-from service.settings import get_settings
+from service.parts import parts_of
 from service.web.http import filters, middleware, openapi, problems, security
 from service.web.jobs import api as jobs_api
 from service.web.jobs import cards
@@ -12,7 +12,7 @@ from service.web.tasks import front_page
 
 def init_web(app: Quart) -> None:
     """Give the app its routes and its way of telling errors."""
-    app.config["MAX_CONTENT_LENGTH"] = get_settings(app).max_body
+    app.config["MAX_CONTENT_LENGTH"] = parts_of(app).settings.max_body
     app.register_blueprint(front_page.pages)
     app.register_blueprint(jobs_api.results)
     app.register_blueprint(tasks_api.tasks)

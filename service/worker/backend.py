@@ -15,9 +15,9 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.celery_worker import is_stopping
 from service.errors import BrokerUnavailableError, UnstorableResultError
 from service.jobs.celery.app import QuartCelery
+from service.parts import parts_of
 from service.results.model import State, now
 from service.results.records import queued_record
-from service.settings import get_settings
 from service.signals import JobEvent, job_changed
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.lifespan import is_on_loop
@@ -289,7 +289,7 @@ class Backend(RedisBackend):
     @cached_property
     def max_size(self) -> int:
         """Of a record, in bytes."""
-        return get_settings(self.app.quart_app).max_result
+        return parts_of(self.app.quart_app).settings.max_result
 
 
 class SentinelBackend(Backend, CelerySentinelBackend):

@@ -24,7 +24,7 @@ from pathlib import Path
 from redis import Redis
 
 from service import create_app
-from service.jobs.sending.enqueuer import get_enqueuer
+from service.parts import parts_of
 from tests.benchmarks.bench_pool import OURS, STOCK, client_app
 from tests.benchmarks.bench_transport import cpu_seconds
 from tests.support.broker import Bench, ready
@@ -63,7 +63,7 @@ def _fill_ours(url: str, count: int) -> None:
         app = create_app({"SERVICE_REDIS_URL": url, "SERVICE_TASK_MODULES": OURS})
         await app.startup()
         async with app.app_context():
-            enqueuer = get_enqueuer()
+            enqueuer = parts_of(app).enqueuer
             for start in range(0, count, 1000):
                 wanted = range(start, min(start + 1000, count))
                 await asyncio.gather(*(enqueuer.enqueue("bench.noop", (), {}) for _ in wanted))

@@ -20,7 +20,8 @@ from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
 from service.jobs.job import Job
 from service.jobs.sending.batch import Terms
-from service.jobs.sending.enqueuer import Enqueuer, get_enqueuer
+from service.jobs.sending.enqueuer import Enqueuer
+from service.parts import parts_of
 from service.results.store import KEY_PREFIX
 from service.tasks.demo import find_primes, my_add
 from tests.support.sample_tasks import add, total
@@ -46,7 +47,7 @@ async def app(own_valkey: Valkey) -> AsyncIterator[Quart]:
 
 @pytest.fixture
 def enqueuer(app: Quart) -> Enqueuer:
-    return get_enqueuer()
+    return parts_of(app).enqueuer
 
 
 def messages(valkey: Valkey, queue: str = "celery") -> list[dict[str, Any]]:

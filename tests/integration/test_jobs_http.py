@@ -10,8 +10,8 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
+from service.parts import parts_of
 from service.results.store import KEY_PREFIX
-from service.results.watcher import get_watcher
 from tests.support.records import publish
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -258,7 +258,7 @@ async def test_more_waiters_than_may_are_told_to_come_again(
     assert refused.status_code == 503
     assert int(refused.headers["Retry-After"]) > 0
     await asyncio.gather(*waits)
-    assert get_watcher(app).waiters == 0
+    assert parts_of(app).watcher.waiters == 0
     assert (await client.get("/result/one?wait=0.01")).status_code == 200
 
 

@@ -15,7 +15,8 @@ from service.errors import (
     TooManyWaitersError,
     UnknownJobError,
 )
-from service.results.watcher import Watcher, get_watcher
+from service.parts import parts_of
+from service.results.watcher import Watcher
 from tests.support.records import publish
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -36,7 +37,7 @@ async def app(own_valkey: Valkey) -> AsyncIterator[Quart]:
 
 @pytest.fixture
 def watcher(app: Quart) -> Watcher:
-    return get_watcher(app)
+    return parts_of(app).watcher
 
 
 def subscriptions(valkey: Valkey) -> int:

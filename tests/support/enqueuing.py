@@ -9,7 +9,7 @@ from uuid import uuid4
 from service import create_app
 from service.errors import BrokerUnavailableError
 from service.jobs.options import SendOptions
-from service.jobs.sending.enqueuer import get_enqueuer
+from service.parts import parts_of
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Enqueuing:
         while True:
             try:
                 async with self._app.app_context():
-                    return (await get_enqueuer().enqueue(task, args, {}, options)).id
+                    return (await parts_of(self._app).enqueuer.enqueue(task, args, {}, options)).id
             except BrokerUnavailableError:
                 if self._loop.time() > deadline:
                     raise
@@ -55,7 +55,7 @@ class Enqueuing:
 
     async def _value(self, task: str, args: tuple[object, ...], timeout: float) -> Any:
         async with self._app.app_context():
-            job = await get_enqueuer().enqueue(task, args, {})
+            job = await parts_of(self._app).enqueuer.enqueue(task, args, {})
             return await job.result(timeout=timeout)
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:

@@ -17,9 +17,8 @@ from redis import Redis
 from service import enqueue, get_celery
 from service.errors import JobFailedError
 from service.jobs.job import Job
+from service.parts import parts_of
 from service.results.model import State
-from service.results.store import get_results
-from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support import sample_tasks as sample
 from tests.support.process import is_alive
@@ -58,7 +57,7 @@ async def one_at_a_time(folder: Path, *options: str) -> AsyncIterator[tuple[Work
 
 
 async def ended(app: Quart, job: Job[Any]) -> Any:
-    return await get_watcher(app).wait(job.id, TIMEOUT)
+    return await parts_of(app).watcher.wait(job.id, TIMEOUT)
 
 
 def lines_about(worker: Worker, job: Job[Any]) -> list[str]:
@@ -178,7 +177,7 @@ async def test_ignore_reject_and_replace_work(app: Quart, worker: Worker, tmp_pa
     replaced: Job[Any] = await pool.replaced.enqueue(5)
     assert await again.result(timeout=TIMEOUT) == "the second time"
     assert await replaced.result(timeout=TIMEOUT) == 5
-    assert not (await get_results(app).get(ignored.id)).ready
+    assert not (await parts_of(app).store.get(ignored.id)).ready
 
 
 async def test_a_state_set_by_hand_is_stored(app: Quart) -> None:
@@ -386,7 +385,7 @@ async def test_a_state_set_in_a_thread_stays_on_a_busy_worker(app: Quart, worker
         worker.wait_for_note(f"set {job.id}")
     for nap in naps:
         await nap.result(timeout=TIMEOUT)
-    states = {(await get_results(app).get(job.id)).state for job in jobs}
+    states = {(await parts_of(app).store.get(job.id)).state for job in jobs}
     worker.open_gate("set")
     assert states == {State.PROGRESS}
 

@@ -9,8 +9,8 @@ from celery import chain, chord
 from quart import Quart
 
 from service import create_app, enqueue
-from service.results.store import KEY_PREFIX, get_results
-from service.results.watcher import get_watcher
+from service.parts import parts_of
+from service.results.store import KEY_PREFIX
 from service.tasks.demo import count_slowly
 from tests.support.sample_tasks import add, hooked, leave_note, total
 from tests.support.valkey import Valkey
@@ -39,7 +39,7 @@ async def cancel(app: Quart, job_id: str) -> tuple[int, str]:
 
 
 async def state(app: Quart, job_id: str) -> str:
-    return (await get_results(app).get(job_id)).state.value
+    return (await parts_of(app).store.get(job_id)).state.value
 
 
 @pytest.mark.parametrize("pool", POOLS)
@@ -75,7 +75,7 @@ async def test_a_running_job_is_stopped(
 
         await wait_until_async(runs, description="it runs")
         assert await cancel(app, job.id) == (202, "PROGRESS")
-        assert (await get_watcher(app).wait(job.id, 10)).state == "REVOKED"
+        assert (await parts_of(app).watcher.wait(job.id, 10)).state == "REVOKED"
         response = await app.test_client().delete(f"/result/{job.id}")
         assert response.status_code == 409
         assert await (await add.enqueue(1, 2)).result(timeout=20) == 3

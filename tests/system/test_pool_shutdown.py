@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from service import create_app, get_celery
+from service.parts import parts_of
 from service.results.model import State
-from service.results.store import get_results
-from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support.process import Process
 from tests.support.serving import serving_app
@@ -86,13 +85,13 @@ async def test_what_does_not_finish_goes_back_to_the_queue(
             assert f"cleaned {job.id} of the sample" in worker.notes
             assert any(line.startswith("after_serving") for line in worker.notes)
             assert queued(own_valkey) == 1
-            assert not (await get_results(app).get(job.id)).ready
+            assert not (await parts_of(app).store.get(job.id)).ready
 
             (tmp_path / "notes").unlink()
             with worker_on(own_valkey, tmp_path) as next_worker:
                 next_worker.wait_for_note(f"started {job.id}")
                 get_celery(app).control.revoke(job.id, terminate=True)
-                assert (await get_watcher(app).wait(job.id, TIMEOUT)).state is State.REVOKED
+                assert (await parts_of(app).watcher.wait(job.id, TIMEOUT)).state is State.REVOKED
 
 
 @pytest.mark.parametrize("task", [pool.ignore_cancellation, pool.hang_in_thread])
@@ -135,7 +134,7 @@ async def test_what_cannot_go_back_has_failed(own_valkey: Valkey, tmp_path: Path
             worker.wait_for_note(f"started {job.id}")
             assert worker.process.stop(timeout=30) == 0
             assert queued(own_valkey) == 0
-            result = await get_results(app).get(job.id)
+            result = await parts_of(app).store.get(job.id)
             assert result.error is not None
             assert "The worker stopped" in result.error.message
             assert "0 jobs go back to the queue, 1 have failed" in worker.process.output
@@ -147,7 +146,7 @@ async def test_limits_end_with_the_body(own_valkey: Valkey, tmp_path: Path) -> N
         async with serving_app(worker, MODULES) as app:
             job = await pool.end_before_its_limits.enqueue("gate")
             end_while_frozen(worker, job.id, own_valkey)
-            result = await get_watcher(app).wait(job.id, TIMEOUT)
+            result = await parts_of(app).watcher.wait(job.id, TIMEOUT)
             assert (result.state, result.result) == (State.SUCCESS, 42)
             assert "time limit" not in worker.process.output
 
@@ -160,7 +159,7 @@ async def test_a_result_waits_for_redis_to_come_back(own_valkey: Valkey, tmp_pat
             end_while_frozen(worker, job.id, own_valkey)
 
             async def done() -> bool:
-                return (await get_results(app).get(job.id)).state is State.SUCCESS
+                return (await parts_of(app).store.get(job.id)).state is State.SUCCESS
 
             await wait_until_async(done, timeout=TIMEOUT, description="the result is stored")
             worker.process.wait_for_output("Redis is back")

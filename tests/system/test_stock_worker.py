@@ -19,7 +19,7 @@ from quart import Quart
 
 from service import create_app, enqueue
 from service.errors import BrokerUnavailableError
-from service.results.watcher import get_watcher
+from service.parts import parts_of
 from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.sample_tasks import add, total
@@ -105,7 +105,7 @@ async def check_canvases(app: Quart) -> None:
     assert await together.result(timeout=20) == [0, 2, 4]
     assert await summed.result(timeout=20) == 6
     assert await both.result(timeout=20) == 7
-    assert get_watcher(app).waiters == 0
+    assert parts_of(app).watcher.waiters == 0
 
 
 async def test_every_option_and_canvas_arrives_over_redis(redis_url: str) -> None:
@@ -122,7 +122,7 @@ async def test_an_expired_job_is_not_run(redis_url: str) -> None:
     async with enqueuing(redis_url, CONF) as app:
         job = await add.options(expires=0.01).enqueue(1, 2)
         with stock_worker(redis_url, redis_url, CONF):
-            assert (await get_watcher(app).wait(job.id, 20)).state == "REVOKED"
+            assert (await parts_of(app).watcher.wait(job.id, 20)).state == "REVOKED"
 
 
 @contextmanager
@@ -176,7 +176,7 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
         async with enqueuing(redis_url, {**conf, "broker_url": broker}) as app:
             early = await add.options(job_id="early").enqueue(1, 2)
             await add.options(job_id="early").enqueue(1, 2)
-            assert (await get_watcher(app).watch("early")).result.state == "QUEUED"
+            assert (await parts_of(app).watcher.watch("early")).result.state == "QUEUED"
             with stock_worker(broker, redis_url, conf) as worker:
                 assert await early.result(timeout=20) == 3
                 await check_options(worker)

@@ -11,8 +11,8 @@ from celery import chain
 from service import get_celery
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
+from service.parts import parts_of
 from service.results.model import Result, State
-from service.results.watcher import get_watcher
 from tests.support import pool_tasks as pool
 from tests.support.serving import serving_app
 from tests.support.workers import running_worker
@@ -37,7 +37,7 @@ async def test_every_one_of_5000_mixed_jobs_ends_as_it_should(tmp_path: Path) ->
             cancelled = [sent[n] for n in sent if kind_of(n) == "cancelled"]
             get_celery(app).control.revoke(cancelled, terminate=True)
 
-            watcher = get_watcher(app)
+            watcher = parts_of(app).watcher
             wrong = Counter[str]()
             for number, job_id in sent.items():
                 result = await watcher.wait(job_id, 90)

@@ -13,9 +13,8 @@ from service import create_app, enqueue, get_celery
 from service.errors import JobFailedError, UnknownJobError
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
+from service.parts import parts_of
 from service.results.model import Result, State
-from service.results.store import get_results
-from service.results.watcher import get_watcher
 from service.tasks import demo
 from tests.support import sample_tasks as sample
 from tests.support.wait import wait_until_async
@@ -58,11 +57,11 @@ async def ended(app: Quart, job_id: str) -> Result:
 
     async def known() -> bool:
         with suppress(UnknownJobError):
-            return bool(await get_results(app).get(job_id))
+            return bool(await parts_of(app).store.get(job_id))
         return False
 
     await wait_until_async(known, description=f"a record of {job_id}")
-    return await get_watcher(app).wait(job_id, TIMEOUT)
+    return await parts_of(app).watcher.wait(job_id, TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ async def test_the_last_report_is_seen_and_then_the_result(
     job = await handle.enqueue(1000)
 
     async def last_report() -> bool:
-        progress = (await get_results(app).get(job.id)).progress
+        progress = (await parts_of(app).store.get(job.id)).progress
         return progress is not None and progress.current == progress.total == 1000
 
     await wait_until_async(last_report, description="the report of step 1000")

@@ -11,7 +11,7 @@ from quart import Quart
 
 from service import TaskBlueprint, create_app, get_celery
 from service.errors import ConfigurationError, DuplicateTaskError, NoAppContextError
-from service.jobs.blueprint import get_tasks
+from service.parts import parts_of
 
 
 def blueprint_with(name: str = "one") -> TaskBlueprint:
@@ -58,15 +58,15 @@ async def test_a_bound_function_called_directly_gets_its_task() -> None:
 
 def test_registering_needs_no_celery() -> None:
     """An app that never enqueues never pays for Celery."""
-    app = Quart("bare")
+    app = create_app()
     blueprint_with().register(app)
-    assert list(get_tasks(app)) == ["one.double"]
-    assert "service.celery" not in app.extensions
+    assert "one.double" in parts_of(app).tasks
+    assert not parts_of(app).celery.is_built
 
 
 def test_two_functions_of_one_name_are_told_at_start() -> None:
     """Celery keeps the first and says nothing to whoever called the second."""
-    app = Quart("bare")
+    app = create_app()
     blueprint_with().register(app)
     with pytest.raises(
         DuplicateTaskError, match=r"one\.double.* taken twice: by .*double"
@@ -77,11 +77,17 @@ def test_two_functions_of_one_name_are_told_at_start() -> None:
 
 def test_registering_a_blueprint_twice_is_harmless() -> None:
     """A module may be named by setting and found by itself."""
-    app = Quart("bare")
+    app = create_app()
     blueprint = blueprint_with()
     blueprint.register(app)
     blueprint.register(app)
-    assert list(get_tasks(app)) == ["one.double"]
+    assert parts_of(app).tasks["one.double"] is blueprint.handles[0]
+
+
+def test_an_app_without_jobs_says_what_to_do() -> None:
+    """Its tasks would be known to nobody."""
+    with pytest.raises(ConfigurationError, match=r"create_app\(\)"):
+        blueprint_with().register(Quart("bare"))
 
 
 async def test_outside_of_an_app_a_handle_says_what_to_do() -> None:
@@ -150,7 +156,7 @@ def test_celery_is_built_once_for_each_app_on_first_use() -> None:
     """Two apps in one process have tasks and brokers of their own."""
     first = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:1/0"})
     second = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:2/0"})
-    assert "service.celery" not in first.extensions
+    assert not parts_of(first).celery.is_built
     assert get_celery(first) is get_celery(first)
     assert get_celery(first) is not get_celery(second)
     tasks = [get_celery(app).tasks["demo.my_add"] for app in (first, second)]

@@ -12,7 +12,7 @@ import pytest
 from quart import Quart
 
 from service import create_app
-from service.jobs.blueprint import get_tasks
+from service.parts import parts_of
 from service.settings import PREFIX, Settings, settings_table
 from tests.support.process import ROOT
 
@@ -51,7 +51,7 @@ def test_the_settings_table_is_that_of_the_code() -> None:
 
 async def test_the_task_snippet_is_a_task(app: Quart) -> None:
     """And can be called directly, and enqueued."""
-    assert "mail.send_welcome" in get_tasks(app)
+    assert "mail.send_welcome" in parts_of(app).tasks
     send_welcome = sys.modules["service.tasks.mail"].send_welcome
     assert await send_welcome("ada@example.org") == "sent to ada@example.org"
 

@@ -11,17 +11,17 @@ from redis.exceptions import RedisError
 from service.broker.checks.findings import Finding, ask, check
 from service.errors import ConfigurationError
 from service.redis.clients import broker_redis_url, broker_url, connect_blocking
-from service.settings import Settings, get_settings
+from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
 
-def init_checks(app: Quart) -> None:
+def init_checks(app: Quart, settings: Settings) -> None:
     """Check Redis before the app serves, on the web side and in each worker process alike."""
 
     @app.before_serving
     async def check_redis() -> None:
-        findings = await asyncio.to_thread(inspect_redis, get_settings(app))
+        findings = await asyncio.to_thread(inspect_redis, settings)
         for finding in findings:
             if not finding.refuse:
                 logger.warning("%s", finding.text)

@@ -17,7 +17,7 @@ from service.dashboard.events.snapshot import Point, Queue, Snapshot, Worker
 from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
 from service.dashboard.events.status import decode_status
 from service.errors import BrokerUnavailableError
-from service.redis.connection import bounded
+from service.redis.bounded import bounded
 from service.results.model import decode
 from service.signals import WorkerStatus
 

@@ -19,9 +19,9 @@ from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.rows import encode_events, is_newer
 from service.dashboard.events.stats import SPAN, count
 from service.dashboard.events.status import encode_status
+from service.parts import parts_of
 from service.redis.clients import connect_blocking
 from service.results.store import own_prefix
-from service.settings import get_settings
 from service.signals import JobEvent, WorkerStatus, job_changed, worker_reported
 
 logger: Final = logging.getLogger(__name__)
@@ -210,7 +210,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def init_recorder(app: Quart) -> None:
     """Give the app its recorder; what it has left is reported when the app stops serving."""
-    settings = get_settings(app)
+    settings = parts_of(app).settings
     recorder = Recorder(
         lambda: connect_blocking(settings),
         timeout=settings.redis_timeout,

@@ -13,10 +13,9 @@ from service.broker.dead_letters.store import AsyncDeadLetters
 from service.broker.dead_letters.store import Page as Letters
 from service.dashboard.pages.sign_in import require_admin
 from service.dashboard.pages.views import get_reader, queue_keys
-from service.jobs.celery.app import get_celery
-from service.redis.connection import bounded, get_broker_redis, get_redis
+from service.parts import get_celery, parts_of
+from service.redis.bounded import bounded
 from service.results.records import records_of
-from service.settings import get_settings
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
@@ -33,7 +32,7 @@ async def show() -> ResponseReturnValue:
     number = min(max(1, request.args.get("page", 1, type=int)), _LAST)
     box, letters = _box()
     pages: list[tuple[str, Letters]] = []
-    async with bounded(get_settings(current_app).redis_timeout):
+    async with bounded(parts_of(current_app).settings.redis_timeout):
         for queue in box.queues:
             found = await letters.page(queue, offset=(number - 1) * PAGE, limit=PAGE)
             pages.append((queue, found))
@@ -52,7 +51,7 @@ async def show() -> ResponseReturnValue:
 async def replay(letter_id: str) -> ResponseReturnValue:
     """Put the job back into its queue, as if it were new."""
     _, letters = _box()
-    timeout = get_settings(current_app).redis_timeout
+    timeout = parts_of(current_app).settings.redis_timeout
     async with bounded(timeout):
         letter = await _find(letters, letter_id)
     async with bounded(timeout, maybe_accepted=True):
@@ -68,7 +67,7 @@ async def replay(letter_id: str) -> ResponseReturnValue:
 async def drop(letter_id: str) -> ResponseReturnValue:
     """Forget it for ever."""
     _, letters = _box()
-    async with bounded(get_settings(current_app).redis_timeout):
+    async with bounded(parts_of(current_app).settings.redis_timeout):
         if not await letters.drop(await _find(letters, letter_id)):
             raise _gone()
     return _back("dropped")
@@ -77,9 +76,9 @@ async def drop(letter_id: str) -> ResponseReturnValue:
 def _box() -> tuple[Box, AsyncDeadLetters]:
     queues = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
     box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
-    client, results = get_broker_redis(current_app), get_redis(current_app)
+    client, results = parts_of(current_app).broker_redis, parts_of(current_app).redis
     apart = None if results is client else results
-    records = records_of(get_settings(current_app))
+    records = records_of(parts_of(current_app).settings)
     return box, AsyncDeadLetters(client, records, box, results=apart)
 
 

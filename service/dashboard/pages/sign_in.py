@@ -9,7 +9,7 @@ from quart import Blueprint, Response, current_app, redirect, render_template, r
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import Forbidden, NotFound
 
-from service.settings import get_settings
+from service.parts import parts_of
 from service.web.http.negotiation import wants_page
 
 _COOKIE: Final = "service_admin"
@@ -100,7 +100,7 @@ def _set_cookie(response: Response, value: str, max_age: int) -> None:
 
 
 def _token() -> str:
-    return get_settings(current_app).admin_token
+    return parts_of(current_app).settings.admin_token
 
 
 def _same(one: str, other: str) -> bool:

@@ -23,11 +23,9 @@ from service.dashboard.events.recent import COLUMNS, Query
 from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.pages import figures as charts
 from service.dashboard.pages.sign_in import is_admin, require_admin
-from service.jobs.celery.app import get_celery
-from service.redis.connection import get_broker_redis, get_redis
+from service.parts import get_celery, parts_of
 from service.results.model import State
-from service.results.store import get_results, own_prefix
-from service.settings import get_settings
+from service.results.store import own_prefix
 from service.web.http.negotiation import wants_events
 from service.web.http.streams import RETRY, get_stopping, stream
 
@@ -163,7 +161,7 @@ def _columns(query: Query) -> list[dict[str, Any]]:
 
 def init_dashboard(app: Quart) -> None:
     """Give the app its one reader."""
-    settings = get_settings(app)
+    settings = parts_of(app).settings
 
     def queues(known: set[str]) -> Sequence[QueueKeys]:
         return queue_keys(app, known)
@@ -172,13 +170,13 @@ def init_dashboard(app: Quart) -> None:
     places = Places(
         own=MonitorKeys(own_prefix(settings)),
         queues=queues,
-        record=get_results(app).key,
+        record=parts_of(app).store.key,
         held=_held_key(app),
     )
     app.extensions[_EXTENSION] = Reader(
-        get_redis(app),
+        parts_of(app).redis,
         places,
-        broker=get_broker_redis(app),
+        broker=parts_of(app).broker_redis,
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
     )
@@ -186,7 +184,7 @@ def init_dashboard(app: Quart) -> None:
 
 def _held_key(app: Quart) -> str:
     """The hash in which Kombu keeps what workers hold."""
-    options = get_settings(app).celery.get("broker_transport_options", {})
+    options = parts_of(app).settings.celery.get("broker_transport_options", {})
     return f"{options.get('global_keyprefix', '')}{options.get('unacked_key', 'unacked')}"
 
 

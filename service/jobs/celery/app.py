@@ -13,15 +13,13 @@ from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
-from service.jobs.blueprint import CELERY, get_tasks
 from service.jobs.celery.capture import current_outbox
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
 from service.jobs.celery.task_options import check_options
+from service.jobs.registry import TaskRegistry
 from service.results.model import now
-from service.settings import get_settings
+from service.settings import Settings
 from service.signals import send_queued
-
-_BUILDING: Final = threading.Lock()
 
 # By dotted path: these rooms are above this one.
 _TASK_BASE: Final = "service.worker.task.base:ContextTask"
@@ -63,7 +61,7 @@ class QuartCelery(Celery):
 
     amqp_cls = f"{__name__}:_AMQP"
 
-    def __init__(self, quart_app: Quart, **options: Any) -> None:
+    def __init__(self, quart_app: Quart, handles: TaskRegistry, **options: Any) -> None:
         super().__init__(
             quart_app.name,
             # Whoever runs a worker makes it current; in a web process two apps must not mix.
@@ -72,13 +70,14 @@ class QuartCelery(Celery):
             **options,
         )
         self.quart_app = quart_app
+        self.handles = handles
         self._off_loop: OffLoop | None = None
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
         """The task object of this name; made now if its blueprint was registered only lately."""
         if name not in self.tasks:
-            handle = get_tasks(self.quart_app)[name]
+            handle = self.handles[name]
             # shared=False: a shared task is put into every other Celery app of the process too.
             options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
             check_options(handle, options.get("base") or self.Task)
@@ -174,21 +173,32 @@ class QuartCelery(Celery):
         return sent
 
 
-def get_celery(app: Quart) -> QuartCelery:
-    """The app's Celery app: built at the first call, the same one from then on.
+class CeleryBuilder:
+    """Builds an app's Celery app at the first call, and has the same one from then on."""
 
-    Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
-    """
-    with _BUILDING:
-        if CELERY not in app.extensions:
-            app.extensions[CELERY] = _build(app)
-        celery: QuartCelery = app.extensions[CELERY]
-        return celery
+    def __init__(self, app: Quart, settings: Settings, tasks: TaskRegistry) -> None:
+        self._app = app
+        self._settings = settings
+        self._tasks = tasks
+        self._building = threading.Lock()
+        self._built: QuartCelery | None = None
 
+    @property
+    def is_built(self) -> bool:
+        """Whether the Celery app is there already."""
+        return self._built is not None
 
-def _build(app: Quart) -> QuartCelery:
-    celery = QuartCelery(app)
-    celery.conf.update(celery_settings(get_settings(app)))
-    for name in get_tasks(app):
-        celery.task_named(name)
-    return celery
+    def get(self) -> QuartCelery:
+        """The app's Celery app.
+
+        Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
+        """
+        with self._building:
+            if self._built is None:
+                celery = QuartCelery(self._app, self._tasks)
+                celery.conf.update(celery_settings(self._settings))
+                for name in self._tasks:
+                    celery.task_named(name)
+                self._tasks.close()
+                self._built = celery
+            return self._built

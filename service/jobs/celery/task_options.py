@@ -3,8 +3,8 @@
 from typing import Any, Final
 
 from service.errors import ConfigurationError
-from service.jobs.blueprint import place_of
 from service.jobs.handle import TaskHandle
+from service.jobs.registry import declaration_of
 
 # What Celery and this service read of a task that Celery's Task has no attribute for.
 _READ: Final = frozenset(
@@ -22,8 +22,8 @@ _READ: Final = frozenset(
 def check_options(handle: TaskHandle[..., Any, Any], base: type) -> None:
     """Raise ConfigurationError for an option that neither Celery nor the task's base class has."""
     problems = [
-        f"{name!r} is not an option of a task, as {place_of(handle)} has it. For an attribute of"
-        " your own give the task a `base` class that has it."
+        f"{name!r} is not an option of a task, as {declaration_of(handle)} has it."
+        " For an attribute of your own give the task a `base` class that has it."
         for name in handle.celery_options
         if name not in _READ and not hasattr(base, name)
     ]

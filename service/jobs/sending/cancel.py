@@ -5,13 +5,12 @@ import logging
 from typing import Any, Final
 
 from celery.exceptions import Ignore
-from quart import Quart
 
 from service.errors import BrokerUnavailableError, JobFinishedError
 from service.jobs.sending.enqueuer import Enqueuer
 from service.results.model import Result, State, decode
 from service.results.records import ended_record
-from service.results.store import get_results
+from service.results.store import ResultStore
 
 logger: Final = logging.getLogger(__name__)
 
@@ -21,13 +20,12 @@ _ERROR: Final = ("celery.exceptions", "TaskRevokedError")
 _ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
 
 
-async def cancel(app: Quart, enqueuer: Enqueuer, job_id: str) -> Result:
+async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
     """Cancel a job that waits at once; have one that runs stopped as its worker's pool can.
 
     Returns what is known of the job then. Raises JobFinishedError, UnknownJobError,
     InvalidJobIdError and BrokerUnavailableError.
     """
-    store = get_results(app)
     for _ in range(_ATTEMPTS):
         stored = await store.read(job_id)
         result = decode(job_id, stored)

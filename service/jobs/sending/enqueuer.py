@@ -9,24 +9,23 @@ from typing import Any, Final
 from celery.canvas import maybe_signature
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
-from quart import Quart, current_app
+from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
 from service.jobs.arguments import is_encodable
-from service.jobs.blueprint import get_tasks
-from service.jobs.celery.app import QuartCelery, get_celery
+from service.jobs.celery.app import CeleryBuilder, QuartCelery
 from service.jobs.celery.capture import Letter, collecting
-from service.jobs.handle import JOBS
 from service.jobs.job import Job, JobGroup
 from service.jobs.options import PLAIN, Call, SendOptions
+from service.jobs.registry import TaskRegistry
 from service.jobs.sending.batch import BatchWriter, Terms
 from service.jobs.sending.kombu_publisher import KombuBroker
 from service.jobs.sending.redis_publisher import Broker, RedisBroker
 from service.jobs.sending.threads import Threads
-from service.results.store import get_results, own_prefix
-from service.results.watcher import get_watcher
-from service.settings import get_settings
+from service.results.store import own_prefix
+from service.results.watcher import Watcher
+from service.settings import Settings
 from service.signals import send_queued
 
 _ONCE: Final = "service-once-"  # begins the key under which an idempotency key is kept
@@ -43,11 +42,23 @@ class _Sending:
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
-    def __init__(self, app: Quart, client: Redis) -> None:
-        settings, key_prefix = get_settings(app), get_results(app).key("")
+    def __init__(  # noqa: PLR0913  each by name
+        self,
+        app: Quart,
+        *,
+        settings: Settings,
+        client: Redis,
+        watcher: Watcher,
+        tasks: TaskRegistry,
+        celery: CeleryBuilder,
+        key_prefix: str,
+    ) -> None:
         self._app = app
+        self._settings = settings
         self._client = client
-        self._watcher = get_watcher(app)
+        self._watcher = watcher
+        self._tasks = tasks
+        self._celery = celery
         self._once_prefix = own_prefix(settings) + _ONCE
         self._threads = Threads(timeout=settings.enqueue_timeout)
         self._writer = BatchWriter(
@@ -60,7 +71,7 @@ class Enqueuer:
 
     def celery_task(self, name: str) -> Any:
         """The app's own Celery task object of this name."""
-        return get_celery(self._app).task_named(name)
+        return self._celery.get().task_named(name)
 
     async def prepare(self) -> None:
         """Build the Celery app now, off the event loop, which it would stop for a while."""
@@ -78,7 +89,7 @@ class Enqueuer:
         When this returns, the job is stored and its id is known. Raises BrokerUnavailableError,
         InvalidArgumentsError and UnknownTaskError.
         """
-        handle = get_tasks(self._app).get(name)
+        handle = self._tasks.get(name)
         if handle is None:
             raise UnknownTaskError(name)
         handle.arguments.check(args, kwargs)
@@ -163,10 +174,10 @@ class Enqueuer:
         return sending
 
     def _build(self) -> _Sending:
-        celery = get_celery(self._app)
+        celery = self._celery.get()
         celery.finalize(auto=True)
         broker: Broker
-        if celery.conf.broker_url == get_settings(self._app).redis_url:
+        if celery.conf.broker_url == self._settings.redis_url:
             broker = RedisBroker(celery, self._writer)
         else:
             broker = KombuBroker(celery, self._writer, self._client, self._threads)
@@ -223,26 +234,3 @@ def _unencodable_in(part: Any) -> str:
     if not isinstance(part, Mapping) or "task" not in part:
         return ""
     return "" if is_encodable([part["args"], part["kwargs"]]) else str(part["task"])
-
-
-async def enqueue(signature: Any) -> Job[Any] | JobGroup:
-    """Hand a signature, chain, group or chord to the current app's broker, without blocking.
-
-    A group gives a JobGroup; the rest gives the job that ends it. Raises BrokerUnavailableError,
-    and InvalidArgumentsError where no JSON can be made of an argument.
-    """
-    return await get_enqueuer().send(signature)
-
-
-def init_jobs(app: Quart, client: Redis) -> None:
-    """Make the app able to enqueue."""
-    enqueuer = Enqueuer(app, client)
-    app.extensions[JOBS] = enqueuer
-    app.before_serving(enqueuer.prepare)
-    app.after_serving(enqueuer.aclose)
-
-
-def get_enqueuer() -> Enqueuer:
-    """The current app's enqueuer."""
-    enqueuer: Enqueuer = current_app.extensions[JOBS]
-    return enqueuer

@@ -21,7 +21,7 @@ from service.jobs.sending.batch import FREELY, BatchWriter, Terms
 from service.jobs.sending.message import Envelope, queued_envelope
 from service.jobs.sending.redis_publisher import letter_of
 from service.jobs.sending.threads import Threads
-from service.redis.connection import bounded
+from service.redis.bounded import bounded
 from service.results.model import now
 from service.results.records import queued_record
 

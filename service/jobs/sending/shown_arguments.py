@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from service.jobs.blueprint import get_tasks
-
 _LONGEST: Final = 4_000  # characters of JSON; what is longer is not worth showing
 
 
@@ -18,7 +16,7 @@ def shown_arguments(
     """
     if not getattr(task, "show_arguments", False):
         return None
-    handle = get_tasks(task.app.quart_app).get(task.name)
+    handle = task.app.handles.get(task.name)
     if handle is None:
         return None
     # In the order of the signature, in which those that can be given by position come first.

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.results.watcher import get_watcher
+from service.parts import parts_of
 from service.web.http.streams import get_stopping, init_stopping
 
 _DETAIL: Final = "A request has either Content-Length or Transfer-Encoding, not both."
@@ -87,7 +87,7 @@ def init_gateway(app: Quart) -> None:
 
     def on_stop() -> None:
         get_stopping(app).set()
-        get_watcher(app).stop()
+        parts_of(app).watcher.stop()
 
     gateway = Gateway(app.asgi_app, on_stop=on_stop)
     app.asgi_app = gateway  # type: ignore[method-assign]  # as Quart's documentation has it

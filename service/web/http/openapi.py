@@ -10,8 +10,8 @@ from quart import Blueprint, Quart, current_app, render_template, request
 from quart.typing import ResponseReturnValue
 from werkzeug.routing import Rule
 
-from service.jobs.blueprint import get_tasks
 from service.jobs.schema import task_schemas
+from service.parts import parts_of
 from service.web.jobs.schemas import SCHEMAS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -98,7 +98,7 @@ def _plain(rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
 def _per_task(
     app: Quart, rule: Rule, schemas: dict[str, Any]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    for handle in get_tasks(app).values():
+    for handle in parts_of(app).tasks.values():
         if not handle.public:
             continue
         taken, given, components = task_schemas(handle.arguments, _REF)

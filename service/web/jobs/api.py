@@ -9,10 +9,8 @@ from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from service.jobs.sending.cancel import cancel as cancel_job
-from service.jobs.sending.enqueuer import get_enqueuer
+from service.parts import parts_of
 from service.results.model import decode, version
-from service.results.store import get_results
-from service.results.watcher import get_watcher
 from service.web.http.negotiation import EVENTS, HTML, JSON, wants_events, wants_page
 from service.web.http.openapi import Operation, documented, parameter
 from service.web.jobs.events import stream_events
@@ -59,7 +57,7 @@ async def show(job_id: str) -> ResponseReturnValue:
     if seconds:
         stored = await _at_next_change(job_id, seconds)
     else:
-        stored = await get_results(current_app).read(job_id)
+        stored = await parts_of(current_app).store.read(job_id)
     result = decode(job_id, stored)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if not result.ready:
@@ -78,7 +76,8 @@ async def show(job_id: str) -> ResponseReturnValue:
 )
 async def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
-    result = await cancel_job(current_app, get_enqueuer(), job_id)
+    parts = parts_of(current_app)
+    result = await cancel_job(parts.store, parts.enqueuer, job_id)
     status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
     return as_json(result), status, {"Cache-Control": "no-store"}
 
@@ -99,7 +98,7 @@ async def events(job_id: str) -> ResponseReturnValue:
 
 
 async def _at_next_change(job_id: str, seconds: float) -> bytes:
-    watch = await get_watcher(current_app).watch(job_id)
+    watch = await parts_of(current_app).watcher.watch(job_id)
     try:
         has = request.if_none_match
         if not watch.result.ready and (not has or has.contains_weak(version(watch.stored))):

@@ -20,10 +20,9 @@ from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from service.errors import BrokerUnavailableError, InvalidJobIdError, UnknownJobError
+from service.parts import parts_of
 from service.results.model import Result, decode, version
-from service.results.store import get_results
-from service.results.watcher import Watch, get_watcher
-from service.settings import get_settings
+from service.results.watcher import Watch
 from service.web.http.filters import EXPIRED
 from service.web.http.negotiation import wants_events
 from service.web.http.streams import RETRY, get_stopping, stream, when_request_ends
@@ -69,7 +68,7 @@ def _expired(ids: Iterable[str], known: Container[str]) -> list[dict[str, str]]:
 async def _read(ids: list[str]) -> dict[str, bytes]:
     async def read(job_id: str) -> tuple[str, bytes | None]:
         try:
-            return job_id, await get_results(current_app).read(job_id)
+            return job_id, await parts_of(current_app).store.read(job_id)
         except (UnknownJobError, InvalidJobIdError):
             return job_id, None
 
@@ -107,7 +106,7 @@ async def _watch(ids: list[str]) -> list[Watch]:
     try:
         for job_id in ids:
             try:
-                watches.append(await get_watcher(current_app).watch(job_id))
+                watches.append(await parts_of(current_app).watcher.watch(job_id))
             except (UnknownJobError, InvalidJobIdError):
                 continue
     except BaseException:
@@ -131,7 +130,7 @@ async def _stream(ids: list[str], template: str) -> Response:
             watch.close()
 
     when_request_ends(close)
-    heartbeat = get_settings(current_app).heartbeat
+    heartbeat = parts_of(current_app).settings.heartbeat
     events = stream_with_context(_events)(ids, watches, news, template, heartbeat)
     return stream(events)
 

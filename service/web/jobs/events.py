@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from quart import Response, current_app, request
 
 from service.errors import BrokerUnavailableError, UnknownJobError
+from service.parts import parts_of
 from service.results.model import version
-from service.results.watcher import Watch, get_watcher
-from service.settings import get_settings
+from service.results.watcher import Watch
 from service.web.http.streams import RETRY, stream, when_request_ends
 from service.web.jobs.job_json import as_json
 
@@ -19,12 +19,12 @@ async def stream_events(job_id: str) -> Response:
     A client that says by Last-Event-ID that it has seen the end gets a 204, at which a browser's
     EventSource gives up connecting again.
     """
-    watch = await get_watcher(current_app).watch(job_id)
+    watch = await parts_of(current_app).watcher.watch(job_id)
     when_request_ends(watch.close)
     seen = request.headers.get("Last-Event-ID")
     if watch.result.ready and seen == version(watch.stored):
         return Response(status=204, headers={"Cache-Control": "no-store"})
-    settings = get_settings(current_app)
+    settings = parts_of(current_app).settings
     return stream(_events(watch, seen, settings.heartbeat))
 
 

@@ -10,14 +10,11 @@ from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
 from service.errors import UnknownTaskError
-from service.jobs.blueprint import get_tasks
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
 from service.jobs.sending.batch import Terms
-from service.jobs.sending.enqueuer import get_enqueuer
+from service.parts import parts_of
 from service.results.model import State
-from service.results.store import get_results
-from service.settings import get_settings
 from service.web.http.openapi import Operation, documented, parameter
 from service.web.tasks.body import read_arguments
 
@@ -31,7 +28,9 @@ tasks = Blueprint("tasks", __name__)
 @documented(Operation(answers={200: {"application/json": "Tasks"}}))
 async def index() -> ResponseReturnValue:
     """The public tasks, each with a JSON Schema of its arguments and of its result."""
-    found = [_description(handle) for handle in get_tasks(current_app).values() if handle.public]
+    found = [
+        _description(handle) for handle in parts_of(current_app).tasks.values() if handle.public
+    ]
     return {"tasks": found}, {"Cache-Control": "no-store"}
 
 
@@ -58,7 +57,7 @@ async def start(name: str) -> ResponseReturnValue:
     The same `Idempotency-Key` with the same arguments gives the same job, for as long as that
     is known.
     """
-    handle = get_tasks(current_app).get(name)
+    handle = parts_of(current_app).tasks.get(name)
     if handle is None or not handle.public:
         raise UnknownTaskError(name)
     key = request.headers.get("Idempotency-Key", "")
@@ -69,10 +68,10 @@ async def start(name: str) -> ResponseReturnValue:
     terms = Terms(
         once=key,
         fingerprint=hashlib.sha256(_CANONICAL.encode(values)).hexdigest() if key else "",
-        limit=get_settings(current_app).max_queue,
+        limit=parts_of(current_app).settings.max_queue,
     )
-    job, is_new = await get_enqueuer().enqueue_once(name, args, kwargs, terms)
-    state = State.QUEUED if is_new else (await get_results(current_app).get(job.id)).state
+    job, is_new = await parts_of(current_app).enqueuer.enqueue_once(name, args, kwargs, terms)
+    state = State.QUEUED if is_new else (await parts_of(current_app).store.get(job.id)).state
     result_url = f"{request.root_path}/result/{job.id}"  # `url_for` takes 5 % of such a request
     accepted = {
         "id": job.id,

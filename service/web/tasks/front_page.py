@@ -7,14 +7,11 @@ from quart import Blueprint, Response, current_app, redirect, render_template, r
 from quart.typing import ResponseReturnValue
 
 from service.errors import UnknownTaskError
-from service.jobs.blueprint import get_tasks
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.jobs.schema import task_schemas
 from service.jobs.sending.batch import Terms
-from service.jobs.sending.enqueuer import get_enqueuer
-from service.results.store import get_results
-from service.settings import get_settings
+from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation, documented
 from service.web.jobs.timeline import tell
@@ -51,7 +48,7 @@ async def index() -> ResponseReturnValue:
 
 async def _answer_to_head() -> Response:
     """It starts no job: by HEAD a monitor looks whether a site is up, all day long."""
-    await get_results(current_app).ping()  # without Redis GET is a 503
+    await parts_of(current_app).store.ping()  # without Redis GET is a 503
     response = Response("", mimetype=HTML if wants_page() else JSON, headers=_HEADERS)
     del response.headers["Content-Length"]  # which would be that of what GET answers
     return response
@@ -60,7 +57,7 @@ async def _answer_to_head() -> Response:
 @pages.post("/start/<name>")
 async def start(name: str) -> ResponseReturnValue:
     """Start a job by a form of the front page as it is without scripts, and go to the job."""
-    handle = get_tasks(current_app).get(name)
+    handle = parts_of(current_app).tasks.get(name)
     if handle is None or not handle.public:
         raise UnknownTaskError(name)
     values = values_of(_fields(handle), await request.form, name)
@@ -71,8 +68,8 @@ async def start(name: str) -> ResponseReturnValue:
 
 async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:
     """As HTTP does it: no more than the queue may hold. Raises QueueFullError."""
-    terms = Terms(limit=get_settings(current_app).max_queue)
-    job, _ = await get_enqueuer().enqueue_once(name, args, kwargs, terms)
+    terms = Terms(limit=parts_of(current_app).settings.max_queue)
+    job, _ = await parts_of(current_app).enqueuer.enqueue_once(name, args, kwargs, terms)
     return job
 
 
@@ -80,13 +77,13 @@ async def _page(job_id: str) -> str:
     started = not job_id
     if started:
         job_id = (await _enqueue(_TASK, (1, 2), {})).id
-    result = await get_results(current_app).get(job_id)
+    result = await parts_of(current_app).store.get(job_id)
     return await render_template(
         "index.html",
         greeting=_GREETING,
         started=started,
         job=tell(result),
-        tasks=[_form(handle) for handle in get_tasks(current_app).values() if handle.public],
+        tasks=[_form(handle) for handle in parts_of(current_app).tasks.values() if handle.public],
     )
 
 

@@ -14,7 +14,7 @@ from celery.platforms import EX_FAILURE
 from quart import Quart
 
 from service.jobs.celery.app import QuartCelery
-from service.settings import get_settings
+from service.parts import parts_of
 from service.worker.loop.process_loop import ProcessLoop
 
 logger: Final = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def get_loop(app: Quart) -> ProcessLoop:
     with _MAKING:
         loop: ProcessLoop | None = app.extensions.get(_LOOP)
         if loop is None or loop.pid != os.getpid():  # a fork leaves the loop without its thread
-            loop = app.extensions[_LOOP] = ProcessLoop(get_settings(app).sync_threads)
+            loop = app.extensions[_LOOP] = ProcessLoop(parts_of(app).settings.sync_threads)
         return loop
 
 

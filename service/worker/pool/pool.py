@@ -13,7 +13,7 @@ from celery.concurrency.base import BasePool
 
 from service.broker.celery_worker import is_stopping_at_once
 from service.broker.decoding import use_in_celery
-from service.settings import get_settings
+from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
 from service.worker.loop.lifespan import get_loop
 from service.worker.pool.gc_tuning import look_for_garbage_seldom
@@ -38,7 +38,7 @@ class AsyncioPool(BasePool):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._settings = get_settings(self.app.quart_app)
+        self._settings = parts_of(self.app.quart_app).settings
         self._waiting: deque[Call] = deque()
         self._running: dict[int, RunningJob] = {}
         self._aside: set[asyncio.Task[Any]] = set()

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from service.errors import UnstorableResultError
+from service.parts import parts_of
 from service.redis.clients import connect
-from service.settings import get_settings
 from service.worker.loop.lifespan import get_loop
 from service.worker.results.record_write import STORE, Entry, answer_of, will_pass
 
@@ -228,7 +228,7 @@ def get_writer(app: Quart) -> ResultsWriter:
     """The process's writer; made when it is first needed. To be called on the loop."""
     if _EXTENSION not in app.extensions:
         loop = get_loop(app)
-        writer = ResultsWriter(connect(get_settings(app)), loop.loop, timeout=_ANSWER)
+        writer = ResultsWriter(connect(parts_of(app).settings), loop.loop, timeout=_ANSWER)
         loop.closers.append(writer.close)
         app.extensions[_EXTENSION] = writer
     found: ResultsWriter = app.extensions[_EXTENSION]

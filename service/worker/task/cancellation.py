@@ -15,9 +15,9 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.sending.cancel import refuse_if_cancelled
+from service.parts import parts_of
+from service.redis.bounded import bounded
 from service.redis.clients import connect
-from service.redis.connection import bounded
-from service.settings import get_settings
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.lifespan import get_loop
 
@@ -88,7 +88,7 @@ def _fail(batch: _Batch, reason: str) -> None:
 def get_reader(app: Quart) -> RecordReader:
     """The process's reader; made when it is first needed. To be called on the loop."""
     if _EXTENSION not in app.extensions:
-        settings = get_settings(app)
+        settings = parts_of(app).settings
         reader = RecordReader(connect(settings), timeout=settings.redis_timeout)
         get_loop(app).closers.append(reader.close)
         app.extensions[_EXTENSION] = reader
