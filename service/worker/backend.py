@@ -24,7 +24,12 @@ from service.worker.loop.lifespan import is_on_loop
 from service.worker.results.record import build_meta, encode_record
 from service.worker.results.record_write import STORE, Entry, answer_of, will_pass
 from service.worker.results.writer import ResultsWriter, get_writer
-from service.worker.task.errbacks import calling_errbacks, errbacks_put_off, put_off_errbacks
+from service.worker.task.errbacks import (
+    Failure,
+    calling_errbacks,
+    defer_errbacks,
+    deferred_errbacks,
+)
 
 logger: Final = logging.getLogger(__name__)
 
@@ -191,7 +196,7 @@ class Backend(RedisBackend):
         else:
             await_(writer.write(make()))
         if request is not None:
-            request.stored_state = state
+            request.is_stored = True
         if state in _ANNOUNCED and job_changed.receivers:
             job_changed.send(self.app.quart_app, event=_event(task_id, state, request))
         return encoded
@@ -208,9 +213,9 @@ class Backend(RedisBackend):
 
     def on_chord_part_return(self, *args: Any, **options: Any) -> None:
         """Celery's own, in a thread where the caller runs on the event loop; then the errbacks."""
-        with errbacks_put_off() as put_off:
+        with deferred_errbacks() as failures:
             self.app.off_loop(lambda: super(Backend, self).on_chord_part_return(*args, **options))
-        for failure in put_off:
+        for failure in failures:
             try:
                 self._call_task_errbacks(*failure)
             except Exception:
@@ -218,7 +223,7 @@ class Backend(RedisBackend):
 
     def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
         """Celery's own, in which those that it calls directly run as bodies do."""
-        if put_off_errbacks(request, exc, traceback):
+        if defer_errbacks(Failure(request, exc, traceback)):
             return
         with calling_errbacks(request):
             super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]  # not in celery-types

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.worker.loop.bridge import Bridge, Stretch, await_, current_bridge
-from service.worker.loop.exceptions import SoftLimitCancelledError
+from service.worker.loop.bridge import Bridge, BridgePhase, await_, current_bridge
+from service.worker.loop.end_reason import SoftLimitCancelledError
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 
@@ -17,7 +17,7 @@ def drive(body: Callable[[], Any]) -> Any:
     """What a job does with its body."""
     bridge = current_bridge()
     assert bridge is not None
-    return bridge.await_body(body(), Stretch.COROUTINE)
+    return bridge.await_body(body(), BridgePhase.COROUTINE)
 
 
 async def settled(bridge: Bridge) -> "asyncio.Task[Any]":

@@ -11,18 +11,19 @@ from types import FrameType
 from typing import Any, Final
 
 from service.worker.loop.bridge import Bridge
+from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
 from service.worker.loop.process_loop import ProcessLoop
-from service.worker.pool.job import RunningJob, running_job
+from service.worker.pool.running_job import RunningJob
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Asks the loop from a thread of its own to give a sign of life, again and again.
+    """Asks the loop, from a thread of its own, to call back, again and again.
 
-    When none comes for `limit` seconds and one step of one task has lasted since, that task is
-    the culprit. A loop that is merely busy with many steps is nobody's fault.
+    When it has not for `limit` seconds, and one step of one task has lasted since, that task is
+    the culprit. A loop that is merely busy with many steps has none.
     """
 
     def __init__(self, loop: ProcessLoop, limit: float, running: Mapping[int, RunningJob]) -> None:
@@ -62,7 +63,7 @@ class Watchdog:
         self._asked = None
 
     def _current_step(self) -> tuple[int, int] | None:
-        """Which task the loop is in, and how many steps bridges have made until now."""
+        """The task that the loop is in, and how many steps bridges have made until now."""
         task = asyncio.current_task(self._loop.loop)
         return None if task is None else (id(task), Bridge.steps)
 
@@ -73,7 +74,9 @@ class Watchdog:
             return
         self._reported = True
         job = self._owner(task)
-        body = _file_of_body(job)
+        # The line to look at is in the file of the job's function, not in what it calls.
+        code = getattr(job and job.function, "__code__", None)
+        body = getattr(code, "co_filename", None)
         frame = next((f for f in frames if f.f_code.co_filename == body), frames[0])
         logger.warning(
             "The event loop has not turned for %.1f s: %s blocks it at %s. Await what it waits"
@@ -87,8 +90,9 @@ class Watchdog:
         """The job that an asyncio task belongs to."""
         coroutine = task.get_coro()
         if isinstance(coroutine, ChildCoroutine):
-            return coroutine.context.get(running_job)
-        # While the loop is blocked, nothing but this thread moves.
+            job = job_of(coroutine.context)
+            return job if isinstance(job, RunningJob) else None
+        # The loop is blocked, so the mapping does not change meanwhile.
         return next((job for job in self._running.values() if job.task is task), None)
 
     def _frames(self) -> list[FrameType]:
@@ -99,13 +103,6 @@ class Watchdog:
             frames.append(frame)
             frame = frame.f_back
         return frames
-
-
-def _file_of_body(job: RunningJob | None) -> str | None:
-    """The file that the job's function is in: what it calls there is the line to look at."""
-    function = job and job.function
-    code = getattr(function, "__code__", None)
-    return getattr(code, "co_filename", None)
 
 
 def _line(frame: FrameType) -> str:

@@ -4,25 +4,35 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.task.context import call_in_context
 
+
+class Failure(NamedTuple):
+    """A failed job, as Celery's backend calls errbacks with it."""
+
+    request: JobRequest
+    error: Any
+    traceback: Any
+
+
 # The request of the job whose errbacks are being called, if some are.
-_failed: Final[ContextVar[Any]] = ContextVar("failed_request", default=None)
+_failed: Final[ContextVar[JobRequest | None]] = ContextVar("failed_request", default=None)
 
-# Those to be called later: the request, the error and the traceback of each job that failed.
-_put_off: Final[ContextVar[list[tuple[Any, ...]] | None]] = ContextVar("put_off", default=None)
+# The failures whose errbacks are deferred until a chord's blocking call is done.
+_deferred: Final[ContextVar[list[Failure] | None]] = ContextVar("deferred_errbacks", default=None)
 
 
-def failed_request() -> Any:
+def failed_request() -> JobRequest | None:
     """The request of the job that a task called directly is an errback of; None if it is none."""
     return _failed.get()
 
 
 @contextmanager
-def calling_errbacks(request: Any) -> Iterator[None]:
+def calling_errbacks(request: JobRequest | None) -> Iterator[None]:
     """Have the tasks that Celery calls directly meanwhile be taken for this request's errbacks."""
     token = _failed.set(request)
     try:
@@ -32,22 +42,22 @@ def calling_errbacks(request: Any) -> Iterator[None]:
 
 
 @contextmanager
-def errbacks_put_off() -> Iterator[list[tuple[Any, ...]]]:
-    """Collect what errbacks are to be called with, in this context and in copies of it.
+def deferred_errbacks() -> Iterator[list[Failure]]:
+    """Collect the failures whose errbacks are to be called, in this context and in copies of it.
 
-    A chord's are called in one of the few threads for blocking calls, which they may need too.
+    A chord calls them in one of the few threads for blocking calls, which errbacks may need too.
     """
-    collected: list[tuple[Any, ...]] = []
-    token = _put_off.set(collected)
+    collected: list[Failure] = []
+    token = _deferred.set(collected)
     try:
         yield collected
     finally:
-        _put_off.reset(token)
+        _deferred.reset(token)
 
 
-def put_off_errbacks(*failure: Any) -> bool:
-    """Whether errbacks are collected; then these are."""
-    collected = _put_off.get()
+def defer_errbacks(failure: Failure) -> bool:
+    """Defer the errbacks of a failure, if those of this context are deferred; else answer False."""
+    collected = _deferred.get()
     if collected is None:
         return False
     collected.append(failure)
@@ -55,8 +65,8 @@ def put_off_errbacks(*failure: Any) -> bool:
 
 
 def call_errback(
-    task: Any,
-    failed: Any,
+    task: JobTask,
+    failed: JobRequest,
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],

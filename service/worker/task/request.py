@@ -27,11 +27,11 @@ _SLOTS: Final = (
     "time_start",
     "worker_pid",
 )
-# What is the same in the messages of many jobs. (Interning what is not would cost more.)
+# Fields that are equal in the messages of many jobs. (Interning others would cost more.)
 _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
-_COMMON_PLACES: Final = ("exchange", "routing_key")
-# What a job's context does not take for headers of the sender's own.
+_COMMON_DELIVERY_INFO: Final = ("exchange", "routing_key")
+# Fields that Celery's Context knows; any other header is a custom one.
 _NOT_HEADERS: Final = frozenset(
     (*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression")
 )
@@ -49,30 +49,30 @@ class Request(CeleryRequest):
         self._apply_result = self.time_start = self.worker_pid = None
         self.acknowledged, self.time_limits = False, CeleryRequest.time_limits
         if not decoded:
-            # Celery has decoded the body by now, and has the tracer do it once more. Given what
-            # was decoded, as it is with messages of the first protocol, the tracer takes that.
+            # Celery has decoded the body by now, and has the tracer decode it once more. The tracer
+            # takes a decoded body as it is: messages of the first protocol have one.
             options["body"] = message.payload
-        _share(message.delivery_info, _COMMON_PLACES)
+        _share(message.delivery_info, _COMMON_DELIVERY_INFO)
         super().__init__(message, decoded=True, **options)
         details: dict[str, Any] = self._request_dict  # type: ignore[attr-defined]  # not in celery-types
         properties = details["properties"]
         _share(details, _COMMON)
         _share(properties, _COMMON_PROPERTIES)
         details["reply_to"] = properties.get("reply_to")
-        if details.get("root_id") == self.id:  # most jobs are nobody's children
+        if details.get("root_id") == self.id:  # most jobs have no parent
             details["root_id"] = self._root_id = self.id
         if details["correlation_id"] == self.id:
             details["correlation_id"] = properties["correlation_id"] = self.id
         if "headers" not in details:
-            # Celery's Context would find them out by emptying a copy of all there is. (It would
-            # also count as such what a receiver of `task_received` adds to the request.)
+            # Celery's Context would find them by emptying a copy of all fields. (It would also
+            # count what a receiver of `task_received` adds to the request.)
             headers = {name: details[name] for name in details if name not in _NOT_HEADERS}
             if headers:
                 details["headers"] = headers
         message.content_type = _interned(message.content_type)
         message.content_encoding = _interned(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
-        message.headers = details  # what they were, and more
+        message.headers = details  # the headers are among them
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """The pool has begun to run the job."""
@@ -80,9 +80,9 @@ class Request(CeleryRequest):
         began(self)
 
     def revoked(self) -> bool:
-        """Whether it is not to be begun: Celery asks this of each job that it hands to the pool.
+        """Whether the job is not to begin: Celery asks before it hands a job to the pool.
 
-        Nor is one whose lease was lost while it waited: another worker has it.
+        A job whose lease was lost while it waited does not begin either: another worker has it.
         """
         if super().revoked():
             return True
@@ -96,15 +96,15 @@ class Request(CeleryRequest):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.
 
-        It would not acknowledge at all if one of them raised.
+        If a hook raises, Celery does not acknowledge: this does.
         """
         try:
             with self._as_hooks_see_it():
                 super().on_timeout(soft, timeout)
         except Exception as error:
             task: Any = self.task
-            stored = getattr(self._context, "stored_state", None)  # type: ignore[attr-defined]  # not in celery-types
-            if isinstance(error, BrokerUnavailableError) and stored is None:
+            is_stored = getattr(self._context, "is_stored", False)  # type: ignore[attr-defined]  # not in celery-types
+            if isinstance(error, BrokerUnavailableError) and not is_stored:
                 logger.warning("The failure of job %s was not stored: %s", self.id, error)
                 self.reject(requeue=True)
                 return
