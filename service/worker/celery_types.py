@@ -1,6 +1,5 @@
 """The parts of Celery's tasks and requests that we use: Celery has no types for most of them."""
 
-from collections.abc import Callable
 from typing import Any, Protocol
 
 

@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.redis.clients import connect
 from service.settings import read_settings
-from service.worker.task.cancellation import RecordReader
+from service.worker.results.reader import RecordReader
 from tests.support.tls import TlsFront, make_certificate
 from tests.support.valkey import Valkey
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.worker.loop.bridge import Bridge, BridgePhase, await_, current_bridge
-from service.worker.loop.end_reason import SoftLimitCancelledError
+from service.worker.loop.end_reason import EndReason, SoftLimitCancelledError
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 
@@ -124,15 +124,15 @@ async def test_only_a_coroutine_body_is_interrupted() -> None:
     bridge = Bridge(lambda: await_(asyncio.sleep(0.01, "stored")))
     task = await settled(bridge)
     assert not bridge.interrupt(SoftLimitCancelledError(1))
-    bridge.cancel()
+    bridge.end(EndReason.CANCELLED)
     assert await task == "stored"
-    assert bridge.cancelled
+    assert bridge.end_reason is EndReason.CANCELLED
 
 
 async def test_aborting_ends_whatever_it_waits_for() -> None:
     """At the end of a worker's grace."""
     bridge = Bridge(lambda: await_(asyncio.sleep(30)))
     task = await settled(bridge)
-    bridge.abort()
+    bridge.end(EndReason.GIVEN_BACK, anywhere=True)
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -29,7 +29,7 @@ async def tasks() -> AsyncIterator[ChildTasks]:
 async def in_job(coroutine: object) -> object:
     """Await the coroutine as a child task of a job."""
     context = copy_context()
-    context.run(enter_job)
+    context.run(enter_job, object())
     return await asyncio.get_running_loop().create_task(coroutine, context=context)  # type: ignore[arg-type]
 
 
@@ -170,7 +170,7 @@ async def test_a_child_that_is_dropped_is_closed_where_it_waits() -> None:
             left.append("finally")
 
     context = copy_context()
-    context.run(enter_job)
+    context.run(enter_job, object())
     coroutine = ChildCoroutine(child(), context, [])
     coroutine.send(None)
     coroutine.send(None)  # it waits in synchronous code now

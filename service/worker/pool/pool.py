@@ -16,7 +16,7 @@ from service.broker.celery_worker import is_stopping_at_once
 from service.broker.decoding import use_in_celery
 from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
-from service.worker.loop.lifespan import get_loop
+from service.worker.loop.process import process_of
 from service.worker.pool.gc_tuning import tune_gc
 from service.worker.pool.main_thread import MainThread, nothing
 from service.worker.pool.running_job import CANCEL_TIME, RunningJob
@@ -60,7 +60,7 @@ class AsyncioPool(BasePool):
 
     def on_start(self) -> None:
         """Find the loop, which the app's start-up will run on too."""
-        self._process_loop = get_loop(self.app.quart_app)
+        self._process_loop = process_of(self.app.quart_app).loop
         self.loop = self._process_loop.loop
         self._idle_or_forced = asyncio.Event()
         self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
@@ -117,7 +117,7 @@ class AsyncioPool(BasePool):
         self.limit = max(1, self.limit - n)
 
     def flush(self) -> None:
-        """Forget the jobs that have not begun: their connection, which is lost, had the messages."""
+        """Forget the jobs that have not begun: the connection to return their messages is lost."""
         self._waiting.clear()
 
     def on_close(self) -> None:

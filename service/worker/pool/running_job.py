@@ -158,7 +158,8 @@ class RunningJob:
         """Celery calls the task's hooks from there: they need the request, as in the tracer."""
         call = self._call
         assert call.on_timeout is not None  # noqa: S101  _on_hard_limit has checked it
-        with own_stacks(self._celery_task, Context(call.request, called_directly=False)):
+        request: Any = Context(call.request, called_directly=False)
+        with own_stacks(self._celery_task, request):
             call.on_timeout(False, call.hard_limit)
 
     def _report_cancelled(self) -> None:

@@ -11,10 +11,10 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.results.record import check_value
 from service.worker.loop.celery_stacks import key_by_job
 from service.worker.loop.end_reason import JobCancelledError, SoftLimitCancelledError
 from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
-from service.worker.results.record import checked_for_others
 from service.worker.task.cancellation import refuse_cancelled
 from service.worker.task.context import call_in_context
 from service.worker.task.errbacks import call_errback, failed_request
@@ -58,7 +58,17 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if phase_of(request) is Phase.BEGUN:  # a `__call__` of the user's own calls this one
             return self.run(*args, **kwargs)
         _begin(self, request)
-        return checked_for_others(self, request, _survivable(self.run, args, kwargs))
+        return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
+
+
+def _checked_for_others(task: ContextTask, request: Any, value: Any) -> Any:
+    """Refuse a value that cannot be stored, if it goes to other jobs: Celery sends these first.
+
+    Raises UnstorableResultError.
+    """
+    if request.callbacks or request.chain:
+        check_value(value, task.backend.max_size)  # type: ignore[attr-defined]  # ours
+    return value
 
 
 def _begin(task: ContextTask, request: Any) -> None:
@@ -163,7 +173,7 @@ def _wrap_call(cls: type[ContextTask]) -> None:
         if request is None or request.called_directly or phase_of(request) >= Phase.BEGUN:
             return function(*args, **kwargs)
         _begin(self, request)
-        return checked_for_others(self, request, _survivable(function, args, kwargs))
+        return _checked_for_others(self, request, _survivable(function, args, kwargs))
 
     setattr(wrapper, _WRAPPED, True)
     cls.__call__ = wrapper  # type: ignore[method-assign]  # as with `run`

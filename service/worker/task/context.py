@@ -16,9 +16,8 @@ from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import Bridge, BridgePhase, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
 from service.worker.loop.end_reason import JobCancelledError
-from service.worker.loop.lifespan import get_loop
+from service.worker.loop.process import process_of
 from service.worker.loop.process_loop import ProcessLoop
-from service.worker.results.writer import get_writer
 from service.worker.task.progress import ProgressWriter
 
 logger: Final = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ def call_in_context(  # noqa: PLR0913  what a BodyCall keeps
     Returns and raises what the function does; an error of a teardown function counts as its own.
     """
     app: Quart = task.app.quart_app
-    loop = get_loop(app)
+    loop = process_of(app).loop
     call = BodyCall(task, request, function, args, kwargs, loop, is_body)
     is_coroutine = inspect.iscoroutinefunction(function)
     if (bridge := current_bridge()) is not None:
@@ -153,6 +152,5 @@ class BodyCall:
 
     async def _store_progress(self, progress: Progress) -> None:
         backend = self.task.backend
-        await get_writer(self.task.app.quart_app).write(
-            backend.progress_entry(self.request, asdict(progress))
-        )
+        writer = process_of(self.task.app.quart_app).writer
+        await writer.write(backend.progress_write(self.request, asdict(progress)))

@@ -22,7 +22,8 @@ _PHASES: Final = tuple(Phase)
 
 def phase_of(request: Any) -> Phase:
     """The phase of the request's job."""
-    return _PHASES[request._protected]  # noqa: SLF001
+    phase: Phase = _PHASES[request._protected]  # noqa: SLF001
+    return phase
 
 
 def enter_phase(request: Any, phase: Phase) -> None:

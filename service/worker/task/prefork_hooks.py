@@ -11,7 +11,7 @@ from celery import current_app
 
 from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.loop.lifespan import parents_pool
+from service.worker.loop.process import process_of
 from service.worker.task.errbacks import calling_errbacks
 
 logger: Final = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def run_hook_in_child(
 
     The parent does not wait for it: a blocked parent stops the whole worker.
     """
-    if (pool := parents_pool(task.app.quart_app)) is None:
+    if (pool := process_of(task.app.quart_app).children) is None:
         return False
     if pool.apply_async(_call, (task.name, request, name, args, kwargs)) is None:
         logger.warning("%s of %s was not run for job %s", name, task.name, request.id)

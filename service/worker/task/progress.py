@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from service.errors import BrokerUnavailableError, UnstorableResultError
+from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.results.model import Progress
 
 logger: Final = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class ProgressWriter:
             self._latest = None
             try:
                 await self._store(progress)
-            except (BrokerUnavailableError, UnstorableResultError) as error:
+            except (ResultsUnavailableError, UnstorableResultError) as error:
                 logger.warning("A progress report was not stored: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(INTERVAL):

@@ -10,9 +10,9 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from service.broker.celery_worker import began, lost_lease
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.loop.lifespan import parents_pool
+from service.worker.loop.process import process_of
 
 logger: Final = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class Request(CeleryRequest):
         except Exception as error:
             task: Any = self.task
             is_stored = getattr(self._context, "is_stored", False)  # type: ignore[attr-defined]  # not in celery-types
-            if isinstance(error, BrokerUnavailableError) and not is_stored:
+            if isinstance(error, ResultsUnavailableError) and not is_stored:
                 logger.warning("The failure of job %s was not stored: %s", self.id, error)
                 self.reject(requeue=True)
                 return
@@ -117,9 +117,10 @@ class Request(CeleryRequest):
     def _as_hooks_see_it(self) -> AbstractContextManager[None]:
         """In prefork's parent, which runs no tracer, have the job be the current one."""
         app: Any = self._app  # type: ignore[attr-defined]  # not in celery-types
-        if parents_pool(app.quart_app) is None:
+        if process_of(app.quart_app).children is None:
             return nullcontext()
-        return on_stacks(self.task, Context(self._request_dict))  # type: ignore[attr-defined]  # as above
+        context: Any = Context(self._request_dict)  # type: ignore[attr-defined]  # as above
+        return on_stacks(self.task, context)
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:
