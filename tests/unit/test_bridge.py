@@ -20,7 +20,7 @@ def drive(body: Callable[[], Any]) -> Any:
     return bridge.await_body(body(), BridgePhase.COROUTINE)
 
 
-async def settled(bridge: Bridge) -> "asyncio.Task[Any]":
+async def begun(bridge: Bridge) -> "asyncio.Task[Any]":
     """The bridge as a task that has got as far as it can."""
     task = asyncio.create_task(bridge.run())
     for _ in range(3):
@@ -100,7 +100,7 @@ async def test_an_interruption_may_be_caught_and_the_body_go_on() -> None:
         return "cleaned up"
 
     bridge = Bridge(drive, body)
-    task = await settled(bridge)
+    task = await begun(bridge)
     assert bridge.interrupt(SoftLimitCancelledError(1))
     assert await task == "cleaned up"
     assert not task.cancelling()
@@ -113,7 +113,7 @@ async def test_an_interruption_reaches_a_body_that_waits_in_synchronous_code() -
         await_(asyncio.sleep(30))
 
     bridge = Bridge(drive, body)
-    task = await settled(bridge)
+    task = await begun(bridge)
     bridge.interrupt(SoftLimitCancelledError(1))
     with pytest.raises(SoftLimitCancelledError):
         await task
@@ -122,17 +122,39 @@ async def test_an_interruption_reaches_a_body_that_waits_in_synchronous_code() -
 async def test_only_a_coroutine_body_is_interrupted() -> None:
     """Not the storing of its result, nor a thread that can't be told."""
     bridge = Bridge(lambda: await_(asyncio.sleep(0.01, "stored")))
-    task = await settled(bridge)
+    task = await begun(bridge)
     assert not bridge.interrupt(SoftLimitCancelledError(1))
     bridge.end(EndReason.CANCELLED)
     assert await task == "stored"
     assert bridge.end_reason is EndReason.CANCELLED
 
 
+async def test_a_body_that_cleans_up_is_not_cancelled_again() -> None:
+    """In a cold shutdown Celery cancels the jobs that run, and the pool gives them back."""
+    cleaned: list[bool] = []
+
+    async def body() -> None:
+        try:
+            await asyncio.sleep(30)
+        finally:
+            await asyncio.sleep(0.01)
+            cleaned.append(True)
+
+    bridge = Bridge(drive, body)
+    task = await begun(bridge)
+    bridge.end(EndReason.CANCELLED)
+    await asyncio.sleep(0)
+    bridge.end(EndReason.GIVEN_BACK, anywhere=True)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert cleaned
+    assert bridge.end_reason is EndReason.GIVEN_BACK
+
+
 async def test_aborting_ends_whatever_it_waits_for() -> None:
     """At the end of a worker's grace."""
     bridge = Bridge(lambda: await_(asyncio.sleep(30)))
-    task = await settled(bridge)
+    task = await begun(bridge)
     bridge.end(EndReason.GIVEN_BACK, anywhere=True)
     with pytest.raises(asyncio.CancelledError):
         await task

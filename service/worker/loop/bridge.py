@@ -90,12 +90,19 @@ class Bridge:
     def end(self, reason: EndReason, *, anywhere: bool = False) -> None:
         """Cancel the body where it waits, or keep it from starting. On the loop only.
 
-        With `anywhere` also what is not a body is cancelled, such as the storing of a result.
+        A body that was cancelled before may clean up, and is not cancelled again. With `anywhere`
+        a wait outside of a body is cancelled, too: for a result to be stored, say.
         """
+        is_first = self.end_reason is None
         # Cancelling a job that is made to end already does not change how its end is reported.
-        if self.end_reason is None or reason is not EndReason.CANCELLED:
+        if is_first or reason is not EndReason.CANCELLED:
             self.end_reason = reason
-        if self._task is not None and (anywhere or self.phase is not BridgePhase.AROUND):
+        if anywhere if self.phase is BridgePhase.AROUND else is_first:
+            self.cancel_wait()
+
+    def cancel_wait(self) -> None:
+        """Cancel whatever the bridge waits for, again if need be. On the loop only."""
+        if self._task is not None:
             self._task.cancel()
 
     def await_body(self, body: Awaitable[V], phase: BridgePhase) -> V:

@@ -108,7 +108,7 @@ class RunningJob:
             "%r does not end although it was cancelled: it goes on, and its slot is free", self
         )
         self._report_cancelled()
-        self._bridge.end(EndReason.CANCELLED, anywhere=True)
+        self._bridge.cancel_wait()
         self._leave()
 
     def _trace(self) -> None:
