@@ -13,31 +13,23 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
-from service.jobs.sending.shown_arguments import shown_arguments
-from service.parts import parts_of
 from service.results.model import State
-from service.results.record import encode_job, encode_queued, now
+from service.results.record import encode_queued, now
 from service.signals import JobEvent, job_changed
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
+from service.worker.results.record_builder import RecordBuilder
 from service.worker.results.record_write import RecordWrite, store_blocking
-from service.worker.task.errbacks import (
-    Failure,
-    calling_errbacks,
-    defer_errbacks,
-    deferred_errbacks,
-)
+from service.worker.task.errbacks import calling_errbacks, defer_errbacks, deferred_errbacks
 
 logger: Final = logging.getLogger(__name__)
 
-# The fields of a record that do not come from `result_extended`.
-_BASIC: Final = frozenset({"status", "result", "traceback", "children", "date_done"})
 # States that `job_changed` is sent for; worker/reporter.py sends it for jobs that run.
 _ANNOUNCED: Final = frozenset({states.RETRY, *states.READY_STATES})
 
 
 class Backend(RedisBackend):
-    """Writes what Celery's own backend writes, and besides the task and the times of its states.
+    """Writes the records of Celery's own backend, with the task and the times of its states.
 
     Stock clients read these records as their own. On the event loop, records go through the
     loop's writer, and all other calls of Redis are made in a thread; elsewhere the synchronous
@@ -87,11 +79,8 @@ class Backend(RedisBackend):
         store_result: bool = True,
         state: str = states.SUCCESS,
     ) -> None:
-        """As Celery does; the end of a job whose result is ignored is recorded, too.
-
-        Its record says QUEUED since it was enqueued, and must not say so for ever.
-        """
-        if _is_ignored(request, store_result):
+        """As Celery does; the end of a job whose result is ignored is recorded, too."""
+        if _has_record(request) and (request.ignore_result or not store_result):
             self.store_result(task_id, None, state, request=request)
         super().mark_as_done(task_id, result, request, store_result, state)
 
@@ -106,7 +95,7 @@ class Backend(RedisBackend):
         state: str = states.FAILURE,
     ) -> None:
         """As Celery does; the same for a job whose result is ignored."""
-        store_result = store_result or _is_ignored(request, store_result)
+        store_result = store_result or _has_record(request)
         super().mark_as_failure(
             task_id, exc, traceback, request, store_result, call_errbacks, state
         )
@@ -120,9 +109,8 @@ class Backend(RedisBackend):
         state: str = states.REVOKED,
     ) -> None:
         """As Celery does; the same for a job whose result is ignored."""
-        super().mark_as_revoked(
-            task_id, reason, request, store_result or _is_ignored(request, store_result), state
-        )
+        store_result = store_result or _has_record(request)
+        super().mark_as_revoked(task_id, reason, request, store_result, state)
 
     def get_key_for_task(self, task_id: str, key: Any = "") -> bytes:  # type: ignore[override]  # celery-types: str
         """As Celery's own, which checks the type of each part anew, three times for each job."""
@@ -145,7 +133,7 @@ class Backend(RedisBackend):
 
     def progress_write(self, request: Any, progress: dict[str, Any]) -> RecordWrite:
         """The record of a job that has made this progress."""
-        return self._write(request.id, progress, State.PROGRESS.value, None, request)
+        return self._records.build(request.id, progress, State.PROGRESS.value, None, request)
 
     def store_result(
         self,
@@ -171,7 +159,7 @@ class Backend(RedisBackend):
         bridge = current_bridge()
 
         def make() -> RecordWrite:
-            return self._write(task_id, encoded, state, traceback, request)
+            return self._records.build(task_id, encoded, state, traceback, request)
 
         def make_if_new() -> RecordWrite | None:
             # A job that ended and stored nothing was replaced or given back: it may run
@@ -195,84 +183,38 @@ class Backend(RedisBackend):
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        def call() -> Any:
-            return super(Backend, self)._ensure_retryable(function, *args, **options)  # type: ignore[misc]  # not in celery-types
-
-        return self.app.off_loop(call)
+        retry: Any = super()._ensure_retryable  # type: ignore[misc]  # not in celery-types
+        return self.app.off_loop(lambda: retry(function, *args, **options))
 
     def ensure(self, fun: Callable[..., Any], args: Any, **policy: Any) -> Any:
         """Celery's own, in a thread where the caller runs on the event loop."""
-        return self.app.off_loop(lambda: super(Backend, self).ensure(fun, args, **policy))
+        ensure = super().ensure
+        return self.app.off_loop(lambda: ensure(fun, args, **policy))
 
     def on_chord_part_return(self, *args: Any, **options: Any) -> None:
         """Celery's own, in a thread where the caller runs on the event loop; then the errbacks."""
-        with deferred_errbacks() as failures:
-            self.app.off_loop(lambda: super(Backend, self).on_chord_part_return(*args, **options))
-        for failure in failures:
+        count_down = super().on_chord_part_return
+        with deferred_errbacks() as deferred:
+            self.app.off_loop(lambda: count_down(*args, **options))
+        for call_errbacks in deferred:
             try:
-                self._call_task_errbacks(*failure)
+                call_errbacks()
             except Exception:
                 logger.exception("The errbacks of a chord could not be called")
 
     def _call_task_errbacks(self, request: Any, exc: Any, traceback: Any) -> None:
         """Celery's own, which calls some errbacks directly: these run as bodies do."""
-        if defer_errbacks(Failure(request, exc, traceback)):
-            return
-        with calling_errbacks(request):
-            super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]  # not in celery-types
-
-    def _write(
-        self, task_id: str, result: Any, state: str, trace: Any, request: Any
-    ) -> RecordWrite:
-        record = encode_job(
-            task_id,
-            state,
-            result,
-            traceback=trace,
-            children=self.current_task_children(request),
-            request=request,
-            extended=self._extended(request),
-            arguments=self._shown_arguments(request),
-            max_bytes=self.max_size,
-        )
-        ttl = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
-        return RecordWrite(
-            key=self.get_key_for_task(task_id),
-            record=record,
-            ttl=int(ttl or 0),
-            final=state in states.READY_STATES,
-        )
-
-    @cached_property
-    def extended(self) -> bool:
-        """Whether `result_extended` is on: asking Celery's settings costs more than the rest."""
-        return bool(self.app.conf.find_value_for_key("extended", "result"))
-
-    def _extended(self, request: Any) -> dict[str, Any]:
-        """What `result_extended` adds to a record."""
-        if request is None or not self.extended:
-            return {}
-        meta: dict[str, Any] = self._get_result_meta(None, states.PENDING, None, request)  # type: ignore[attr-defined]  # not in celery-types
-        return {key: value for key, value in meta.items() if key not in _BASIC}
-
-    def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
-        """A job's arguments, where its task allows showing them."""
-        task = None if request is None else self.tasks.get(getattr(request, "task", None))
-        return None if task is None else shown_arguments(task, request.args, request.kwargs)
-
-    @cached_property
-    def tasks(self) -> Any:
-        """Celery's tasks by name; `app.tasks` takes a lock each time."""
-        return self.app.tasks
+        if not defer_errbacks(lambda: self._call_task_errbacks(request, exc, traceback)):
+            with calling_errbacks(request):
+                super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]  # not in celery-types
 
     @cached_property
     def _task_prefix(self) -> bytes:
         return self.key_t(self.task_keyprefix)
 
     @cached_property
-    def max_size(self) -> int:
-        """The limit of a record, in bytes."""
-        return parts_of(self.app.quart_app).settings.max_result
+    def _records(self) -> RecordBuilder:
+        return RecordBuilder(self)
 
 
 class SentinelBackend(Backend, CelerySentinelBackend):
@@ -293,11 +235,9 @@ def _event(task_id: str, state: str, request: Any) -> JobEvent:
     )
 
 
-def _is_ignored(request: Any, store_result: bool) -> bool:
-    """Whether a job's result is ignored, and yet its end must be recorded, in place of QUEUED."""
-    if request is None or getattr(request, "is_eager", False):
-        return False
-    return not store_result or bool(getattr(request, "ignore_result", False))
+def _has_record(request: Any) -> bool:
+    """Whether the job has a record, which says QUEUED and must not say so for ever."""
+    return request is not None and not getattr(request, "is_eager", False)
 
 
 def _singles(result: Any) -> Iterator[Any]:

@@ -31,8 +31,8 @@ def record(state: str, **more: object) -> str:
     return json.dumps({"status": state, "result": None, **more})
 
 
-def write_of(key: str, state: str, lifetime: int = 60, **more: object) -> RecordWrite:
-    return RecordWrite(key.encode(), record(state, **more), lifetime, final=state in ENDS)
+def write_of(key: str, state: str, ttl: int = 60, **more: object) -> RecordWrite:
+    return RecordWrite(key.encode(), record(state, **more), ttl, final=state in ENDS)
 
 
 def state_of(client: SyncRedis, key: str) -> str:

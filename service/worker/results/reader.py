@@ -56,7 +56,7 @@ class RecordReader:
         except ResultsUnavailableError as error:
             _fail(batch, error.reason)
         except Exception as error:
-            # Whatever it is: a job that waits here would wait, and be held, for ever.
+            # Whatever it is: a job that waits here would wait for ever.
             logger.exception("Records could not be read")
             _fail(batch, repr(error))
         else:

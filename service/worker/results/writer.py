@@ -68,7 +68,7 @@ class ResultsWriter:
         Raises UnstorableResultError if Redis refuses this very record.
         """
         written: asyncio.Future[None] = self._loop.create_future()
-        self._add(write).waiters.append(written)
+        self._add(write).futures.append(written)
         await written
 
     async def close(self) -> None:
@@ -151,14 +151,14 @@ class ResultsWriter:
 class _PendingWrite:
     """A record that waits to be written, and those that wait for it."""
 
-    __slots__ = ("waiters", "write")
+    __slots__ = ("futures", "write")
 
     count = 1
     is_wanted = True
 
     def __init__(self, write: RecordWrite) -> None:
         self.write = write
-        self.waiters: list[asyncio.Future[None]] = []
+        self.futures: list[asyncio.Future[None]] = []
 
     @property
     def size(self) -> int:
@@ -168,13 +168,12 @@ class _PendingWrite:
     def answer(self, outcome: Any) -> None:
         """Give the answer of Redis to all that wait for the record."""
         reason = refusal_of(outcome)
-        error = None if reason is None else UnstorableResultError(reason)
-        if error is not None and not self.waiters:
-            logger.error("A record was not stored: %s", error)
-        for waiter in self.waiters:
-            if waiter.done():  # cancelled
+        if reason is not None and not self.futures:
+            logger.error("A record was not stored: %s", reason)
+        for future in self.futures:
+            if future.done():  # cancelled
                 continue
-            if error is None:
-                waiter.set_result(None)
+            if reason is None:
+                future.set_result(None)
             else:
-                waiter.set_exception(error)
+                future.set_exception(UnstorableResultError(reason))

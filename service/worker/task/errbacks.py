@@ -4,26 +4,19 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.task.context import call_in_context
-
-
-class Failure(NamedTuple):
-    """A failed job, as Celery's backend calls errbacks with it."""
-
-    request: JobRequest
-    error: Any
-    traceback: Any
-
+from service.worker.task.context import BodyCall
 
 # The request of the job whose errbacks are being called, if some are.
 _failed: Final[ContextVar[JobRequest | None]] = ContextVar("failed_request", default=None)
 
-# The failures whose errbacks are deferred until a chord's blocking call is done.
-_deferred: Final[ContextVar[list[Failure] | None]] = ContextVar("deferred_errbacks", default=None)
+# Calls of errbacks that are deferred until a chord's blocking call is done.
+_deferred: Final[ContextVar[list[Callable[[], None]] | None]] = ContextVar(
+    "deferred_errbacks", default=None
+)
 
 
 def failed_request() -> JobRequest | None:
@@ -42,26 +35,25 @@ def calling_errbacks(request: JobRequest | None) -> Iterator[None]:
 
 
 @contextmanager
-def deferred_errbacks() -> Iterator[list[Failure]]:
-    """Collect the failures whose errbacks are to be called, in this context and in copies of it.
+def deferred_errbacks() -> Iterator[list[Callable[[], None]]]:
+    """Collect the calls of errbacks in this context and in copies of it.
 
     A chord calls them in one of the few threads for blocking calls, which errbacks may need too.
     """
-    collected: list[Failure] = []
-    token = _deferred.set(collected)
+    calls: list[Callable[[], None]] = []
+    token = _deferred.set(calls)
     try:
-        yield collected
+        yield calls
     finally:
         _deferred.reset(token)
 
 
-def defer_errbacks(failure: Failure) -> bool:
-    """Defer the errbacks of a failure, if those of this context are deferred; else answer False."""
-    collected = _deferred.get()
-    if collected is None:
-        return False
-    collected.append(failure)
-    return True
+def defer_errbacks(call: Callable[[], None]) -> bool:
+    """Collect the call, if those of this context are deferred; else answer False."""
+    calls = _deferred.get()
+    if calls is not None:
+        calls.append(call)
+    return calls is not None
 
 
 def call_errback(
@@ -75,4 +67,4 @@ def call_errback(
     request = copy(failed)
     request.called_directly = True
     with calling_errbacks(None), on_stacks(task, request):
-        return call_in_context(task, request, function, args, kwargs)
+        return BodyCall(task, request, function, args, kwargs).run()
