@@ -1,13 +1,12 @@
 """Finds the task that blocks the event loop, and names the line that it is on."""
 
 import asyncio
-import linecache
 import logging
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from types import FrameType
+from traceback import StackSummary, walk_stack
 from typing import Any, Final
 
 from service.worker.loop.bridge import Bridge
@@ -69,21 +68,26 @@ class Watchdog:
 
     def _report(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop.loop)
-        frames = self._frames()
-        if task is None or not frames:
+        innermost = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
+        if task is None or innermost is None:
             return
         self._reported = True
         job = self._owner(task)
         # The line to look at is in the file of the job's function, not in what it calls.
         code = getattr(job and job.function, "__code__", None)
         body = getattr(code, "co_filename", None)
-        frame = next((f for f in frames if f.f_code.co_filename == body), frames[0])
+        frames = StackSummary.extract(walk_stack(innermost))
+        frame = next((each for each in frames if each.filename == body), frames[0])
         logger.warning(
-            "The event loop has not turned for %.1f s: %s blocks it at %s. Await what it waits"
-            " for, use asyncio.to_thread, or make the task a plain `def`, which runs in a thread.",
+            "The event loop has not turned for %.1f s: %s blocks it at %s:%s in %s: %s. Await what"
+            " it waits for, use asyncio.to_thread, or make the task a plain `def`, which runs in a"
+            " thread.",
             seconds,
             f"job {job!r}" if job is not None else f"asyncio task {task.get_name()!r}",
-            _line(frame),
+            frame.filename,
+            frame.lineno,
+            frame.name,
+            frame.line,
         )
 
     def _owner(self, task: asyncio.Task[Any]) -> RunningJob | None:
@@ -94,18 +98,3 @@ class Watchdog:
             return job if isinstance(job, RunningJob) else None
         # The loop is blocked, so the mapping does not change meanwhile.
         return next((job for job in self._running.values() if job.task is task), None)
-
-    def _frames(self) -> list[FrameType]:
-        """The frames of the loop's thread, the innermost first."""
-        frames = []
-        frame = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
-        while frame is not None:
-            frames.append(frame)
-            frame = frame.f_back
-        return frames
-
-
-def _line(frame: FrameType) -> str:
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    source = linecache.getline(path, number).strip()
-    return f"{path}:{number} in {frame.f_code.co_name}: {source}"

@@ -11,12 +11,14 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.parts import parts_of
 from service.results.record import check_value
+from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import key_by_job
 from service.worker.loop.end_reason import JobCancelledError, SoftLimitCancelledError
 from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.task.cancellation import refuse_cancelled
-from service.worker.task.context import call_in_context
+from service.worker.task.context import BodyCall
 from service.worker.task.errbacks import call_errback, failed_request
 from service.worker.task.phase import Phase, enter_phase, phase_of
 from service.worker.task.prefork_hooks import run_errback_in_child, run_hook_in_child
@@ -61,17 +63,17 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
 
 
-def _checked_for_others(task: ContextTask, request: Any, value: Any) -> Any:
+def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
     """Refuse a value that cannot be stored, if it goes to other jobs: Celery sends these first.
 
     Raises UnstorableResultError.
     """
     if request.callbacks or request.chain:
-        check_value(value, task.backend.max_size)  # type: ignore[attr-defined]  # ours
+        check_value(value, parts_of(task.app.quart_app).settings.max_result)
     return value
 
 
-def _begin(task: ContextTask, request: Any) -> None:
+def _begin(task: ContextTask, request: JobRequest) -> None:
     """Note that the job runs from here on. Raises Ignore where it was cancelled."""
     _refuse_cancelled_once(task, request)
     enter_phase(request, Phase.BEGUN)
@@ -79,7 +81,7 @@ def _begin(task: ContextTask, request: Any) -> None:
         request.headers = dict(request.headers)
 
 
-def _refuse_cancelled_once(task: ContextTask, request: Any) -> None:
+def _refuse_cancelled_once(task: ContextTask, request: JobRequest) -> None:
     """Raise Ignore where the job was cancelled; asked by `before_start`, or before the body."""
     if phase_of(request) is Phase.NEW:
         refuse_cancelled(task, request)
@@ -89,7 +91,7 @@ def _refuse_cancelled_once(task: ContextTask, request: Any) -> None:
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a user's function so that whatever it raises ends the job and not the worker.
 
-    Celery lets MemoryError and whatever is not an Exception through to the worker, which ends.
+    Celery lets MemoryError, and all that is not an Exception, through to the worker, which ends.
     """
     try:
         return function(*args, **kwargs)
@@ -143,12 +145,11 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
                 return function(*args, **kwargs)
             enter_phase(request, Phase.IN_BODY)
             # Not _survivable: __call__ is, which lets Celery's autoretry see the error first.
-            return call_in_context(
-                self, request, function, args, kwargs, is_body=not request.is_eager
-            )
+            is_body = not request.is_eager
+            return BodyCall(self, request, function, args, kwargs, is_body=is_body).run()
         if name == "before_start":
             _refuse_cancelled_once(self, request)
-        return _survivable(call_in_context, (self, request, function, args, kwargs), {})
+        return _survivable(BodyCall(self, request, function, args, kwargs).run, (), {})
 
     setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)

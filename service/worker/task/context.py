@@ -5,7 +5,7 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from quart import Quart
@@ -16,60 +16,50 @@ from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import Bridge, BridgePhase, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
 from service.worker.loop.end_reason import JobCancelledError
-from service.worker.loop.process import process_of
-from service.worker.loop.process_loop import ProcessLoop
+from service.worker.loop.process import WorkerProcess, process_of
 from service.worker.task.progress import ProgressWriter
 
 logger: Final = logging.getLogger(__name__)
 
 
-def call_in_context(  # noqa: PLR0913  what a BodyCall keeps
-    task: JobTask,
-    request: JobRequest,
-    function: Callable[..., Any],
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    *,
-    is_body: bool = False,
-) -> Any:
-    """Call the function for the task's request, and wait for it if it is a coroutine.
-
-    Returns and raises what the function does; an error of a teardown function counts as its own.
-    """
-    app: Quart = task.app.quart_app
-    loop = process_of(app).loop
-    call = BodyCall(task, request, function, args, kwargs, loop, is_body)
-    is_coroutine = inspect.iscoroutinefunction(function)
-    if (bridge := current_bridge()) is not None:
-        phase = BridgePhase.COROUTINE if is_coroutine else BridgePhase.THREAD
-        return call.in_bridge(app, bridge, phase)
-    context = contextvars.copy_context()
-    if is_coroutine:
-        return loop.run(call.on_loop(app), context)
-    return call.in_this_thread(app, context)
-
-
 @dataclass(slots=True, eq=False)
 class BodyCall:
-    """One call of a body or a hook: sets up what it needs, and takes that down afterwards."""
+    """One call of a body or a hook, with the app context and the current job around it."""
 
     task: JobTask
     request: JobRequest
     function: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    loop: ProcessLoop
-    is_body: bool
+    is_body: bool = False
+    app: Quart = field(init=False)
+    process: WorkerProcess = field(init=False)
     progress: ProgressWriter | None = None
 
-    def in_bridge(self, app: Quart, bridge: Bridge, phase: BridgePhase) -> Any:
-        """Call the function from the tracer's bridge, on the loop or in one of its threads.
+    def __post_init__(self) -> None:
+        self.app = self.task.app.quart_app
+        self.process = process_of(self.app)
 
-        Raises JobCancelledError, whatever the function returns or raises, once the job is to end.
+    def run(self) -> Any:
+        """Call the function for the task's request, and wait for it if it is a coroutine.
+
+        Returns and raises what the function does; an error of a teardown function counts as its
+        own. Raises JobCancelledError, whatever the function does, once the job is to end.
         """
+        is_coroutine = inspect.iscoroutinefunction(self.function)
+        if (bridge := current_bridge()) is not None:
+            phase = BridgePhase.COROUTINE if is_coroutine else BridgePhase.THREAD
+            return self._in_bridge(bridge, phase)
+        context = contextvars.copy_context()
+        if is_coroutine:
+            return self.process.loop.run(self._on_loop(), context)
+        return self._in_this_thread(context)
+
+    def _in_bridge(self, bridge: Bridge, phase: BridgePhase) -> Any:
+        """Call the function from the tracer's bridge, on the loop or in one of its threads."""
         if bridge.end_reason is not None:
             raise JobCancelledError
-        body = self._in_app_context(app, bridge if phase is BridgePhase.THREAD else None)
+        body = self._in_app_context(bridge if phase is BridgePhase.THREAD else None)
         try:
             value = bridge.await_body(body, phase)
         except (asyncio.CancelledError, Exception) as error:
@@ -82,18 +72,18 @@ class BodyCall:
             raise JobCancelledError
         return value
 
-    async def on_loop(self, app: Quart) -> Any:
+    async def _on_loop(self) -> Any:
         """Call a coroutine function on the event loop, for a thread that waits for it."""
         with own_stacks(self.task, self.request):
-            return await self._in_app_context(app, None)
+            return await self._in_app_context(None)
 
-    def in_this_thread(self, app: Quart, context: contextvars.Context) -> Any:
+    def _in_this_thread(self, context: contextvars.Context) -> Any:
         """Call a plain function where Celery put it; the app context is pushed on the loop.
 
         Quart pushes and pops asynchronously, and both have to happen in one `Context`.
         """
-        app_context = app.app_context()
-        self.loop.run(app_context.push(), context)
+        loop, app_context = self.process.loop, self.app.app_context()
+        loop.run(app_context.push(), context)
         error: BaseException | None = None
         try:
             return context.run(self._call_on_own_stacks)
@@ -101,24 +91,24 @@ class BodyCall:
             error = raised
             raise
         finally:
-            self.loop.run(app_context.pop(error), context)
+            loop.run(app_context.pop(error), context)
             if self.progress is not None:
-                self.loop.run(self.progress.finish(), context)
+                loop.run(self.progress.finish(), context)
 
-    async def _in_app_context(self, app: Quart, waiting: Bridge | None) -> Any:
+    async def _in_app_context(self, waiting: Bridge | None) -> Any:
         """Call the function: in a thread, if there is a bridge that waits for it."""
         token = running.set(self._current_job())
         try:
-            async with app.app_context():
+            async with self.app.app_context():
                 if waiting is None:
                     return await self._call()
-                value = await self.loop.in_thread(self._call)
+                value = await self.process.loop.in_thread(self._call)
                 if inspect.iscoroutine(value):  # of an `async def` behind a sync decorator
                     waiting.phase = BridgePhase.COROUTINE
                     value = await value
                 return value
         finally:
-            # From here on no limit makes a failure of what the body has done.
+            # From here on no limit turns the outcome of the body into a failure.
             if self.is_body and (bridge := current_bridge()) is not None:
                 bridge.phase = BridgePhase.AROUND
                 bridge.body_is_over = True
@@ -130,7 +120,7 @@ class BodyCall:
         with own_stacks(self.task, self.request):
             running.set(self._current_job())
             value = self._call()
-            return self.loop.run(value) if inspect.iscoroutine(value) else value
+            return self.process.loop.run(value) if inspect.iscoroutine(value) else value
 
     def _call(self) -> Any:
         return self.function(*self.args, **self.kwargs)
@@ -147,10 +137,9 @@ class BodyCall:
 
     def _report(self, progress: Progress) -> None:
         if self.progress is None:  # most jobs never report
-            self.progress = ProgressWriter(self.loop.loop, self._store_progress)
+            self.progress = ProgressWriter(self.process.loop.loop, self._store_progress)
         self.progress.report(progress)
 
     async def _store_progress(self, progress: Progress) -> None:
         backend = self.task.backend
-        writer = process_of(self.task.app.quart_app).writer
-        await writer.write(backend.progress_write(self.request, asdict(progress)))
+        await self.process.writer.write(backend.progress_write(self.request, asdict(progress)))

@@ -26,7 +26,7 @@ def run_hook_in_child(
 
     The parent does not wait for it: a blocked parent stops the whole worker.
     """
-    if (pool := process_of(task.app.quart_app).children) is None:
+    if (pool := process_of(task.app.quart_app).prefork_pool) is None:
         return False
     if pool.apply_async(_call, (task.name, request, name, args, kwargs)) is None:
         logger.warning("%s of %s was not run for job %s", name, task.name, request.id)
