@@ -13,6 +13,7 @@ import click
 import pytest
 from billiard.einfo import ExceptionInfo
 from celery import Celery, shared_task, signals
+from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
 from celery.app.base import Celery as BaseCelery
 from celery.app.trace import TraceInfo, fast_trace_task
 from celery.backends.redis import RedisBackend
@@ -20,6 +21,7 @@ from celery.bin.worker import worker as worker_command
 from celery.concurrency.base import BasePool
 from celery.concurrency.prefork import _run_ready_callbacks  # type: ignore[attr-defined]
 from celery.exceptions import Reject
+from celery.utils.threads import LocalManager, LocalStack
 from celery.worker import state, strategy
 from celery.worker.request import Request
 from greenlet import getcurrent, greenlet
@@ -162,6 +164,22 @@ def test_errbacks_are_called_in_one_place() -> None:
     assert parameters(backend._call_task_errbacks) == ["self", "request", "exc", "traceback"]
     assert "self._call_task_errbacks(" in inspect.getsource(backend.mark_as_failure)
     assert "self._call_task_errbacks(" in inspect.getsource(backend.chord_error_from_stack)
+
+
+def test_the_key_of_a_stack_of_celerys_can_be_chosen() -> None:
+    """worker/loop/celery_stacks.py does, so that a job's child tasks and threads see its request.
+
+    If it fails, look in celery.utils.threads for what took the place of `ident_func`.
+    """
+    key = "one job"
+    stack: Any = LocalStack()
+    LocalManager([stack], ident_func=lambda: key)
+    stack.push("task")
+    key = "another"
+    assert stack.top is None
+    key = "one job"
+    assert stack.top == "task"
+    assert isinstance(_task_stack, type(stack))
 
 
 def test_billiards_exception_info_reads_the_error_being_handled() -> None:

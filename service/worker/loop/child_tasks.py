@@ -96,7 +96,7 @@ class ChildCoroutine(Coroutine[Any, Any, Any]):
         return bridge
 
     def _outcome(self, bridge: "_Borrowed", handed_up: Any) -> Any:
-        """What the step yields or raises, or what synchronous code in it waits for."""
+        """Return or raise as the step did; or return the future that code in it waits for."""
         if handed_up is not _ENDED:
             self._bridge = bridge
             return handed_up

@@ -45,7 +45,7 @@ class LifespanStep(bootsteps.StartStopStep):
     def start(self, worker: Any) -> None:
         """Start the app, unless children run the jobs. Ends the worker where that fails."""
         if self._forks:
-            process_of(self._app).children = worker.pool
+            process_of(self._app).prefork_pool = worker.pool
         elif not self._start():
             raise WorkerShutdown(EX_FAILURE)
 

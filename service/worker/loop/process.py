@@ -1,4 +1,4 @@
-"""What a process that runs jobs keeps for their app: the loop, and what uses it to reach Redis."""
+"""Keeps, in a process that runs jobs, the loop, and the writer and reader of records on it."""
 
 import os
 import threading
@@ -22,7 +22,7 @@ class WorkerProcess:
 
     def __init__(self, app: Quart) -> None:
         self.pid = os.getpid()
-        self.children: Any = None  # in prefork's parent the pool of its children
+        self.prefork_pool: Any = None  # set in the parent of its children
         self._settings = parts_of(app).settings
         self._loop: ProcessLoop | None = None
 

@@ -78,7 +78,7 @@ class MainThread:
             try:
                 function(*args)
             except Exception:
-                logger.exception("The worker could not be told of a job")
+                logger.exception("A call in the main thread failed")
 
 
 def nothing() -> None:

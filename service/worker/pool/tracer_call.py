@@ -9,7 +9,7 @@ _TRACER_TAKES: Final = 6  # arguments, of Celery's tracer
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class TracerCall:
-    """The tracer, its arguments, and the callbacks for what becomes of the job.
+    """The tracer, its arguments, and the callbacks that report how the job ends.
 
     Celery's request refers to it weakly. It lives until the main thread has been told of the job's
     end: after a lost connection the transport sees by it which jobs the pool still has.
