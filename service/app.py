@@ -9,7 +9,7 @@ from quart import Quart
 from service.broker.checks.startup import init_checks
 from service.dashboard import init_dashboard
 from service.jobs.celery.app import CeleryBuilder
-from service.jobs.discovery import find_tasks
+from service.jobs.registry import find_tasks
 from service.jobs.sending.enqueuer import Enqueuer
 from service.parts import Parts, set_parts
 from service.redis.clients import broker_redis_url, connect

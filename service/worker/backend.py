@@ -14,7 +14,6 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.celery_worker import is_stopping
 from service.errors import BrokerUnavailableError, ResultsUnavailableError, UnstorableResultError
 from service.jobs.celery.app import QuartCelery
-from service.jobs.sending.shown_arguments import shown_arguments
 from service.parts import parts_of
 from service.redis.transient import answer_of, will_pass
 from service.results.model import State
@@ -289,7 +288,9 @@ class Backend(RedisBackend):
     def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
         """A job's arguments, where its task allows showing them."""
         task = None if request is None else self.tasks.get(getattr(request, "task", None))
-        return None if task is None else shown_arguments(task, request.args, request.kwargs)
+        if task is None:
+            return None
+        return self.app.shown_arguments(task, request.args, request.kwargs)
 
     @cached_property
     def tasks(self) -> Any:

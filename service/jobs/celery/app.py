@@ -1,7 +1,7 @@
 """Builds the Celery app of a Quart app, once, when it is first used."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from typing import Any, Final, Protocol
@@ -13,7 +13,7 @@ from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
-from service.jobs.celery.capture import current_outbox
+from service.jobs.celery.capture import current_capture
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
 from service.jobs.celery.task_options import check_options
 from service.jobs.registry import TaskRegistry
@@ -84,6 +84,16 @@ class QuartCelery(Celery):
             self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
         return self.tasks[name]
 
+    def shown_arguments(
+        self, task: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """What anyone who knows a job's id may see of its arguments; None for nothing.
+
+        A task that was not declared on a TaskBlueprint shows nothing.
+        """
+        handle = self.handles.get(task.name) if getattr(task, "show_arguments", False) else None
+        return None if handle is None else handle.arguments.shown(args, kwargs)
+
     def register_task(self, task: Any, **options: Any) -> Any:
         """Celery's own, for tasks that are classes, which then run their bodies as others do."""
         if isinstance(task, type):
@@ -137,9 +147,9 @@ class QuartCelery(Celery):
         Nothing on the event loop may hold one of the few producers. Celery's groups take one for
         all their tasks; there each task takes its own, in a thread.
         """
-        outbox = current_outbox() if producer is None else None
-        if outbox is not None:
-            return nullcontext(outbox)
+        capture = current_capture() if producer is None else None
+        if capture is not None:
+            return nullcontext(capture)
         if producer is None and self._off_loop is not None and self._off_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
@@ -156,13 +166,13 @@ class QuartCelery(Celery):
         def send() -> Any:
             return self._send(name, args, kwargs, *positional, **options)
 
-        return send() if current_outbox() is not None else self.off_loop(send)
+        return send() if current_capture() is not None else self.off_loop(send)
 
     def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
         options["task_id"] = options.get("task_id") or uuid()
         queued_at = now()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if current_outbox() is not None:
+        if current_capture() is not None:
             return super().send_task(name, args, kwargs, *positional, **options)
         if not options.get("ignore_result"):
             store_queued = getattr(self.backend, "store_queued", None)
