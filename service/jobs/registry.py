@@ -5,10 +5,23 @@ import inspect
 import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
+from typing import Final
 
 from service.errors import ConfigurationError, DuplicateTaskError
 from service.jobs.blueprint import TaskBlueprint
 from service.jobs.handle import AnyHandle
+
+# Options of a task that Celery or this service reads, and that Celery's Task does not declare.
+_OPTIONS: Final = frozenset(
+    {
+        *("base", "filter", "show_arguments"),
+        *("pydantic", "pydantic_strict", "pydantic_context", "pydantic_dump_kwargs"),
+        *("autoretry_for", "dont_autoretry_for", "override_max_retries"),
+        *("retry_kwargs", "retry_backoff", "retry_backoff_max", "retry_jitter"),
+        *("queue", "exchange", "exchange_type", "routing_key", "delivery_mode"),
+        *("compression", "immediate", "mandatory"),
+    }
+)
 
 
 class TaskRegistry(Mapping[str, AnyHandle]):
@@ -56,6 +69,21 @@ def declaration_of(handle: AnyHandle) -> str:
     name = f"{function.__module__}.{function.__qualname__}"
     code = getattr(function, "__code__", None)
     return f"{name} ({code.co_filename}:{code.co_firstlineno})" if code else name
+
+
+def check_options(handle: AnyHandle, base: type) -> None:
+    """Raise ConfigurationError for an option that neither Celery nor the task's base class has.
+
+    Celery would keep it as an attribute that nothing reads.
+    """
+    problems = [
+        f"{name!r} is not an option of a task, as {declaration_of(handle)} has it."
+        " For an attribute of your own give the task a `base` class that has it."
+        for name in handle.celery_options
+        if name not in _OPTIONS and not hasattr(base, name)
+    ]
+    if problems:
+        raise ConfigurationError(problems)
 
 
 def find_tasks(*, package: str, modules: Sequence[str]) -> TaskRegistry:
