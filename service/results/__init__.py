@@ -6,9 +6,9 @@ store.py    reads one record, or compares and sets it, within a timeout
 feed.py     one connection on which records are read and their changes heard, in one order
 watcher.py  lets any number of followers share a feed, which is made again when it is lost
 
-A worker writes records by its own writer (service/worker); a publisher writes the first one, QUEUED,
-together with the message. Each write is published on the channel of the key's name. A follower
-subscribes first, then reads, then waits, so that it misses no change.
+A publisher writes the first record of a job, QUEUED, together with the message; a worker writes the
+others by a writer of its own (service/worker). Each write of a worker is published on the channel
+of the key's name. A follower subscribes first, then reads, then waits, so that it misses no change.
 
 This room imports redis, settings and errors. It knows neither Celery's app nor HTTP.
 """
