@@ -9,19 +9,18 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
-from service.dashboard.events.keys import DashboardKeys
 from service.dashboard.events.recent import Query, decode_events
 from service.dashboard.events.recorder import Recorder
 from service.dashboard.events.stats import by_task
 from service.dashboard.extension import dashboard_of
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD, ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent, WorkerStatus
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 KEEP = 100
-KEYS = DashboardKeys()
+KEYS = ResultKeys()
 
 
 def recorder_on(redis_url: str) -> Recorder:
@@ -49,7 +48,7 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
 
 
 def events_sent(redis: Redis) -> int:
-    newest: Any = redis.xrevrange(KEYS.recent, count=1)
+    newest: Any = redis.xrevrange(KEYS.recent_jobs, count=1)
     return int(newest[0][1]["n"]) if newest else 0
 
 
@@ -119,7 +118,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
             recorder.record(None, event(number))
         assert recorder.report()
     with valkey.client() as redis:
-        entries: Any = redis.xrange(KEYS.recent)
+        entries: Any = redis.xrange(KEYS.recent_jobs)
     assert sum(len(decode_events(entry["rows"].encode())) for _, entry in entries) == 3 * KEEP
     reader = dashboard_of(app).reader
     assert (await reader.refresh()).jobs == KEEP
@@ -174,7 +173,7 @@ async def test_a_job_whose_end_was_never_reported_is_looked_up(
     recorder.record(None, event(1, "STARTED", age=10))
     recorder.report()
     with valkey.client() as redis:
-        redis.set(f"{KEY_PREFIX}job-1", '{"status": "FAILURE", "result": null}', ex=60)
+        redis.set(f"{RECORD}job-1", '{"status": "FAILURE", "result": null}', ex=60)
     reader = dashboard_of(app).reader
     await reader.refresh()
     found = reader.jobs.get("job-1")

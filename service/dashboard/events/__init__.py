@@ -2,7 +2,6 @@
 
     recorder   takes the job events of this process; every second a thread reports them to Redis
     report.lua the one step that takes a report: the stream of events, worker statuses, counts
-    keys       names the keys of all this
     stats      counts events by task and by ten seconds
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
     reader     reads the stream, the counts, the workers and the queues into memory
@@ -12,5 +11,5 @@
 job_changed -> recorder -> report.lua -> Redis -> reader -> recent and snapshot -> figures
 
 Threads: any thread may record; one thread per process reports, in a worker the reporter's. The
-reader belongs to the event loop. Imports the jobs' records, and of the broker its dead letters.
+reader belongs to the event loop. Imports results, Redis, signals, and the parts of the app.
 """

@@ -10,16 +10,15 @@ from typing import Any, Final
 
 import msgspec
 
-from service.broker.dead_letters.model import Box, box_for
-from service.dashboard.events.keys import DashboardKeys
 from service.dashboard.events.recent import RecentJobs, decode_events
 from service.dashboard.events.snapshot import Point, Queue, Snapshot, Worker
 from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.parts import Parts
 from service.redis.bounded import bounded
-from service.results.model import State, decode
-from service.results.store import own_prefix
+from service.redis.keys import broker_keys
+from service.results.model import State
+from service.results.record import decode
 from service.signals import JobEvent, WorkerStatus
 
 INTERVAL: Final = 1.0  # seconds
@@ -38,11 +37,10 @@ class Reader:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._keys = DashboardKeys(own_prefix(parts.settings))
         self._last_entry = ""
         self._buckets: dict[int, dict[str, int]] = {}
         self._asked_at: dict[str, float] = {}  # by id of an unfinished job
-        self._queue_names: set[str] = set()  # those that workers took jobs from
+        self._worker_queues: set[str] = set()  # names of those that workers took jobs from
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self.jobs = RecentJobs(parts.settings.recent_jobs)
@@ -61,11 +59,9 @@ class Reader:
         """Have the next `refresh` read anew, because something was just changed here."""
         self._read_at = float("-inf")
 
-    def queues(self) -> Box:
+    def queue_names(self) -> list[str]:
         """The queues of Celery's settings, and those that workers take jobs from."""
-        celery = self._parts.celery.get()
-        names = {*celery.amqp.queues, *self._queue_names}
-        return box_for(celery.conf.broker_transport_options, sorted(names))
+        return sorted({*self._parts.celery.get().amqp.queues, *self._worker_queues})
 
     async def _read(self) -> None:
         try:
@@ -73,7 +69,7 @@ class Reader:
                 await self._read_events()
                 await self._read_records()
                 self.snapshot = await self._read_snapshot()
-        except BrokerUnavailableError as error:
+        except ResultsUnavailableError as error:
             self.snapshot = replace(self.snapshot, problem=str(error))
         finally:
             self._read_at = time.monotonic()
@@ -81,7 +77,7 @@ class Reader:
 
     async def _read_events(self) -> None:
         """Take in what was added to the stream since the last reading; all of it at first."""
-        redis, stream = self._parts.redis, self._keys.recent
+        redis, stream = self._parts.redis, self._parts.keys.recent_jobs
         while True:
             after = f"({self._last_entry}" if self._last_entry else "-"
             entries: Any = await redis.xrange(stream, after, "+", count=_ENTRIES)
@@ -100,7 +96,7 @@ class Reader:
         due = sorted(due, key=lambda job: asked_at.get(job.id, job.at))[:_RECORDS]
         if not due:
             return
-        keys = [self._parts.store.key(job.id) for job in due]
+        keys = [self._parts.keys.record(job.id) for job in due]
         records: Any = await self._parts.redis.mget(keys)
         for job, record in zip(due, records, strict=True):
             asked_at[job.id] = now
@@ -109,7 +105,7 @@ class Reader:
         self._asked_at = asked_at
 
     async def _read_snapshot(self) -> Snapshot:
-        keys, newest = self._keys, bucket_of(time.time())
+        keys, newest = self._parts.keys, bucket_of(time.time())
         shown = range(newest - SPAN // STEP, newest + 1)
         final = range(shown.start, newest - _OPEN_BUCKETS)
         self._buckets = {n: counts for n, counts in self._buckets.items() if n in final}
@@ -119,7 +115,7 @@ class Reader:
             pipe.hgetall(keys.stats(number))
         pipe.time()
         pipe.hgetall(keys.workers)
-        pipe.zrange(keys.seen, 0, -1, withscores=True)
+        pipe.zrange(keys.workers_seen, 0, -1, withscores=True)
         *buckets, (seconds, microseconds), statuses, seen = await pipe.execute()
         for number, counts in zip(missing, buckets, strict=True):
             self._buckets[number] = {name.decode(): int(many) for name, many in counts.items()}
@@ -138,26 +134,26 @@ class Reader:
     async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[tuple[Queue, ...], int]:
         """The queues, and how many deliveries there are in all, from the broker's Redis."""
         alive = [worker.status for worker in workers if worker.is_alive]
-        self._queue_names.update(name for status in alive for name in status.queues)
-        queues = self.queues()
-        options = self._parts.celery.get().conf.broker_transport_options
+        self._worker_queues.update(name for status in alive for name in status.queues)
+        keys, names = broker_keys(self._parts.celery.get().conf), self.queue_names()
+        deliveries_key, _ = keys.in_flight
         pipe = self._parts.broker_redis.pipeline(transaction=False)
-        pipe.hlen(queues.prefix + options.get("unacked_key", "unacked"))
-        for name in queues.queues:
-            for key in (queues.key(name), *queues.waiting(name)):
+        pipe.hlen(deliveries_key)
+        for name in names:
+            for key in (keys.dead_letters_of(name), *keys.lists_of(name)):
                 pipe.llen(key)
         deliveries, *lengths = await pipe.execute()
         left = iter(lengths)
-        found = tuple(
+        queues = tuple(
             Queue(
                 name=name,
                 dead=next(left),
-                waiting=sum(islice(left, len(queues.waiting(name)))),
+                waiting=sum(islice(left, len(keys.lists_of(name)))),
                 deliveries=sum(status.deliveries.get(name, 0) for status in alive),
             )
-            for name in queues.queues
+            for name in names
         )
-        return found, deliveries
+        return queues, deliveries
 
 
 def _workers(

@@ -7,19 +7,18 @@ import uuid
 import weakref
 from collections import Counter, deque
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
-from redis.commands.core import Script
+from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from service.dashboard.events.keys import DashboardKeys
 from service.dashboard.events.recent import newer
 from service.dashboard.events.stats import SPAN, count
 from service.redis.clients import connect_blocking
-from service.results.store import own_prefix
+from service.redis.keys import result_keys
+from service.redis.script import Script
 from service.settings import Settings
 from service.signals import JobEvent, WorkerStatus
 
@@ -27,7 +26,7 @@ logger: Final = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between two reports
 
-_SCRIPT: Final = (files("service.dashboard.events") / "report.lua").read_text()
+_SCRIPT: Final = Script.load("service.dashboard.events", "report")
 _CHUNK: Final = 500  # events in one call of the script, during which Redis serves nobody else
 _EVENTS_PER_JOB: Final = 3  # queued, started, ended
 _BACKLOG: Final = 200_000  # events of one second; beyond that the oldest go
@@ -51,7 +50,7 @@ class Recorder:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = DashboardKeys(own_prefix(settings))
+        self._keys = result_keys(settings)
         self._reset()
         reset = weakref.WeakMethod(self._reset)
         os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
@@ -63,7 +62,7 @@ class Recorder:
         self._counts: Counter[tuple[int, str]] = Counter()
         self._unsent: _Report | None = None
         self._failing = False
-        self._script: Script | None = None
+        self._client: Redis | None = None
         self._thread: threading.Thread | None = None
         self._owns_thread = True
         self._starting = threading.Lock()
@@ -124,8 +123,8 @@ class Recorder:
             self._thread.join(self._settings.redis_timeout * 2)
         if self._has_unreported():
             self.report()
-        if self._script is not None:
-            self._script.registered_client.close()
+        if self._client is not None:
+            self._client.close()
 
     def _has_unreported(self) -> bool:
         return bool(self._events or self._newest or self._unsent)
@@ -134,9 +133,9 @@ class Recorder:
         """Send the call that is under way: the same one, with its mark, until Redis has it."""
         if self._unsent is None:
             return
-        if self._script is None:
-            self._script = connect_blocking(self._settings).register_script(_SCRIPT)
-        self._script(keys=self._unsent.keys, args=self._unsent.arguments)
+        if self._client is None:
+            self._client = connect_blocking(self._settings)
+        _SCRIPT.run_blocking(self._client, self._unsent.keys, self._unsent.arguments)
         self._unsent = None
 
     def _start(self) -> None:
@@ -172,12 +171,12 @@ class Recorder:
         ids = list(islice(self._newest, _CHUNK))
         events = msgspec.json.encode([self._newest.pop(job_id) for job_id in ids])
         buckets = sorted({bucket for bucket, _ in self._counts})
-        limits = (settings.recent_jobs * _EVENTS_PER_JOB, settings.result_expires, _BUCKET_TTL)
+        limits = (settings.recent_jobs * _EVENTS_PER_JOB, keys.ttl, _BUCKET_TTL)
         encoded = msgspec.json.encode(status) if status else b""
         arguments: list[Any] = [*limits, worker, encoded, len(ids), events]
         for (bucket, field), amount in self._counts.items():
             arguments += (1 + buckets.index(bucket), field, amount)
         self._counts.clear()
-        mark = keys.mark(uuid.uuid4().hex)
-        own = [mark, keys.recent, keys.workers, keys.seen]
+        mark = keys.report_mark(uuid.uuid4().hex)
+        own = [mark, keys.recent_jobs, keys.workers, keys.workers_seen]
         return _Report([*own, *map(keys.stats, buckets)], arguments)

@@ -8,13 +8,12 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters.model import DeadLetter
+from service.broker.dead_letters.model import DeadLetter, box_for
 from service.broker.dead_letters.store import AsyncDeadLetters
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import require_admin
-from service.parts import parts_of
+from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
-from service.results.records import records_of
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
@@ -34,7 +33,7 @@ async def show() -> ResponseReturnValue:
     async with bounded(_timeout()):
         pages = {
             queue: await store.page(queue, offset=offset, limit=PAGE)
-            for queue in dashboard_of(current_app).reader.queues().queues
+            for queue in dashboard_of(current_app).reader.queue_names()
         }
     page = await render_template(
         "dashboard/dead_letters.html",
@@ -73,11 +72,11 @@ async def drop(letter_id: str) -> ResponseReturnValue:
 
 
 def _store() -> AsyncDeadLetters:
-    parts, queues = parts_of(current_app), dashboard_of(current_app).reader.queues()
+    parts, names = parts_of(current_app), dashboard_of(current_app).reader.queue_names()
     return AsyncDeadLetters(
         parts.broker_redis,
-        records_of(parts.settings),
-        queues,
+        parts.keys,
+        box_for(get_celery(current_app).conf.broker_transport_options, names),
         results=None if parts.redis is parts.broker_redis else parts.redis,
     )
 
