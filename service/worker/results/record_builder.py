@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from celery import states
 
-from service.jobs.sending.shown_arguments import shown_arguments
+from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
 from service.results.record import encode_job
 from service.worker.results.record_write import RecordWrite
@@ -21,9 +21,10 @@ class RecordBuilder:
 
     def __init__(self, backend: Any) -> None:
         self._backend = backend
-        self._tasks = backend.app.tasks
-        self._is_extended = bool(backend.app.conf.find_value_for_key("extended", "result"))
-        self._max_bytes = parts_of(backend.app.quart_app).settings.max_result
+        self._app: QuartCelery = backend.app
+        self._tasks: Any = self._app.tasks
+        self._is_extended = bool(self._app.conf.find_value_for_key("extended", "result"))
+        self._max_bytes = parts_of(self._app.quart_app).settings.max_result
 
     def build(
         self, task_id: str, result: Any, state: str, traceback: Any, request: Any
@@ -61,4 +62,6 @@ class RecordBuilder:
     def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
         """A job's arguments, where its task allows showing them."""
         task = None if request is None else self._tasks.get(getattr(request, "task", None))
-        return None if task is None else shown_arguments(task, request.args, request.kwargs)
+        return (
+            None if task is None else self._app.shown_arguments(task, request.args, request.kwargs)
+        )
