@@ -16,7 +16,7 @@ dotted paths that jobs/celery gives it.
 
 Threads of a worker with the asyncio pool; with prefork each child has those marked *:
 
-    main               takes messages, hands out jobs, hears of their ends, acknowledges
+    main               takes messages, hands out jobs, acknowledges them at their ends
     event-loop *       tracers, coroutine bodies and records
     sync-body-N        bodies that are not coroutines, up to SERVICE_SYNC_THREADS (32)
     blocking-call-N *  Celery's blocking calls for code on the loop, up to 16
