@@ -15,7 +15,7 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.results.model import State
 from service.results.record import encode_queued, now
-from service.signals import JobEvent, job_changed, seconds_since_epoch, send_job_changed
+from service.signals import JobEvent, job_changed, seconds_since_epoch
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
 from service.worker.results.record_builder import RecordBuilder
@@ -179,7 +179,7 @@ class Backend(RedisBackend):
         if request is not None:
             request.is_stored = True
         if state in _ANNOUNCED and job_changed.receivers:
-            send_job_changed(self.app.quart_app, _event(task_id, state, request))
+            job_changed.send_event(self.app.quart_app, _event(task_id, state, request))
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
