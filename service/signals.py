@@ -52,4 +52,7 @@ worker_reported: Final = Signal("worker-reported")
 def send_queued(app: Any, job_id: str, task: str) -> None:
     """Say that a job was accepted."""
     if job_changed.receivers:
-        job_changed.send(app, event=JobEvent(job_id, "QUEUED", task, time.time()))
+        event = JobEvent(job_id, "QUEUED", task, time.time())
+        # `send` asks each time whether each receiver is a coroutine function, for microseconds.
+        for receiver in job_changed.receivers_for(app):
+            receiver(app, event=event)

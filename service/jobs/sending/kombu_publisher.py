@@ -42,7 +42,7 @@ class KombuPublisher:
     def __init__(
         self, celery: QuartCelery, writer: BatchWriter, client: Redis, threads: PublisherThreads
     ) -> None:
-        self._celery = celery
+        self.celery = celery
         self._writer = writer
         self._client = client
         self._threads = threads
@@ -88,7 +88,7 @@ class KombuPublisher:
 
     async def revoke(self, job_id: str) -> None:
         """Celery's own `control.revoke`."""
-        await self._threads.run(lambda: self._celery.control.revoke(job_id, terminate=True))
+        await self._threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
 
     async def aclose(self) -> None:
         """Drop the connections of all threads, without waiting for the broker."""
@@ -150,7 +150,7 @@ class KombuPublisher:
             ) from error
 
     def _connect(self) -> Any:
-        celery: Any = self._celery
+        celery: Any = self.celery
         transport = {**celery.conf.broker_transport_options, "confirm_publish": True}
         connection = celery.connection_for_write(
             connect_timeout=self._timeout, transport_options=transport

@@ -5,6 +5,7 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall, capture_publishes
 from service.jobs.options import NO_OPTIONS, SendOptions
 
@@ -52,6 +53,8 @@ class Publisher(Protocol):
     Every method raises BrokerUnavailableError, and those that send kombu's EncodeError where the
     arguments are not JSON.
     """
+
+    celery: QuartCelery
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call. Raises QueueFullError."""

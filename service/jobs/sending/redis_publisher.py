@@ -27,14 +27,14 @@ class RedisPublisher:
     """Writes the messages that Celery and Kombu would write."""
 
     def __init__(self, celery: QuartCelery, writer: BatchWriter) -> None:
-        self._celery = celery
+        self.celery = celery
         self._writer = writer
         self._builder = MessageBuilder(celery)
         self._templates: dict[tuple[str, str | None, int | None], MessageTemplate | None] = {}
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call, from a template where its task has one."""
-        arguments = self._celery.shown_arguments(request.task, request.args, request.kwargs)
+        arguments = self.celery.shown_arguments(request.task, request.args, request.kwargs)
         template = self._template_for(request)
         if template is None:
             message = self._builder.build(publish_call_for(request), arguments)
@@ -74,7 +74,7 @@ class RedisPublisher:
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
-        if not options.keys() <= _IN_TEMPLATE or is_observed(self._celery):
+        if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
             return None
         key = (task.name, options.get("queue"), options.get("priority"))
         if key not in self._templates:
@@ -82,6 +82,6 @@ class RedisPublisher:
         return self._templates[key]
 
     def _make_template(self, request: SendRequest) -> MessageTemplate | None:
-        if not can_have_template(self._celery, request.task):
+        if not can_have_template(self.celery, request.task):
             return None
-        return make_template(self._celery, self._builder.build(publish_call_for(request)))
+        return make_template(self.celery, self._builder.build(publish_call_for(request)))
