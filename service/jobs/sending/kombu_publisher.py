@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from kombu.exceptions import OperationalError
@@ -21,7 +21,7 @@ from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_f
 from service.jobs.sending.publisher_threads import PublisherThreads
 from service.redis.bounded import bounded
 from service.redis.compare_and_set import compare_and_set
-from service.results.record import encode_queued, mark_of, now
+from service.results.record import encode_queued, mark_of
 
 logger: Final = logging.getLogger(__name__)
 
@@ -65,18 +65,12 @@ class KombuPublisher:
         return accepted
 
     async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
+        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
     ) -> None:
         """Send a canvas, one message after the other."""
-        moment = now()
         unsent = [_checked(call) for call in calls]  # raises before there are any records
         if followers:
-            await self._writer.write(
-                [
-                    BuiltMessage(job_id, task, "", encode_queued(job_id, task, moment))
-                    for job_id, task in followers.items()
-                ]
-            )
+            await self._writer.write(followers)
         for number, (call, record) in enumerate(zip(calls, unsent, strict=True)):
             try:
                 await self._writer.write([record])

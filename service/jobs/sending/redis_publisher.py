@@ -1,7 +1,7 @@
 """Publishes on the service's own Redis: natively, on the event loop, in batches."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from service.errors import BrokerUnavailableError
@@ -16,7 +16,7 @@ from service.jobs.sending.message_template import (
     make_template,
 )
 from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
-from service.results.record import encode_queued, now
+from service.results.record import now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step
 _MAX_ON_LOOP: Final = 10  # messages that are built on the event loop, which stands still meanwhile
@@ -44,14 +44,10 @@ class RedisPublisher:
         return accepted
 
     async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
+        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
     ) -> None:
         """Write the followers' records first: the jobs that they follow may be done at once."""
-        moment = now()
-        messages = [
-            BuiltMessage(job_id, task, "", encode_queued(job_id, task, moment))
-            for job_id, task in followers.items()
-        ]
+        messages = [*followers]
         if len(calls) <= _MAX_ON_LOOP:
             messages += map(self._builder.build, calls)
         else:
