@@ -10,7 +10,7 @@ import pytest
 from kombu.utils.json import dumps
 
 from service.results.model import JobError, Progress, Result, State, decode, is_job_id
-from service.web.jobs.job_json import as_json
+from service.web.jobs.views import as_json
 
 
 def decoded(**meta: Any) -> Result:

@@ -27,7 +27,7 @@ from service.parts import get_celery, parts_of
 from service.results.model import State
 from service.results.store import own_prefix
 from service.web.http.negotiation import wants_events
-from service.web.http.streams import RETRY, get_stopping, stream
+from service.web.http.streams import RETRY, stream
 
 _EXTENSION: Final = "service.dashboard"
 _PARTS: Final = "service.dashboard.parts"
@@ -64,7 +64,7 @@ async def news() -> ResponseReturnValue:
 async def _events(query: Query) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     since = 0
-    stopping = get_stopping(current_app)
+    stopping = parts_of(current_app).watcher.stopping
     yield RETRY
     while not stopping.is_set() and is_admin():
         changed = await _news(query, sent, since=since)

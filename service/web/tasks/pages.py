@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
 from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from service.errors import UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.jobs.schema import task_schemas
@@ -14,19 +14,28 @@ from service.jobs.sending.batch import Terms
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation, documented
-from service.web.jobs.timeline import tell
-from service.web.tasks.form_values import values_of
-from service.web.tasks.forms import Field, fields_of
+from service.web.jobs.job_view import JobView
+from service.web.tasks.forms import Field, fields_of, values_of
+from service.web.tasks.tasks import public_task, public_tasks
 
 _GREETING: Final = "Hello, world!"
 _TASK: Final = "demo.my_add"
 _HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
+
+class GreetingView(msgspec.Struct, frozen=True):
+    """The greeting, and the job that was started with it."""
+
+    message: str
+    id: str
+    result_url: str
+
+
 pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
-@documented(Operation(answers={200: {JSON: "Greeting", HTML: None}}, problems=(429, 503)))
+@documented(Operation(answers={200: {JSON: GreetingView, HTML: None}}, problems=(429, 503)))
 async def index() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be.
 
@@ -38,28 +47,22 @@ async def index() -> ResponseReturnValue:
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
     job = await _enqueue(_TASK, (1, 2), {})
-    body = {
-        "message": _GREETING,
-        "id": job.id,
-        "result_url": url_for("results.show", job_id=job.id),
-    }
-    return body, _HEADERS
+    greeting = GreetingView(_GREETING, job.id, url_for("results.show", job_id=job.id))
+    return msgspec.to_builtins(greeting), _HEADERS
 
 
 async def _answer_to_head() -> Response:
-    """It starts no job: by HEAD a monitor looks whether a site is up, all day long."""
+    """Start no job: monitors send HEAD all day long to see whether a site is up."""
     await parts_of(current_app).store.ping()  # without Redis GET is a 503
     response = Response("", mimetype=HTML if wants_page() else JSON, headers=_HEADERS)
-    del response.headers["Content-Length"]  # which would be that of what GET answers
+    del response.headers["Content-Length"]  # HEAD must not claim GET's length, which is unknown
     return response
 
 
 @pages.post("/start/<name>")
 async def start(name: str) -> ResponseReturnValue:
     """Start a job by a form of the front page as it is without scripts, and go to the job."""
-    handle = parts_of(current_app).tasks.get(name)
-    if handle is None or not handle.public:
-        raise UnknownTaskError(name)
+    handle = public_task(name)
     values = values_of(_fields(handle), await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
     job = await _enqueue(name, args, kwargs)
@@ -67,9 +70,10 @@ async def start(name: str) -> ResponseReturnValue:
 
 
 async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:
-    """As HTTP does it: no more than the queue may hold. Raises QueueFullError."""
-    terms = Terms(limit=parts_of(current_app).settings.max_queue)
-    job, _ = await parts_of(current_app).enqueuer.enqueue_once(name, args, kwargs, terms)
+    """Enqueue a job unless the queue is full. Raises QueueFullError."""
+    parts = parts_of(current_app)
+    terms = Terms(limit=parts.settings.max_queue)
+    job, _ = await parts.enqueuer.enqueue_once(name, args, kwargs, terms)
     return job
 
 
@@ -82,8 +86,8 @@ async def _page(job_id: str) -> str:
         "index.html",
         greeting=_GREETING,
         started=started,
-        job=tell(result),
-        tasks=[_form(handle) for handle in parts_of(current_app).tasks.values() if handle.public],
+        job=JobView.of(result),
+        tasks=[_form(handle) for handle in public_tasks()],
     )
 
 

@@ -1,23 +1,30 @@
 """One job's result: asked for once, waited for, followed, or no longer wanted."""
 
-import math
+from contextlib import closing
 from http import HTTPStatus
 from typing import Final
 
 from quart import Blueprint, Response, current_app, jsonify, render_template, request
 from quart.typing import ResponseReturnValue
-from werkzeug.exceptions import BadRequest
 
+from service.errors import BrokerUnavailableError
 from service.jobs.sending.cancel import cancel as cancel_job
 from service.parts import parts_of
-from service.results.model import decode, version
-from service.web.http.negotiation import EVENTS, HTML, JSON, wants_events, wants_page
+from service.results.follower import NoChange, StoredRecord
+from service.web.http.negotiation import (
+    EVENTS,
+    HTML,
+    JSON,
+    MAX_WAIT,
+    seconds_to_wait,
+    wants_events,
+    wants_page,
+)
 from service.web.http.openapi import Operation, documented, parameter
 from service.web.jobs.events import stream_events
-from service.web.jobs.job_json import as_json
-from service.web.jobs.timeline import tell
+from service.web.jobs.job_view import JobView
+from service.web.jobs.views import ResultView, as_json
 
-LONGEST_WAIT: Final = 60.0  # seconds
 _POLL_AFTER: Final = "1"  # seconds
 
 results = Blueprint("results", __name__)
@@ -26,11 +33,7 @@ results = Blueprint("results", __name__)
 @results.get("/result/<job_id>")
 @documented(
     Operation(
-        answers={
-            200: {JSON: "Result", HTML: None, EVENTS: None},
-            204: {},
-            304: {},
-        },
+        answers={200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
         problems=(400, 404, 503),
         parameters=[
             parameter(
@@ -39,7 +42,7 @@ results = Blueprint("results", __name__)
                 "Seconds to wait for a change at most.",
                 type="number",
                 minimum=0,
-                maximum=LONGEST_WAIT,
+                maximum=MAX_WAIT,
             ),
             parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
         ],
@@ -53,26 +56,25 @@ async def show(job_id: str) -> ResponseReturnValue:
     """
     if wants_events():
         return await stream_events(job_id)
-    seconds = seconds_to_wait()
-    if seconds:
-        stored = await _at_next_change(job_id, seconds)
+    if seconds := seconds_to_wait():
+        record = await _at_next_change(job_id, seconds)
     else:
-        stored = await parts_of(current_app).store.read(job_id)
-    result = decode(job_id, stored)
+        record = StoredRecord(job_id, await parts_of(current_app).store.read(job_id))
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
-    if not result.ready:
+    if not record.result.ready:
         headers["Retry-After"] = _POLL_AFTER
     if wants_page() and request.args.get("format") != "json":
-        return await render_template("result.html", job=tell(result, in_full=True)), headers
-    headers["ETag"] = f'"{version(stored)}"'
-    if request.if_none_match.contains_weak(version(stored)):
+        job = JobView.of(record.result, in_full=True)
+        return await render_template("result.html", job=job), headers
+    headers["ETag"] = f'"{record.version}"'
+    if request.if_none_match.contains_weak(record.version):
         return Response(status=304, headers=headers)
-    return jsonify(as_json(result)), headers
+    return jsonify(as_json(record.result)), headers
 
 
 @results.delete("/result/<job_id>")
 @documented(
-    Operation(answers={200: {JSON: "Result"}, 202: {JSON: "Result"}}, problems=(404, 409, 503))
+    Operation(answers={200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
 )
 async def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
@@ -97,24 +99,12 @@ async def events(job_id: str) -> ResponseReturnValue:
     return await stream_events(job_id)
 
 
-async def _at_next_change(job_id: str, seconds: float) -> bytes:
-    watch = await parts_of(current_app).watcher.watch(job_id)
-    try:
-        has = request.if_none_match
-        if not watch.result.ready and (not has or has.contains_weak(version(watch.stored))):
-            await watch.change(seconds)
-        return watch.stored
-    finally:
-        watch.close()
-
-
-def seconds_to_wait() -> float:
-    """What the request says by `?wait=`. Raises BadRequest."""
-    text = request.args.get("wait", "0")
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= LONGEST_WAIT:
-        raise BadRequest(f"`wait` is a number of seconds from 0 to {LONGEST_WAIT:g}.")
-    return seconds
+async def _at_next_change(job_id: str, seconds: float) -> StoredRecord:
+    """The job's record when it is not, or no longer, the one that the client has."""
+    with closing(await parts_of(current_app).watcher.follow(job_id, interval=seconds)) as follower:
+        record, known = follower.record(job_id), request.if_none_match
+        if record.result.ready or (known and not known.contains_weak(record.version)):
+            return record
+        if await anext(follower, None) is NoChange.LOST:
+            raise BrokerUnavailableError("the connection was lost")
+        return follower.record(job_id)
