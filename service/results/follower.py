@@ -5,31 +5,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cached_property
 from typing import Final
 
-from service.errors import BrokerUnavailableError, UnknownJobError
-from service.results.model import Result, decode, version
+from service.errors import ResultsUnavailableError, UnknownJobError
+from service.results.store import StoredRecord
 
 _KEPT: Final = 64  # changes of a job kept for a follower that is slow to take them
-
-
-@dataclass(frozen=True)
-class StoredRecord:
-    """A job's record as it lies in Redis; decoded once, however many read it."""
-
-    job_id: str
-    data: bytes
-
-    @cached_property
-    def result(self) -> Result:
-        """What the record says. Raises ValueError when it is not a record."""
-        return decode(self.job_id, self.data)
-
-    @cached_property
-    def version(self) -> str:
-        """A name for exactly this record."""
-        return version(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +70,13 @@ class Follower:
         self.records: dict[str, StoredRecord] = {}
 
     async def begin(self, timeout: float) -> None:
-        """Wait until each job was read. Raises BrokerUnavailableError."""
+        """Wait until each job was read. Raises ResultsUnavailableError."""
         try:
             async with asyncio.timeout(timeout):
                 for topic in self._topics.values():
                     await topic.answered.wait()
         except TimeoutError as error:
-            raise BrokerUnavailableError(f"no answer within {timeout:g} s") from error
+            raise ResultsUnavailableError(f"no answer within {timeout:g} s") from error
         self._changes.clear()  # the topics have what is newest
         for topic in [*self._topics.values()]:
             self._take(topic.change)

@@ -10,9 +10,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import InvalidJobIdError, ResultTimeoutError, TooManyWaitersError
+from service.redis.keys import ResultKeys
 from service.results.feed import Feed
-from service.results.follower import Change, Follower, StoredRecord, Topic
+from service.results.follower import Change, Follower, Topic
 from service.results.model import Result, is_job_id
+from service.results.store import StoredRecord
 from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
@@ -24,11 +26,11 @@ _MAX_PAUSE: Final = 1.0
 class Watcher:
     """Reads jobs and hears of their changes on one connection, for all followers."""
 
-    def __init__(self, client: Redis, settings: Settings, *, key_prefix: str) -> None:
+    def __init__(self, client: Redis, settings: Settings, keys: ResultKeys) -> None:
         self._client = client
         self._timeout = settings.redis_timeout
         self._limit = settings.max_waiters
-        self._key_prefix = key_prefix
+        self._keys = keys
         self._topics: dict[str, Topic] = {}  # by the key of the record
         self._feed: Feed | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -40,7 +42,7 @@ class Watcher:
 
         Redis is asked to tell of changes before it is asked for the records, so none is missed.
         `interval` is in seconds; see Follower. Raises InvalidJobIdError, TooManyWaitersError,
-        BrokerUnavailableError.
+        ResultsUnavailableError.
         """
         for job_id in job_ids:
             if not is_job_id(job_id):
@@ -87,7 +89,7 @@ class Watcher:
             await asyncio.wait([self._feeding], timeout=self._timeout)
 
     def _topic(self, job_id: str) -> Topic:
-        key = self._key_prefix + job_id
+        key = self._keys.record(job_id)
         topic = self._topics.get(key)
         if topic is None:
             topic = self._topics[key] = Topic(job_id)
@@ -103,7 +105,7 @@ class Watcher:
         topic.followers.remove(follower)
         self.waiters -= 1
         if not topic.followers:
-            key = self._key_prefix + topic.change.job_id
+            key = self._keys.record(topic.change.job_id)
             del self._topics[key]
             if self._feed is not None:
                 self._feed.drop(key)

@@ -10,7 +10,6 @@ from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from service.errors import (
-    BrokerUnavailableError,
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidJobIdError,
@@ -18,6 +17,7 @@ from service.errors import (
     QueueFullError,
     ServiceError,
     TooManyWaitersError,
+    UnavailableError,
     UnknownJobError,
     UnknownTaskError,
 )
@@ -30,7 +30,7 @@ _AWAY: Final = "Redis is not available."  # its address, which a reason may have
 
 # One row for each error that has a status of its own; any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
-    BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidArgumentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidJobIdError: HTTPStatus.NOT_FOUND,
@@ -93,7 +93,7 @@ async def _on_any_error(error: Exception) -> Response:
 
 def _detail(error: ServiceError) -> str:
     """The error in words, and what the client can do about it over HTTP."""
-    if not isinstance(error, BrokerUnavailableError):
+    if not isinstance(error, UnavailableError):
         return str(error)
     if not error.maybe_accepted:
         return _AWAY
@@ -109,7 +109,7 @@ def _members(error: ServiceError) -> dict[str, Any]:
     """What a program needs of an error besides its status."""
     if isinstance(error, InvalidArgumentsError):
         return {"argument": error.argument, "reason": error.reason}
-    if isinstance(error, BrokerUnavailableError):
+    if isinstance(error, UnavailableError):
         return {"maybe_accepted": error.maybe_accepted}
     return {}
 

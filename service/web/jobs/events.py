@@ -7,7 +7,8 @@ from quart import Response, current_app, request
 
 from service.errors import UnknownJobError
 from service.parts import parts_of
-from service.results.follower import Follower, NoChange, StoredRecord
+from service.results.follower import Follower, NoChange
+from service.results.store import StoredRecord
 from service.web.http.streams import RETRY, stream, when_request_ends
 from service.web.jobs.views import as_json
 

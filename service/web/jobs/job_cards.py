@@ -19,10 +19,11 @@ from quart import (
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from service.errors import BrokerUnavailableError, InvalidJobIdError, UnknownJobError
+from service.errors import InvalidJobIdError, ResultsUnavailableError, UnknownJobError
 from service.parts import parts_of
-from service.results.follower import Follower, NoChange, StoredRecord
+from service.results.follower import Follower, NoChange
 from service.results.model import is_job_id
+from service.results.store import StoredRecord
 from service.web.http.negotiation import seconds_to_wait, wants_events
 from service.web.http.streams import RETRY, stream, when_request_ends
 from service.web.jobs.job_view import JobView
@@ -62,11 +63,11 @@ async def show() -> ResponseReturnValue:
 
 
 async def _read(ids: Collection[str]) -> dict[str, StoredRecord]:
-    """The records of the jobs that are known. Raises BrokerUnavailableError."""
+    """The records of the jobs that are known. Raises ResultsUnavailableError."""
 
     async def read(job_id: str) -> StoredRecord | None:
         try:
-            return StoredRecord(job_id, await parts_of(current_app).store.read(job_id))
+            return await parts_of(current_app).store.read(job_id)
         except (UnknownJobError, InvalidJobIdError):
             return None
 
@@ -116,7 +117,7 @@ async def _find_expired(known: set[str]) -> set[str]:
     """Those of the jobs that have expired, which Redis announces to nobody."""
     try:
         return known - (await _read(known)).keys()
-    except BrokerUnavailableError:
+    except ResultsUnavailableError:
         return set()
 
 

@@ -7,10 +7,11 @@ from typing import Final
 from quart import Blueprint, Response, current_app, jsonify, render_template, request
 from quart.typing import ResponseReturnValue
 
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.jobs.sending.cancel import cancel as cancel_job
 from service.parts import parts_of
-from service.results.follower import NoChange, StoredRecord
+from service.results.follower import NoChange
+from service.results.store import StoredRecord
 from service.web.http.negotiation import (
     EVENTS,
     HTML,
@@ -59,7 +60,7 @@ async def show(job_id: str) -> ResponseReturnValue:
     if seconds := seconds_to_wait():
         record = await _at_next_change(job_id, seconds)
     else:
-        record = StoredRecord(job_id, await parts_of(current_app).store.read(job_id))
+        record = await parts_of(current_app).store.read(job_id)
     headers = {"Cache-Control": "no-store", "Vary": "Accept"}
     if not record.result.ready:
         headers["Retry-After"] = _POLL_AFTER
@@ -106,5 +107,5 @@ async def _at_next_change(job_id: str, seconds: float) -> StoredRecord:
         if record.result.ready or (known and not known.contains_weak(record.version)):
             return record
         if await anext(follower, None) is NoChange.LOST:
-            raise BrokerUnavailableError("the connection was lost")
+            raise ResultsUnavailableError("the connection was lost")
         return follower.record(job_id)
