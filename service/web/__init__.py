@@ -1,18 +1,16 @@
 """The HTTP side: starts jobs, shows and streams them, and says what went wrong.
 
-    http/   what every route shares: kinds of answers, problems, security, middleware, OpenAPI
-    jobs/   jobs that exist: one job's result, its events, the cards of a page
-    tasks/  jobs to be started: the task API, and the front page with a form for each task
-    templates/, static/css/, static/js/  the pages
+http/      what every route shares
+jobs/      jobs that exist
+tasks/     jobs to be started
+templates/ static/css/ static/js/  the pages; base.css and then what a page needs besides
 
-A request passes the middleware (ASGI), the checks of `security`, and its route, which raises the
-errors of `service.errors`; `problems` answers those. A route marks itself as `documented`, and
-names the view (a msgspec struct) of each answer; the OpenAPI document comes from both. A job that
-is followed is read by a Follower of `service.results`: by the long poll in `jobs/results.py`, the
-event stream in `jobs/events.py` and the page in `jobs/job_cards.py`.
+A request passes the middleware (ASGI), the checks of `security`, and its route. A route raises the
+errors of `service.errors`, which `problems` answers, and names a view, a msgspec struct, for the
+JSON that it answers: schema and documentation come from that too.
 
-May import: parts, jobs, results, settings, errors. Of the broker and the dashboard: nothing.
-`tasks` may import `jobs`, both may import `http`. Everything runs on the event loop.
+`tasks` may import `jobs`, and both may import `http`. The room imports parts, jobs and results; of
+the broker and the dashboard nothing. All of it runs on the event loop.
 """
 
 from quart import Quart

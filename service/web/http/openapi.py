@@ -34,18 +34,11 @@ _RETRY_AFTER: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """What cannot be read from a route: parameters (OpenAPI's own objects), and the answers.
-
-    `answers` maps a status to its content: media type to the view of the JSON, None for anything
-    else. `problems` are the statuses with problem details. A route `per_task` stands for one path
-    for each public task.
-    """
-
+class _Operation:
     answers: Mapping[int, Mapping[str, View | None]]
-    problems: Sequence[int] = ()
-    parameters: Sequence[Mapping[str, Any]] = ()
-    per_task: bool = False
+    problems: Sequence[int]
+    parameters: Sequence[Mapping[str, Any]]
+    per_task: bool
 
 
 def parameter(name: str, where: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -53,8 +46,22 @@ def parameter(name: str, where: str, description: str, **schema: Any) -> dict[st
     return {"name": name, "in": where, "description": description, "schema": schema}
 
 
-def documented(operation: Operation) -> Callable[[F], F]:
-    """Put a route into the document; its docstring is its description."""
+def documented(
+    answers: Mapping[int, Mapping[str, View | None]],
+    *,
+    problems: Sequence[int] = (),
+    parameters: Sequence[Mapping[str, Any]] = (),
+    per_task: bool = False,
+) -> Callable[[F], F]:
+    """Put a route into the document; its docstring is its description.
+
+    `answers` maps a status to its content: media type to the view of the JSON, None for anything
+    else. `problems` are the statuses with problem details. A route `per_task` stands for one path
+    for each public task.
+    """
+    operation = _Operation(
+        answers=answers, problems=problems, parameters=parameters, per_task=per_task
+    )
 
     def mark(route: F) -> F:
         setattr(route, _OPERATION, operation)
@@ -70,7 +77,7 @@ def build_document(app: Quart) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
         route = app.view_functions[rule.endpoint]
-        operation: Operation | None = getattr(route, _OPERATION, None)
+        operation: _Operation | None = getattr(route, _OPERATION, None)
         if operation is None:
             continue
         method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
@@ -116,7 +123,7 @@ def _per_task(
         )
 
 
-def _describe(operation: Operation, text: str) -> dict[str, Any]:
+def _describe(operation: _Operation, text: str) -> dict[str, Any]:
     summary, _, description = text.partition("\n")
     responses: dict[str, Any] = {}
     for code, content in operation.answers.items():
@@ -157,7 +164,7 @@ openapi = Blueprint("openapi", __name__)
 
 
 @openapi.get("/openapi.json")
-@documented(Operation(answers={200: {JSON: None}}))
+@documented({200: {JSON: None}})
 async def document() -> ResponseReturnValue:
     """This document."""
     return build_document(current_app), {"Cache-Control": "no-store"}

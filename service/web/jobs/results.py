@@ -1,4 +1,4 @@
-"""One job's result: asked for once, waited for, followed, or no longer wanted."""
+"""One job's result: answered at once or at its next change, streamed, and cancelled."""
 
 from contextlib import closing
 from http import HTTPStatus
@@ -21,33 +21,25 @@ from service.web.http.negotiation import (
     wants_events,
     wants_page,
 )
-from service.web.http.openapi import Operation, documented, parameter
+from service.web.http.openapi import documented, parameter
 from service.web.jobs.events import stream_events
 from service.web.jobs.job_view import JobView
 from service.web.jobs.views import ResultView, as_json
 
 _POLL_AFTER: Final = "1"  # seconds
+_SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_WAIT}
 
 results = Blueprint("results", __name__)
 
 
 @results.get("/result/<job_id>")
 @documented(
-    Operation(
-        answers={200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
-        problems=(400, 404, 503),
-        parameters=[
-            parameter(
-                "wait",
-                "query",
-                "Seconds to wait for a change at most.",
-                type="number",
-                minimum=0,
-                maximum=MAX_WAIT,
-            ),
-            parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
-        ],
-    )
+    {200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
+    problems=(400, 404, 503),
+    parameters=[
+        parameter("wait", "query", "Seconds to wait for a change at most.", **_SECONDS),
+        parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
+    ],
 )
 async def show(job_id: str) -> ResponseReturnValue:
     """How far a job is: 200 also for one that failed, 404 for one that nobody enqueued.
@@ -74,9 +66,7 @@ async def show(job_id: str) -> ResponseReturnValue:
 
 
 @results.delete("/result/<job_id>")
-@documented(
-    Operation(answers={200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
-)
+@documented({200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
 async def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
     parts = parts_of(current_app)
@@ -87,13 +77,11 @@ async def cancel(job_id: str) -> ResponseReturnValue:
 
 @results.get("/result/<job_id>/events")
 @documented(
-    Operation(
-        answers={200: {EVENTS: None}, 204: {}},
-        problems=(404, 503),
-        parameters=[
-            parameter("Last-Event-ID", "header", "The id of the last event seen.", type="string")
-        ],
-    )
+    {200: {EVENTS: None}, 204: {}},
+    problems=(404, 503),
+    parameters=[
+        parameter("Last-Event-ID", "header", "The id of the last event seen.", type="string")
+    ],
 )
 async def events(job_id: str) -> ResponseReturnValue:
     """Every change of a job until it has ended, as server-sent events."""

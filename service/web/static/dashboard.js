@@ -1,10 +1,10 @@
 // Keeps the dashboard as it is now: its parts come from the server, whole, when they change.
 
 import { Charts } from "./charts.js";
-import { showConnection } from "./connection.js";
-import { Follower } from "./follow.js";
-import { replaceContent } from "./swap.js";
-import { localTimes } from "./times.js";
+import { showConnection } from "./js/connection.js";
+import { Follower } from "./js/follow.js";
+import { replaceContent } from "./js/swap.js";
+import { localTimes } from "./js/times.js";
 
 const TYPING = 200; // milliseconds without a key until a search begins
 

@@ -16,9 +16,10 @@ from service.jobs.sending.batch import Terms
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON
-from service.web.http.openapi import Operation, documented, parameter
+from service.web.http.openapi import documented, parameter
 from service.web.jobs.views import StateName
 
+_KEY: Final = "The same key with the same arguments gives the same job."
 _MAX_KEY: Final = 255  # characters
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder()
@@ -62,7 +63,7 @@ tasks = Blueprint("tasks", __name__)
 
 
 @tasks.get("/tasks")
-@documented(Operation(answers={200: {JSON: TasksView}}))
+@documented({200: {JSON: TasksView}})
 async def index() -> ResponseReturnValue:
     """The public tasks, each with a JSON Schema of its arguments and of its result."""
     found = [TaskView.of(handle) for handle in public_tasks()]
@@ -71,20 +72,10 @@ async def index() -> ResponseReturnValue:
 
 @tasks.post("/tasks/<name>")
 @documented(
-    Operation(
-        answers={202: {JSON: AcceptedView}},
-        problems=(400, 404, 413, 415, 422, 429, 503),
-        parameters=[
-            parameter(
-                "Idempotency-Key",
-                "header",
-                "The same key with the same arguments gives the same job.",
-                type="string",
-                maxLength=_MAX_KEY,
-            )
-        ],
-        per_task=True,
-    )
+    {202: {JSON: AcceptedView}},
+    problems=(400, 404, 413, 415, 422, 429, 503),
+    parameters=[parameter("Idempotency-Key", "header", _KEY, type="string", maxLength=_MAX_KEY)],
+    per_task=True,
 )
 async def start(name: str) -> ResponseReturnValue:
     """Start a job of a public task with a JSON object of its arguments.
