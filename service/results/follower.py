@@ -1,7 +1,6 @@
 """Follows jobs for one reader: an async iterator over the changes of their records."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -48,8 +47,8 @@ class Follower:
     """
 
     __slots__ = (
-        *("_changes", "_interval", "_interval_ends", "_leave", "_stopping", "_topics"),
-        *("_waiting", "records"),
+        *("_changes", "_interval", "_interval_ends", "_leave", "_limit", "_stopping"),
+        *("_topics", "_waiting", "records"),
     )
 
     def __init__(
@@ -65,7 +64,8 @@ class Follower:
         self._interval_ends: float | None = None  # by the loop's clock; None before it begins
         self._stopping = stopping
         self._leave = leave
-        self._changes: deque[Change] = deque(maxlen=_KEPT * len(topics))
+        self._changes: list[Change] = []  # a deque would take 600 bytes for each follower
+        self._limit = _KEPT * len(topics)
         self._waiting: asyncio.Future[None] | None = None
         self.records: dict[str, StoredRecord] = {}
 
@@ -98,7 +98,7 @@ class Follower:
             async with asyncio.timeout_at(self._interval_ends):
                 while not self._stopping.is_set():
                     while self._changes:
-                        if self._take(change := self._changes.popleft()):
+                        if self._take(change := self._changes.pop(0)):
                             return change
                     self._waiting = loop.create_future()
                     await (self._waiting if self._topics else self._stopping.wait())
@@ -113,6 +113,7 @@ class Follower:
     def put(self, change: Change) -> None:
         """Give the follower a change of one of its jobs."""
         self._changes.append(change)
+        del self._changes[: -self._limit]
         self.wake()
 
     def wake(self) -> None:

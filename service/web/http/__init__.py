@@ -5,7 +5,7 @@ security.py     headers on every answer; refuses what other sites make a browser
 negotiation.py  whether a request wants a page, JSON or events, and how long it waits
 problems.py     every error as problem details or as a page: one row for each status
 streams.py      answers that are event streams, and what is cleaned up when a client leaves
-openapi.py      the OpenAPI document, from routes that are `documented` and from the public tasks
+openapi.py      the OpenAPI document, from routes with an `Operation` and the public tasks
 filters.py      numbers, times and text as templates show them
 
 Of this room only `problems` knows which error has which status.

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -33,41 +33,30 @@ _RETRY_AFTER: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Operation:
-    answers: Mapping[int, Mapping[str, View | None]]
-    problems: Sequence[int]
-    parameters: Sequence[Mapping[str, Any]]
-    per_task: bool
-
-
-def parameter(name: str, where: str, description: str, **schema: Any) -> dict[str, Any]:
-    """An optional parameter of an operation."""
-    return {"name": name, "in": where, "description": description, "schema": schema}
-
-
-def documented(
-    answers: Mapping[int, Mapping[str, View | None]],
-    *,
-    problems: Sequence[int] = (),
-    parameters: Sequence[Mapping[str, Any]] = (),
-    per_task: bool = False,
-) -> Callable[[F], F]:
-    """Put a route into the document; its docstring is its description.
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A decorator that puts a route into the document; its docstring is the description.
 
     `answers` maps a status to its content: media type to the view of the JSON, None for anything
     else. `problems` are the statuses with problem details. A route `per_task` stands for one path
     for each public task.
     """
-    operation = _Operation(
-        answers=answers, problems=problems, parameters=parameters, per_task=per_task
-    )
 
-    def mark(route: F) -> F:
-        setattr(route, _OPERATION, operation)
+    answers: Mapping[int, Mapping[str, View | None]]
+    _: KW_ONLY
+    problems: Sequence[int] = ()
+    parameters: Sequence[Mapping[str, Any]] = ()
+    per_task: bool = False
+
+    def __call__(self, route: F) -> F:
+        """Mark the route."""
+        setattr(route, _OPERATION, self)
         return route
 
-    return mark
+
+def parameter(name: str, where: str, description: str, **schema: Any) -> dict[str, Any]:
+    """An optional parameter of an operation."""
+    return {"name": name, "in": where, "description": description, "schema": schema}
 
 
 def build_document(app: Quart) -> dict[str, Any]:
@@ -77,7 +66,7 @@ def build_document(app: Quart) -> dict[str, Any]:
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
         route = app.view_functions[rule.endpoint]
-        operation: _Operation | None = getattr(route, _OPERATION, None)
+        operation: Operation | None = getattr(route, _OPERATION, None)
         if operation is None:
             continue
         method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
@@ -123,7 +112,7 @@ def _per_task(
         )
 
 
-def _describe(operation: _Operation, text: str) -> dict[str, Any]:
+def _describe(operation: Operation, text: str) -> dict[str, Any]:
     summary, _, description = text.partition("\n")
     responses: dict[str, Any] = {}
     for code, content in operation.answers.items():
@@ -164,7 +153,7 @@ openapi = Blueprint("openapi", __name__)
 
 
 @openapi.get("/openapi.json")
-@documented({200: {JSON: None}})
+@Operation({200: {JSON: None}})
 async def document() -> ResponseReturnValue:
     """This document."""
     return build_document(current_app), {"Cache-Control": "no-store"}

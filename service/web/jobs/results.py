@@ -21,7 +21,7 @@ from service.web.http.negotiation import (
     wants_events,
     wants_page,
 )
-from service.web.http.openapi import documented, parameter
+from service.web.http.openapi import Operation, parameter
 from service.web.jobs.events import stream_events
 from service.web.jobs.job_view import JobView
 from service.web.jobs.views import ResultView, as_json
@@ -33,7 +33,7 @@ results = Blueprint("results", __name__)
 
 
 @results.get("/result/<job_id>")
-@documented(
+@Operation(
     {200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
     problems=(400, 404, 503),
     parameters=[
@@ -66,7 +66,7 @@ async def show(job_id: str) -> ResponseReturnValue:
 
 
 @results.delete("/result/<job_id>")
-@documented({200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
+@Operation({200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
 async def cancel(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
     parts = parts_of(current_app)
@@ -76,7 +76,7 @@ async def cancel(job_id: str) -> ResponseReturnValue:
 
 
 @results.get("/result/<job_id>/events")
-@documented(
+@Operation(
     {200: {EVENTS: None}, 204: {}},
     problems=(404, 503),
     parameters=[

@@ -13,7 +13,7 @@ from service.jobs.schema import task_schemas
 from service.jobs.sending.batch import Terms
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
-from service.web.http.openapi import documented
+from service.web.http.openapi import Operation
 from service.web.jobs.job_view import JobView
 from service.web.tasks.forms import Field, fields_of, values_of
 from service.web.tasks.tasks import public_task, public_tasks
@@ -35,7 +35,7 @@ pages = Blueprint("pages", __name__)
 
 
 @pages.get("/")
-@documented({200: {JSON: GreetingView, HTML: None}}, problems=(429, 503))
+@Operation({200: {JSON: GreetingView, HTML: None}}, problems=(429, 503))
 async def index() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be.
 

@@ -16,7 +16,7 @@ from service.jobs.sending.batch import Terms
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON
-from service.web.http.openapi import documented, parameter
+from service.web.http.openapi import Operation, parameter
 from service.web.jobs.views import StateName
 
 _KEY: Final = "The same key with the same arguments gives the same job."
@@ -63,7 +63,7 @@ tasks = Blueprint("tasks", __name__)
 
 
 @tasks.get("/tasks")
-@documented({200: {JSON: TasksView}})
+@Operation({200: {JSON: TasksView}})
 async def index() -> ResponseReturnValue:
     """The public tasks, each with a JSON Schema of its arguments and of its result."""
     found = [TaskView.of(handle) for handle in public_tasks()]
@@ -71,7 +71,7 @@ async def index() -> ResponseReturnValue:
 
 
 @tasks.post("/tasks/<name>")
-@documented(
+@Operation(
     {202: {JSON: AcceptedView}},
     problems=(400, 404, 413, 415, 422, 429, 503),
     parameters=[parameter("Idempotency-Key", "header", _KEY, type="string", maxLength=_MAX_KEY)],
