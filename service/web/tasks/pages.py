@@ -8,9 +8,8 @@ from quart import Blueprint, Response, current_app, redirect, render_template, r
 from quart.typing import ResponseReturnValue
 
 from service.jobs.handle import TaskHandle
-from service.jobs.job import Job
 from service.jobs.schema import task_schemas
-from service.jobs.sending.batch import Terms
+from service.jobs.sending.publisher import Conditions
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation
@@ -46,8 +45,8 @@ async def index() -> ResponseReturnValue:
         return await _answer_to_head()
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
-    job = await _enqueue(_TASK, (1, 2), {})
-    greeting = GreetingView(_GREETING, job.id, url_for("results.show", job_id=job.id))
+    job_id = await _enqueue(_TASK, (1, 2), {})
+    greeting = GreetingView(_GREETING, job_id, url_for("results.show", job_id=job_id))
     return msgspec.to_builtins(greeting), _HEADERS
 
 
@@ -65,22 +64,21 @@ async def start(name: str) -> ResponseReturnValue:
     handle = public_task(name)
     values = values_of(_fields(handle), await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
-    job = await _enqueue(name, args, kwargs)
-    return redirect(url_for("results.show", job_id=job.id), 303)
+    job_id = await _enqueue(name, args, kwargs)
+    return redirect(url_for("results.show", job_id=job_id), 303)
 
 
-async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:
-    """Enqueue a job unless the queue is full. Raises QueueFullError."""
+async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Enqueue a job unless the queue is full, and return its id. Raises QueueFullError."""
     parts = parts_of(current_app)
-    terms = Terms(limit=parts.settings.max_queue)
-    job, _ = await parts.enqueuer.enqueue_once(name, args, kwargs, terms)
-    return job
+    conditions = Conditions(limit=parts.settings.max_queue)
+    return (await parts.enqueuer.enqueue_if(name, args, kwargs, conditions)).job_id
 
 
 async def _page(job_id: str) -> str:
     started = not job_id
     if started:
-        job_id = (await _enqueue(_TASK, (1, 2), {})).id
+        job_id = await _enqueue(_TASK, (1, 2), {})
     result = await parts_of(current_app).store.get(job_id)
     return await render_template(
         "index.html",

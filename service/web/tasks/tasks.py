@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from service.errors import InvalidArgumentsError, UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.batch import Terms
+from service.jobs.sending.publisher import Conditions
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON
@@ -89,16 +89,16 @@ async def start(name: str) -> ResponseReturnValue:
         raise BadRequest(f"An Idempotency-Key has at most {_MAX_KEY} characters.")
     values = await _read_arguments(name)
     args, kwargs = handle.arguments.from_json(values)
-    terms = Terms(
-        once=key,
+    conditions = Conditions(
+        idempotency_key=key,
         fingerprint=hashlib.sha256(_ENCODER.encode(values)).hexdigest() if key else "",
         limit=parts.settings.max_queue,
     )
-    job, is_new = await parts.enqueuer.enqueue_once(name, args, kwargs, terms)
-    state = State.QUEUED if is_new else (await parts.store.get(job.id)).state
-    result_url = f"{request.root_path}/result/{job.id}"  # `url_for` takes 5 % of such a request
+    job = await parts.enqueuer.enqueue_if(name, args, kwargs, conditions)
+    state = State.QUEUED if job.is_new else (await parts.store.get(job.job_id)).state
+    result_url = f"{request.root_path}/result/{job.job_id}"  # `url_for` takes 5 % of such a request
     return Response(
-        _ENCODER.encode(AcceptedView(job.id, state.value, result_url, f"{result_url}/events")),
+        _ENCODER.encode(AcceptedView(job.job_id, state.value, result_url, f"{result_url}/events")),
         status=HTTPStatus.ACCEPTED,
         headers={"Location": result_url, "Cache-Control": "no-store"},
         content_type=JSON,
