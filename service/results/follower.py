@@ -28,13 +28,13 @@ class NoChange(Enum):
 
 
 class Topic:
-    """A job that is followed: what the feed told of it last, and its followers."""
+    """A job that is followed: the last change that the feed gave, and its followers."""
 
     __slots__ = ("answered", "change", "followers")
 
     def __init__(self, job_id: str) -> None:
         self.change = Change(job_id, None)
-        self.answered = asyncio.Event()  # set while the connection lives that told it
+        self.answered = asyncio.Event()  # set while the connection lives that gave it
         self.followers: set[Follower] = set()
 
 

@@ -37,7 +37,7 @@ class ResultStore:
     """The read side of Celery's Redis result backend.
 
     It decodes the raw record: Celery's own `AsyncResult` blocks, takes an unknown id for a
-    pending one, and rebuilds exception classes named by whoever wrote the record.
+    pending one, and rebuilds exception classes that the record names.
     """
 
     def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:

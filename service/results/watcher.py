@@ -40,7 +40,7 @@ class Watcher:
     async def follow(self, *job_ids: str, interval: float) -> Follower:
         """Follow jobs from their present records on. Close the follower when done.
 
-        Redis is asked to tell of changes before it is asked for the records, so none is missed.
+        Jobs are subscribed to before their records are read, so no change is missed.
         `interval` is in seconds; see Follower. Raises InvalidJobIdError, TooManyWaitersError,
         ResultsUnavailableError.
         """

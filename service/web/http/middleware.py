@@ -33,7 +33,7 @@ class Middleware:
                 self._wait_for_stop(send)
             names = [name for name, _ in scope["headers"]]
             if b"transfer-encoding" in names and b"content-length" in names:
-                await _refuse(send)
+                await _refuse_two_lengths(send)
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})  # before it was accepted: a 403
@@ -61,7 +61,7 @@ class Middleware:
         self._on_stop()
 
 
-async def _refuse(send: Any) -> None:
+async def _refuse_two_lengths(send: Any) -> None:
     problem = ProblemView.of(HTTPStatus.BAD_REQUEST, _DETAIL)
     body = msgspec.json.encode(problem)
     headers = [

@@ -129,7 +129,7 @@ def _describe(operation: Operation, text: str) -> dict[str, Any]:
     }
 
 
-def _name(view: View) -> str:
+def _schema_name(view: View) -> str:
     """A view's name in the document, from which clients' code is generated."""
     return view.__name__.removesuffix("View")
 
@@ -137,7 +137,7 @@ def _name(view: View) -> str:
 def _answer(status: int, content: Mapping[str, View | None]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
     for kind, view in content.items():
-        schema = {"$ref": _REF.format(name=_name(view))} if view else {}
+        schema = {"$ref": _REF.format(name=_schema_name(view))} if view else {}
         answer.setdefault("content", {})[kind] = {"schema": schema}
     return answer
 
@@ -145,7 +145,7 @@ def _answer(status: int, content: Mapping[str, View | None]) -> dict[str, Any]:
 def _view_schemas(views: set[View]) -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
     for view in views:
-        schemas[_name(view)] = schemas.pop(view.__name__) | {"title": _name(view)}
+        schemas[_schema_name(view)] = schemas.pop(view.__name__) | {"title": _schema_name(view)}
     return schemas
 
 

@@ -26,13 +26,15 @@ async def stream_events(job_id: str) -> Response:
     seen = request.headers.get("Last-Event-ID")
     if record.result.ready and seen == record.version:
         return Response(status=204, headers={"Cache-Control": "no-store"})
-    return stream(_events(follower, record, seen))
+    return stream(_job_events(follower, record, seen))
 
 
-async def _events(follower: Follower, record: StoredRecord, seen: str | None) -> AsyncIterator[str]:
+async def _job_events(
+    follower: Follower, record: StoredRecord, seen: str | None
+) -> AsyncIterator[str]:
     yield RETRY
     if seen != record.version:
-        yield _event(record)
+        yield _job_event(record)
     if record.result.ready:
         return
     async for change in follower:
@@ -43,10 +45,10 @@ async def _events(follower: Follower, record: StoredRecord, seen: str | None) ->
             yield f"event: gone\ndata: {json.dumps({'detail': detail})}\n\n"
             return
         else:
-            yield _event(change.record)
+            yield _job_event(change.record)
             if change.record.result.ready:
                 return
 
 
-def _event(record: StoredRecord) -> str:
+def _job_event(record: StoredRecord) -> str:
     return f"id: {record.version}\ndata: {json.dumps(as_json(record.result))}\n\n"

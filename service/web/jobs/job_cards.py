@@ -35,8 +35,8 @@ _EXPIRED: Final = "Its result has expired: nothing is known of this job any more
 job_cards = Blueprint("job_cards", __name__)
 
 
-@job_cards.get("/jobs")
-async def show() -> ResponseReturnValue:
+@job_cards.get("/jobs", endpoint="show")
+async def show_cards() -> ResponseReturnValue:
     """The jobs with these ids (`?id=…&id=…`), each as the HTML that the pages show of it.
 
     With `wait` and `If-None-Match` it answers at the next change; as an event stream it sends
@@ -51,18 +51,18 @@ async def show() -> ResponseReturnValue:
     if wants_events():
         return await _stream(ids, template)
     wait = seconds_to_wait()
-    records = await _read(ids)
-    if wait > 0 and request.if_none_match.contains_weak(_tag(records)):
+    records = await _read_known(ids)
+    if wait > 0 and request.if_none_match.contains_weak(_etag(records)):
         await _wait_for_change(records, wait)
-        records = await _read(ids)
-    headers = {"Cache-Control": "no-store", "Vary": "Accept", "ETag": f'"{_tag(records)}"'}
-    if request.if_none_match.contains_weak(_tag(records)):
+        records = await _read_known(ids)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept", "ETag": f'"{_etag(records)}"'}
+    if request.if_none_match.contains_weak(_etag(records)):
         return Response(status=304, headers=headers)
     jobs = [await _card(record, template) for record in records.values()]
     return jsonify({"jobs": jobs, "expired": _expired(ids, records)}), headers
 
 
-async def _read(ids: Collection[str]) -> dict[str, StoredRecord]:
+async def _read_known(ids: Collection[str]) -> dict[str, StoredRecord]:
     """The records of the jobs that are known. Raises ResultsUnavailableError."""
 
     async def read(job_id: str) -> StoredRecord | None:
@@ -75,7 +75,7 @@ async def _read(ids: Collection[str]) -> dict[str, StoredRecord]:
     return {record.job_id: record for record in found if record is not None}
 
 
-def _tag(records: dict[str, StoredRecord]) -> str:
+def _etag(records: dict[str, StoredRecord]) -> str:
     names = " ".join(f"{job_id}:{record.version}" for job_id, record in records.items())
     return hashlib.blake2b(names.encode(), digest_size=12).hexdigest()
 
@@ -94,29 +94,33 @@ async def _stream(ids: list[str], template: str) -> Response:
     possible = filter(is_job_id, ids)
     follower = await parts.watcher.follow(*possible, interval=parts.settings.heartbeat)
     when_request_ends(follower.close)
-    return stream(stream_with_context(_events)(ids, follower, template))
+    return stream(stream_with_context(_card_events)(ids, follower, template))
 
 
-async def _events(ids: list[str], follower: Follower, template: str) -> AsyncIterator[str]:
+async def _card_events(ids: list[str], follower: Follower, template: str) -> AsyncIterator[str]:
     yield RETRY
     known = set(follower.records)
     if len(known) < len(ids):
-        yield _event(expired=_expired(ids, known))
+        yield _card_event(expired=_expired(ids, known))
     for record in [*follower.records.values()]:
-        yield _event([await _card(record, template)])
+        yield _card_event([await _card(record, template)])
     async for change in follower:
         if isinstance(change, NoChange):
             expired = await _find_expired(known)
             known -= expired
-            yield _event(expired=_expired(expired)) if expired else f": {NoChange.QUIET.value}\n\n"
+            yield (
+                _card_event(expired=_expired(expired))
+                if expired
+                else f": {NoChange.QUIET.value}\n\n"
+            )
         elif change.record is not None:
-            yield _event([await _card(change.record, template)])
+            yield _card_event([await _card(change.record, template)])
 
 
 async def _find_expired(known: set[str]) -> set[str]:
     """Those of the jobs that have expired, which Redis announces to nobody."""
     try:
-        return known - (await _read(known)).keys()
+        return known - (await _read_known(known)).keys()
     except ResultsUnavailableError:
         return set()
 
@@ -125,7 +129,9 @@ def _expired(ids: Collection[str], known: Collection[str] = ()) -> list[dict[str
     return [{"id": job_id, "words": _EXPIRED} for job_id in ids if job_id not in known]
 
 
-def _event(jobs: Sequence[dict[str, Any]] = (), *, expired: Sequence[dict[str, str]] = ()) -> str:
+def _card_event(
+    jobs: Sequence[dict[str, Any]] = (), *, expired: Sequence[dict[str, str]] = ()
+) -> str:
     return f"data: {json.dumps({'jobs': jobs, 'expired': expired})}\n\n"
 
 

@@ -8,7 +8,7 @@ from quart import Blueprint, Response, current_app, jsonify, render_template, re
 from quart.typing import ResponseReturnValue
 
 from service.errors import ResultsUnavailableError
-from service.jobs.sending.cancel import cancel as cancel_job
+from service.jobs.sending.cancel import cancel
 from service.parts import parts_of
 from service.results.follower import NoChange
 from service.results.store import StoredRecord
@@ -32,7 +32,7 @@ _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_WAIT}
 results = Blueprint("results", __name__)
 
 
-@results.get("/result/<job_id>")
+@results.get("/result/<job_id>", endpoint="show")
 @Operation(
     {200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
     problems=(400, 404, 503),
@@ -41,7 +41,7 @@ results = Blueprint("results", __name__)
         parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
     ],
 )
-async def show(job_id: str) -> ResponseReturnValue:
+async def show_result(job_id: str) -> ResponseReturnValue:
     """How far a job is: 200 also for one that failed, 404 for one that nobody enqueued.
 
     `?wait=SECONDS` answers at the next change, or when the time is up. With `If-None-Match` the
@@ -65,12 +65,12 @@ async def show(job_id: str) -> ResponseReturnValue:
     return jsonify(as_json(record.result)), headers
 
 
-@results.delete("/result/<job_id>")
+@results.delete("/result/<job_id>", endpoint="cancel")
 @Operation({200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
-async def cancel(job_id: str) -> ResponseReturnValue:
+async def cancel_job(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
     parts = parts_of(current_app)
-    result = await cancel_job(parts.store, parts.enqueuer, job_id)
+    result = await cancel(parts.store, parts.enqueuer, job_id)
     status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
     return as_json(result), status, {"Cache-Control": "no-store"}
 

@@ -162,11 +162,11 @@ def _value(kind: str, items: str, text: str) -> Any:
         case "list":
             return [_value(items, "", line) for line in text.split("\n") if line.strip()]
         case "json" | "choice":
-            return json.loads(text, parse_constant=_refuse)
+            return json.loads(text, parse_constant=_refuse_constant)
         case _:
             return text
 
 
-def _refuse(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     """Python's JSON reads NaN and Infinity, which no other does."""
     raise ValueError(f"{constant} is not JSON")

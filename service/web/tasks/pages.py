@@ -33,9 +33,9 @@ class GreetingView(msgspec.Struct, frozen=True):
 pages = Blueprint("pages", __name__)
 
 
-@pages.get("/")
+@pages.get("/", endpoint="index")
 @Operation({200: {JSON: GreetingView, HTML: None}}, problems=(429, 503))
-async def index() -> ResponseReturnValue:
+async def show_front_page() -> ResponseReturnValue:
     """Enqueue `demo.my_add(1, 2)` and show where its result will be.
 
     With `?job=<id>` a browser is shown that job instead of a new one: a page without scripts
@@ -58,11 +58,11 @@ async def _answer_to_head() -> Response:
     return response
 
 
-@pages.post("/start/<name>")
-async def start(name: str) -> ResponseReturnValue:
+@pages.post("/start/<name>", endpoint="start")
+async def start_by_form(name: str) -> ResponseReturnValue:
     """Start a job by a form of the front page as it is without scripts, and go to the job."""
     handle = public_task(name)
-    values = values_of(_fields(handle), await request.form, name)
+    values = values_of(_form_fields(handle), await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
     job_id = await _enqueue(name, args, kwargs)
     return redirect(url_for("results.show", job_id=job_id), 303)
@@ -93,10 +93,10 @@ def _form(handle: TaskHandle[..., Any, Any]) -> dict[str, Any]:
     return {
         "name": handle.name,
         "summary": (handle.__doc__ or "").strip().split("\n\n")[0],
-        "fields": _fields(handle),
+        "fields": _form_fields(handle),
     }
 
 
-def _fields(handle: TaskHandle[..., Any, Any]) -> tuple[Field, ...]:
+def _form_fields(handle: TaskHandle[..., Any, Any]) -> tuple[Field, ...]:
     taken, _, components = task_schemas(handle.arguments, "#/$defs/{name}")
     return fields_of({**taken, "$defs": components})

@@ -62,9 +62,9 @@ class AcceptedView(msgspec.Struct, frozen=True):
 tasks = Blueprint("tasks", __name__)
 
 
-@tasks.get("/tasks")
+@tasks.get("/tasks", endpoint="index")
 @Operation({200: {JSON: TasksView}})
-async def index() -> ResponseReturnValue:
+async def list_tasks() -> ResponseReturnValue:
     """The public tasks, each with a JSON Schema of its arguments and of its result."""
     found = [TaskView.of(handle) for handle in public_tasks()]
     return msgspec.to_builtins(TasksView(found)), {"Cache-Control": "no-store"}

@@ -36,7 +36,7 @@ const follower = new Follower({
   onState: showConnection,
 });
 
-function place(card, id) {
+function insertInOrder(card, id) {
   const order = remembered().map((job) => job.id);
   const rankOf = (other) => (order.includes(other) ? order.indexOf(other) : order.length); // expired
   const next = [...list.children].find((other) => rankOf(other.dataset.id) > rankOf(id));
@@ -50,7 +50,7 @@ function show(job) {
   if (card) card = replaceElement(card, job.html);
   else {
     card = makeElement(job.html);
-    place(card, job.id);
+    insertInOrder(card, job.id);
   }
   if (job.ready && before !== job.state && before !== undefined) announcements.textContent = job.summary;
   prepare(card);
