@@ -106,13 +106,11 @@ async def _card_events(ids: list[str], follower: Follower, template: str) -> Asy
         yield _card_event([await _card(record, template)])
     async for change in follower:
         if isinstance(change, NoChange):
-            expired = await _find_expired(known)
-            known -= expired
-            yield (
-                _card_event(expired=_expired(expired))
-                if expired
-                else f": {NoChange.QUIET.value}\n\n"
-            )
+            if expired := await _find_expired(known):
+                known -= expired
+                yield _card_event(expired=_expired(expired))
+            else:
+                yield f": {NoChange.QUIET.value}\n\n"
         elif change.record is not None:
             yield _card_event([await _card(change.record, template)])
 
