@@ -25,15 +25,15 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
     InvalidJobIdError, ResultsUnavailableError and BrokerUnavailableError.
     """
     for _ in range(_ATTEMPTS):
-        stored = await store.read(job_id)
-        result = decode(job_id, stored)
+        record = await store.read(job_id)
+        result = record.result
         if result.ready:
             raise JobFinishedError(job_id, result.state)
         if result.state not in _WAITING:
             await enqueuer.revoke(job_id)
             return result
-        revoked = encode_ended(stored, State.REVOKED, TaskRevokedError(_REASON))
-        if await store.replace(job_id, stored, revoked):
+        revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError(_REASON))
+        if await store.replace(record, revoked):
             await _notify_workers(enqueuer, job_id)
             return decode(job_id, revoked)
     raise ResultsUnavailableError("the job's record does not stop changing")
