@@ -9,7 +9,7 @@ import pytest
 
 from service.broker import messages
 from service.broker.checks.findings import COMMANDS, Answers, check
-from service.broker.dead_letters import model as letters
+from service.broker.dead_letters.model import DeadLetter, DeadLetterQueues, as_published_anew
 from service.broker.delivery import Held
 from service.broker.leases.in_flight import Ledger
 from service.broker.transport.publish import Publishes
@@ -159,10 +159,10 @@ def test_a_second_try_of_a_publish_is_known_by_its_own_properties() -> None:
 def test_a_dead_letter_is_decoded_with_its_job() -> None:
     """`at` is the server's time."""
     record = {"queue": "q", "reason": "because", "deliveries": 5, "at": 0.5}
-    letter = letters.decode(json.dumps({**record, "message": _item().decode()}))
+    letter = DeadLetter.decode(json.dumps({**record, "message": _item().decode()}))
     assert (letter.id, letter.job_id, letter.task, letter.deliveries) == ("job", "job", "t", 5)
     assert letter.at.timestamp() == 0.5
-    unreadable = letters.decode(json.dumps({**record, "message": "?"}))
+    unreadable = DeadLetter.decode(json.dumps({**record, "message": "?"}))
     assert unreadable.job_id is None
     assert len(unreadable.id) == 16
 
@@ -172,30 +172,30 @@ def test_a_dead_letter_can_be_named_whatever_id_its_message_has(bad: str) -> Non
     """By its hash, where the job's id is none that can be asked for; and it can be printed."""
     message = json.dumps({"headers": {"id": bad, "task": "\ud800"}, "properties": {}, "body": ""})
     record = {"queue": "q", "reason": "no \ud800", "deliveries": 5, "at": 0.5, "message": message}
-    letter = letters.decode(json.dumps(record))
+    letter = DeadLetter.decode(json.dumps(record))
     assert letter.job_id is None
     assert re.fullmatch("[0-9a-f]{16}", letter.id)
     assert (letter.task, letter.reason) == ("?", "no ?")
     assert letter.message.decode() == message
 
 
-def test_a_box_is_read_from_the_options_of_celery() -> None:
+def test_where_dead_letters_lie_is_read_from_the_options_of_celery() -> None:
     """With Kombu's defaults for the rest."""
-    assert letters.box_for({}, ["celery"]) == letters.Box()
+    assert DeadLetterQueues.of({}, ["celery"]) == DeadLetterQueues()
     options = {"global_keyprefix": "p.", "priority_steps": [0, 5], "sep": ":"}
-    box = letters.box_for(options, {"q": None})
-    assert box.queues == ("q",)
-    assert box.waiting("q") == ("p.q", "p.q:5")
-    assert box.key("q") == "p.q.dead"
+    queues = DeadLetterQueues.of(options, {"q": None})
+    assert queues.names == ("q",)
+    assert queues.waiting("q") == ("p.q", "p.q:5")
+    assert queues.key("q") == "p.q.dead"
 
 
 def test_a_replayed_message_starts_anew() -> None:
     """Under a new tag, or the worker that finished the old one would take it for a copy."""
     old = _item(**{messages.DELIVERIES: 4, "delivery_tag": "old", "delivery_info": {}})
-    new = messages.read(letters.fresh(old))
+    new = messages.read(as_published_anew(old))
     assert messages.deliveries(new) == 0
     assert new["properties"]["delivery_tag"] != "old"
-    assert letters.fresh(b"not json") == b"not json"
+    assert as_published_anew(b"not json") == b"not json"
 
 
 _GOOD = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}

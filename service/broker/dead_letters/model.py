@@ -1,4 +1,4 @@
-"""Reads dead letters and where they lie: pure functions on what Redis has."""
+"""Reads dead letters, and names the lists that they are in: pure functions on what Redis has."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -32,19 +32,56 @@ class DeadLetter:
     message: bytes
     record: bytes
 
+    @classmethod
+    def decode(cls, record: bytes | str) -> "DeadLetter":
+        """Read a record; raises ValueError if it is none of ours."""
+        raw = record if isinstance(record, bytes) else record.encode("utf-8", "surrogateescape")
+        try:
+            fields = json.loads(raw.decode("utf-8", "surrogateescape"))
+            message = str(fields["message"]).encode("utf-8", "surrogateescape")
+            found = messages.job_id(message)
+            job = found if found is not None and is_job_id(found) else None
+            return cls(
+                id=job or sha1(raw).hexdigest()[:16],  # noqa: S324 - a name, not a secret
+                queue=str(fields["queue"]),
+                reason=_printable(str(fields["reason"])),
+                deliveries=int(fields["deliveries"]),
+                at=datetime.fromtimestamp(float(fields["at"]), UTC),
+                job_id=job,
+                task=_task(message),
+                message=message,
+                record=raw,
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"This is not a dead letter: {error!r}") from error
+
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """Where to look: the queues, and Kombu's options where they differ from its defaults."""
+class DeadLetterQueues:
+    """The queues to look in, and Kombu's options where they differ from its defaults."""
 
-    queues: tuple[str, ...] = ("celery",)
+    names: tuple[str, ...] = ("celery",)
     prefix: str = ""
     priority_steps: tuple[int, ...] = PRIORITY_STEPS
     separator: str = SEPARATOR
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], names: Iterable[str]) -> "DeadLetterQueues":
+        """Queues by their names, and Celery's `broker_transport_options`."""
+        return cls(
+            names=tuple(names),
+            prefix=options.get("global_keyprefix", ""),
+            priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
+            separator=options.get("sep", SEPARATOR),
+        )
+
     def key(self, queue: str) -> str:
         """The list of a queue's dead letters."""
         return f"{self.prefix}{queue}{DEAD_SUFFIX}"
+
+    def list_of(self, queue: str, payload: Mapping[str, Any]) -> str:
+        """The list of a queue that a message belongs to by its priority, without the prefix."""
+        return messages.list_of(queue, payload, self.priority_steps, self.separator)
 
     def waiting(self, queue: str) -> tuple[str, ...]:
         """The lists of a queue's jobs that wait, one for each priority."""
@@ -54,39 +91,7 @@ class Box:
         )
 
 
-def box_for(options: Mapping[str, Any], queues: Iterable[str]) -> Box:
-    """The box of these queues, by Celery's `broker_transport_options`."""
-    return Box(
-        queues=tuple(queues),
-        prefix=options.get("global_keyprefix", ""),
-        priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
-        separator=options.get("sep", SEPARATOR),
-    )
-
-
-def decode(record: bytes | str) -> DeadLetter:
-    """Read a record; raises ValueError if it is none of ours."""
-    raw = record if isinstance(record, bytes) else record.encode("utf-8", "surrogateescape")
-    try:
-        fields = json.loads(raw.decode("utf-8", "surrogateescape"))
-        message = str(fields["message"]).encode("utf-8", "surrogateescape")
-        job = _job_id(message)
-        return DeadLetter(
-            id=job or sha1(raw).hexdigest()[:16],  # noqa: S324 - a name, not a secret
-            queue=str(fields["queue"]),
-            reason=_printable(str(fields["reason"])),
-            deliveries=int(fields["deliveries"]),
-            at=datetime.fromtimestamp(float(fields["at"]), UTC),
-            job_id=job,
-            task=_task(message),
-            message=message,
-            record=raw,
-        )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"This is not a dead letter: {error!r}") from error
-
-
-def fresh(message: bytes) -> bytes:
+def as_published_anew(message: bytes) -> bytes:
     """The message as if it had just been published: never delivered, under a new tag."""
     try:
         payload = messages.read_plain(message)
@@ -99,12 +104,6 @@ def fresh(message: bytes) -> bytes:
         if isinstance(part, dict):
             part.pop("redelivered", None)
     return json.dumps({**payload, "properties": properties}).encode()
-
-
-def _job_id(message: bytes) -> str | None:
-    """The job's id, if it is one that can be asked for."""
-    found = messages.job_id(message)
-    return found if found is not None and is_job_id(found) else None
 
 
 def _printable(text: str) -> str:

@@ -16,7 +16,7 @@ from quart import (
 )
 from quart.typing import ResponseReturnValue
 
-from service.broker.dead_letters.model import box_for
+from service.broker.dead_letters.model import DeadLetterQueues
 from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.reader import INTERVAL, Places, QueueKeys, Reader
 from service.dashboard.events.recent import COLUMNS, Query
@@ -204,5 +204,5 @@ def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
     """Where the jobs of each queue are: those of Celery's settings, and those that are `known`."""
     celery = get_celery(app)
     names = sorted({*celery.amqp.queues, *known})
-    box = box_for(celery.conf.broker_transport_options, names)
+    box = DeadLetterQueues.of(celery.conf.broker_transport_options, names)
     return [QueueKeys(name, box.waiting(name), box.key(name)) for name in names]
