@@ -11,11 +11,11 @@ from quart import Quart
 from quart.cli import ScriptInfo, pass_script_info
 from redis.exceptions import RedisError
 
-from service.broker.dead_letters.model import DeadLetter, DeadLetterQueues
+from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.parts import get_celery, parts_of
-from service.results.records import records_of
+from service.redis.keys import broker_keys
 
 Command = Callable[..., Awaitable[None]]
 
@@ -32,10 +32,15 @@ def _on_dead_letters(command: Command) -> Callable[..., None]:
 
 async def _run(app: Quart, command: Command, options: dict[str, Any]) -> None:
     parts, celery = parts_of(app), get_celery(app)
-    queues = DeadLetterQueues.of(celery.conf.broker_transport_options, celery.amqp.queues)
-    records = records_of(parts.settings)
+    letters = DeadLetters(
+        parts.broker_redis,
+        parts.redis,
+        result_keys=parts.keys,
+        broker_keys=broker_keys(celery.conf),
+        queues=list(celery.amqp.queues),
+    )
     try:
-        await command(DeadLetters(parts.broker_redis, parts.redis, records, queues), **options)
+        await command(letters, **options)
     except BrokenPipeError:
         # The reader of our output, such as `head`, has left. Python's flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,11 +9,12 @@ import pytest
 
 from service.broker import messages
 from service.broker.checks.findings import COMMANDS, Answers, check
-from service.broker.dead_letters.model import DeadLetter, DeadLetterQueues, as_published_anew
+from service.broker.dead_letters.model import DeadLetter, as_published_anew
 from service.broker.delivery import Held
 from service.broker.leases.in_flight import Ledger
 from service.broker.transport.publish import Publishes
 from service.broker.transport.transport import SecureTransport
+from service.redis.keys import BrokerKeys, broker_keys
 
 
 def _item(**properties: object) -> bytes:
@@ -181,12 +182,11 @@ def test_a_dead_letter_can_be_named_whatever_id_its_message_has(bad: str) -> Non
 
 def test_where_dead_letters_lie_is_read_from_the_options_of_celery() -> None:
     """With Kombu's defaults for the rest."""
-    assert DeadLetterQueues.of({}, ["celery"]) == DeadLetterQueues()
+    assert broker_keys({}) == BrokerKeys()
     options = {"global_keyprefix": "p.", "priority_steps": [0, 5], "sep": ":"}
-    queues = DeadLetterQueues.of(options, {"q": None})
-    assert queues.names == ("q",)
-    assert queues.waiting("q") == ("p.q", "p.q:5")
-    assert queues.key("q") == "p.q.dead"
+    keys = broker_keys({"broker_transport_options": options})
+    assert keys.lists_of("q") == ("p.q", "p.q:5")
+    assert keys.dead_letters_of("q") == "p.q.dead"
 
 
 def test_a_replayed_message_starts_anew() -> None:

@@ -1,21 +1,14 @@
-"""Reads dead letters, and names the lists that they are in: pure functions on what Redis has."""
+"""Reads dead letters: pure functions on what Redis has."""
 
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
-from typing import Any, Final
 
 from kombu.utils.uuid import uuid
 
 from service.broker import messages
-from service.broker.scripts import DEAD_SUFFIX
 from service.results.model import is_job_id
-
-# Kombu's defaults.
-PRIORITY_STEPS: Final = (0, 3, 6, 9)
-SEPARATOR: Final = "\x06\x16"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,41 +47,6 @@ class DeadLetter:
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"This is not a dead letter: {error!r}") from error
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterQueues:
-    """The queues to look in, and Kombu's options where they differ from its defaults."""
-
-    names: tuple[str, ...] = ("celery",)
-    prefix: str = ""
-    priority_steps: tuple[int, ...] = PRIORITY_STEPS
-    separator: str = SEPARATOR
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any], names: Iterable[str]) -> "DeadLetterQueues":
-        """Queues by their names, and Celery's `broker_transport_options`."""
-        return cls(
-            names=tuple(names),
-            prefix=options.get("global_keyprefix", ""),
-            priority_steps=tuple(options.get("priority_steps", PRIORITY_STEPS)),
-            separator=options.get("sep", SEPARATOR),
-        )
-
-    def key(self, queue: str) -> str:
-        """The list of a queue's dead letters."""
-        return f"{self.prefix}{queue}{DEAD_SUFFIX}"
-
-    def list_of(self, queue: str, payload: Mapping[str, Any]) -> str:
-        """The list of a queue that a message belongs to by its priority, without the prefix."""
-        return messages.list_of(queue, payload, self.priority_steps, self.separator)
-
-    def waiting(self, queue: str) -> tuple[str, ...]:
-        """The lists of a queue's jobs that wait, one for each priority."""
-        name = f"{self.prefix}{queue}"
-        return tuple(
-            f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
-        )
 
 
 def as_published_anew(message: bytes) -> bytes:

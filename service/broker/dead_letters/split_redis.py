@@ -8,7 +8,6 @@ the same time: so a record is only changed while it is what it was when the lett
 there, and is changed back when the letter turns out to be gone.
 """
 
-import json
 from collections.abc import Awaitable, Callable
 from hashlib import sha1
 from typing import Any, Final
@@ -16,21 +15,21 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from service.broker.dead_letters.model import DeadLetter
-from service.broker.scripts import script
 from service.errors import DeadLetterError
-from service.results.model import State, now
-from service.results.records import Records, ended_record, queued_record
+from service.redis.compare_and_set import compare_and_set
+from service.redis.keys import ResultKeys
+from service.results.model import State
+from service.results.record import encode_ended, encode_queued, mark_of, now
 
-_ERROR: Final = (DeadLetterError.__module__, DeadLetterError.__name__)
 _MARK: Final = "replayed_letter"
 
 
 class SplitRecords:
     """The records of dead letters' jobs. Every method raises RedisError."""
 
-    def __init__(self, results: Redis, records: Records) -> None:
-        self._results: Any = results
-        self._records = records
+    def __init__(self, results: Redis, keys: ResultKeys) -> None:
+        self._results = results
+        self._keys = keys
 
     async def replay(
         self,
@@ -45,7 +44,7 @@ class SplitRecords:
         A replay that crashed after its first step is done again.
         """
         mark = {_MARK: _digest(letter)}
-        after = json.dumps({**queued_record(job_id, letter.task, now()), **mark}).encode()
+        after = encode_queued(job_id, letter.task, now(), marks=mark).encode()
         while True:
             before = await self._stored(job_id)
             # In this order: had the letter been moved before the record was read, it would not be
@@ -63,28 +62,21 @@ class SplitRecords:
         """Have the record say FAILURE where a replay of this letter, now dropped, broke off."""
         while True:
             stored = await self._stored(job_id)
-            meta = _mapping(stored)
-            if meta.get("status") != State.QUEUED.value or meta.pop(_MARK, "") != _digest(letter):
+            if mark_of(stored, _MARK) != _digest(letter):
                 return
-            failed = ended_record(meta, State.FAILURE, _ERROR, letter.reason)
+            error = DeadLetterError(letter.reason)
+            failed = encode_ended(stored, State.FAILURE, error, without=_MARK)
             if await self._change(job_id, stored, failed):
                 return
 
     async def _stored(self, job_id: str) -> bytes:
-        return await self._results.get(self._records.key(job_id)) or b""
+        stored: Any = await self._results.get(self._keys.record(job_id))
+        return stored or b""
 
     async def _change(self, job_id: str, before: bytes, after: bytes) -> bool:
-        arguments = (self._records.key(job_id), before, after, self._records.lifetime)
-        return bool(await self._results.eval(script("change_record"), 1, *arguments))
+        key, ttl = self._keys.record(job_id), self._keys.ttl
+        return await compare_and_set(self._results, key, before, after, ttl=ttl)
 
 
 def _digest(letter: DeadLetter) -> str:
     return sha1(letter.record).hexdigest()[:16]  # noqa: S324 - a name, not a secret
-
-
-def _mapping(stored: bytes) -> dict[str, Any]:
-    try:
-        meta = json.loads(stored)
-    except ValueError:
-        return {}
-    return meta if isinstance(meta, dict) else {}

@@ -8,13 +8,13 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters.model import DeadLetter, DeadLetterQueues
+from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetterPage, DeadLetters
 from service.dashboard.pages.sign_in import require_admin
 from service.dashboard.pages.views import get_reader, queue_keys
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
-from service.results.records import records_of
+from service.redis.keys import broker_keys
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
@@ -29,10 +29,10 @@ dead_letters.before_request(require_admin)
 async def show() -> ResponseReturnValue:
     """The dead letters of all queues, newest first."""
     number = min(max(1, request.args.get("page", 1, type=int)), _LAST)
-    queues, letters = _dead_letters()
+    letters = _dead_letters()
     pages: list[tuple[str, DeadLetterPage]] = []
     async with bounded(parts_of(current_app).settings.redis_timeout):
-        for queue in queues.names:
+        for queue in letters.queues:
             found = await letters.page(queue, offset=(number - 1) * PAGE, limit=PAGE)
             pages.append((queue, found))
     page = await render_template(
@@ -49,7 +49,7 @@ async def show() -> ResponseReturnValue:
 @dead_letters.post("/<letter_id>/replay")
 async def replay(letter_id: str) -> ResponseReturnValue:
     """Put the job back into its queue, as if it were new."""
-    _, letters = _dead_letters()
+    letters = _dead_letters()
     timeout = parts_of(current_app).settings.redis_timeout
     async with bounded(timeout):
         letter = await _find(letters, letter_id)
@@ -65,19 +65,22 @@ async def replay(letter_id: str) -> ResponseReturnValue:
 @dead_letters.post("/<letter_id>/drop")
 async def drop(letter_id: str) -> ResponseReturnValue:
     """Forget it for ever."""
-    _, letters = _dead_letters()
+    letters = _dead_letters()
     async with bounded(parts_of(current_app).settings.redis_timeout):
         if not await letters.drop(await _find(letters, letter_id)):
             raise _gone()
     return _back("dropped")
 
 
-def _dead_letters() -> tuple[DeadLetterQueues, DeadLetters]:
-    names = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
-    queues = DeadLetterQueues.of(get_celery(current_app).conf.broker_transport_options, names)
+def _dead_letters() -> DeadLetters:
     parts = parts_of(current_app)
-    records = records_of(parts.settings)
-    return queues, DeadLetters(parts.broker_redis, parts.redis, records, queues)
+    return DeadLetters(
+        parts.broker_redis,
+        parts.redis,
+        result_keys=parts.keys,
+        broker_keys=broker_keys(get_celery(current_app).conf),
+        queues=[queue.name for queue in queue_keys(current_app, get_reader(current_app).known)],
+    )
 
 
 async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:

@@ -16,16 +16,14 @@ from quart import (
 )
 from quart.typing import ResponseReturnValue
 
-from service.broker.dead_letters.model import DeadLetterQueues
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.reader import INTERVAL, Places, QueueKeys, Reader
 from service.dashboard.events.recent import COLUMNS, Query
 from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.pages import figures as charts
 from service.dashboard.pages.sign_in import is_admin, require_admin
 from service.parts import get_celery, parts_of
+from service.redis.keys import broker_keys
 from service.results.model import State
-from service.results.store import own_prefix
 from service.web.http.negotiation import wants_events
 from service.web.http.streams import RETRY, get_stopping, stream
 
@@ -168,9 +166,9 @@ def init_dashboard(app: Quart) -> None:
 
     app.extensions[_PARTS] = Parts()
     places = Places(
-        own=MonitorKeys(own_prefix(settings)),
+        own=parts_of(app).keys,
         queues=queues,
-        record=parts_of(app).store.key,
+        record=parts_of(app).keys.record,
         held=_held_key(app),
     )
     app.extensions[_EXTENSION] = Reader(
@@ -204,5 +202,5 @@ def queue_keys(app: Quart, known: set[str]) -> list[QueueKeys]:
     """Where the jobs of each queue are: those of Celery's settings, and those that are `known`."""
     celery = get_celery(app)
     names = sorted({*celery.amqp.queues, *known})
-    box = DeadLetterQueues.of(celery.conf.broker_transport_options, names)
-    return [QueueKeys(name, box.waiting(name), box.key(name)) for name in names]
+    keys = broker_keys(celery.conf)
+    return [QueueKeys(name, keys.lists_of(name), keys.dead_letters_of(name)) for name in names]

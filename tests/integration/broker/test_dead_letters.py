@@ -7,12 +7,14 @@ from typing import Any
 from redis.asyncio import Redis
 
 from service.broker.dead_letters.store import DeadLetters
-from service.results.records import Records
+from service.redis.keys import BrokerKeys, ResultKeys
 from tests.support.broker import TASKS, Bench, ready
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
-RECORDS = Records("celery-task-meta-", 60)
+
+def _letters(client: Redis) -> DeadLetters:
+    return DeadLetters(client, client, result_keys=ResultKeys(ttl=60), broker_keys=BrokerKeys())
 
 
 async def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
@@ -24,7 +26,7 @@ async def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
         wait_until(lambda: bench.redis.llen("celery.dead") == 1, description="it is dead")
         worker.stop()
     async with Redis.from_url(bench.url) as client:
-        letters = DeadLetters(client, client, RECORDS)
+        letters = _letters(client)
         letter = await letters.get(job)
         assert letter is not None
         assert (letter.job_id, letter.task, letter.queue) == (job, f"{TASKS}.later", "celery")
@@ -43,7 +45,7 @@ async def test_a_page_has_some_of_them_and_counts_all(bench: Bench) -> None:
         ready(worker)
         wait_until(lambda: bench.redis.llen("celery.dead") == 2, description="both are dead")
     async with Redis.from_url(bench.url) as client:
-        letters = DeadLetters(client, client, RECORDS)
+        letters = _letters(client)
         page = await letters.page("celery", offset=1, limit=1)
         assert page.total == 2
         assert [letter.message for letter in page.letters] == [b"not json"]

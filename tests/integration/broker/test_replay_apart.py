@@ -9,10 +9,11 @@ from redis.asyncio import Redis
 
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
-from service.results.records import Records
+from service.broker.scripts import script
+from service.redis.compare_and_set import COMPARE_AND_SET
+from service.redis.keys import BrokerKeys, ResultKeys
 from tests.support.dead import DEAD, dead_letter
 
-RECORDS = Records("celery-task-meta-", 60)
 KEY = "celery-task-meta-job"
 FAILED = json.dumps({"status": "FAILURE", "result": {"exc_message": ["gave up"]}})
 SUCCEEDED = json.dumps({"status": "SUCCESS", "result": 3})
@@ -52,6 +53,11 @@ class SteppedRedis(Redis):
         return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # by redis-py
 
 
+def _letters(broker: Redis, results: Redis) -> DeadLetters:
+    keys = ResultKeys(ttl=60)
+    return DeadLetters(broker, results, result_keys=keys, broker_keys=BrokerKeys())
+
+
 class Two:
     """Two databases that stand for two servers; one letter, whose job says FAILURE."""
 
@@ -60,9 +66,11 @@ class Two:
     def __init__(self, broker_url: str, results_url: str) -> None:
         self.broker, self.results = Redis.from_url(broker_url), Redis.from_url(results_url)
         self._pools = self.broker.connection_pool, self.results.connection_pool
-        self.letters = DeadLetters(self.broker, self.results, RECORDS)
+        self.letters = _letters(self.broker, self.results)
 
     async def __aenter__(self) -> "Two":
+        await self.broker.script_load(script("replay").text)  # else each is sent twice
+        await self.results.script_load(COMPARE_AND_SET.text)
         await self.broker.lpush(DEAD, dead_letter("job", "a.task", []))
         await self.results.set(KEY, FAILED, ex=60)
         letter = await self.letters.get("job")
@@ -101,7 +109,7 @@ class Two:
         broker, results = (SteppedRedis(connection_pool=pool) for pool in self._pools)
         broker.steps = results.steps = Steps(number, then)
         try:
-            return await act(DeadLetters(broker, results, RECORDS))
+            return await act(_letters(broker, results))
         except CrashError:
             return None
 

@@ -13,14 +13,15 @@ from redis.exceptions import ResponseError
 
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
-from service.broker.scripts import Keys, Scripts, Take
+from service.broker.scripts import Scripts, Take
+from service.redis.keys import BrokerKeys
 from tests.support.wait import wait_until
 
 LEASE = 1.0
 OUTAGE = LEASE / 3
 TAG = "job@0-1"
 # Not Kombu's: clients of earlier tests in this process may still look in there.
-KEYS = Keys("held", "held_index")
+KEYS = BrokerKeys("held", "held_index")
 
 
 @pytest.fixture
