@@ -1,4 +1,4 @@
-"""A thread that does the same work again and again, and that no error ends."""
+"""A thread that repeats its work, and that no error ends."""
 
 import logging
 import threading
@@ -14,10 +14,10 @@ logger = logging.getLogger(__name__)
 _RETRY: Final = 0.5
 
 
-class Tending(threading.Thread):
-    """Does `work` every `pause` seconds, `linger` seconds after it was woken, and on trouble soon.
+class PeriodicThread(threading.Thread):
+    """Does `work` every `pause` seconds, `linger` seconds after it was woken, and soon on trouble.
 
-    `on_outage` is called with the error whenever the work could not be done for want of Redis.
+    `on_outage` is called with the error whenever Redis was away or refused the work.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Tending(threading.Thread):
         self._away = False
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Have the work done soon."""
         self._wake.set()
 
     def run(self) -> None:
@@ -59,8 +59,8 @@ class Tending(threading.Thread):
         except TRANSIENT:
             if self._away:
                 raise
-            # One connection that was cut is no outage, after which nobody may recover anything for
-            # a lease. A new connection tells them apart.
+            # After an outage nothing may be recovered for a lease, but one connection that was cut
+            # is no outage: a new connection tells them apart.
             self._work()
 
     def _try(self) -> bool:

@@ -13,14 +13,14 @@ from service.broker.delivery import LeaseOptions
 from service.broker.leases.leases import Leases
 from service.redis.keys import BrokerKeys
 
-# Kombu makes a new transport for every connection, and Celery a new connection for every loss,
-# while jobs go on: what is held belongs to the process, so the process has to remember it.
+# Kombu makes a new transport for every connection, and Celery a new connection after every loss,
+# while jobs go on: so deliveries belong to the process, which has to remember them.
 _leases: Final[dict[tuple[Any, ...], Leases]] = {}
 _lock = threading.Lock()
 
 
 def _forget() -> None:
-    """A forked child holds nothing: neither its parent's messages nor the thread."""
+    """A forked child holds none of its parent's deliveries, and has none of its threads."""
     global _lock  # noqa: PLW0603 - the parent may have been forked while another thread held it
     _lock = threading.Lock()
     _leases.clear()

@@ -11,13 +11,13 @@ from service.broker.transport.waiter import ASK_AGAIN
 logger = logging.getLogger(__name__)
 
 
-class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
+class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
     """Kombu's poller, for connections on which the server also speaks unasked."""
 
     def on_readable(self, fileno: int) -> Any:
-        """Let the channel read; without room for messages, read what was asked for, and the news.
+        """Let the channel read; without room for messages, read a reply under way, or drop pushes.
 
-        Kombu would take the news for the end of the connection.
+        Kombu would take a push for the end of the connection.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind != "BRPOP" or fileno in self._paused_brpop or channel.qos.can_consume():
@@ -26,7 +26,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
             return channel.handlers[kind]()
         if channel.expects_reply:
             return super().on_readable(fileno)
-        channel.drop_news()
+        channel.drop_pushes()
         raise Empty
 
     def _pause_brpop(self, channel: Any, fileno: int) -> None:
@@ -42,7 +42,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
         return super().get(callback, bounded)
 
 
-class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_parts
+class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
     """`redis://`: what `broker_transport` names for a plain server."""
 
     Channel = Channel
@@ -53,7 +53,7 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_parts
         self.cycle = Poller()
         if client.cycle is not None:
             # Kombu's failover takes the transport from the scheme of the next address: it would
-            # go on with the stock transport, silently.
+            # silently go on with the stock transport.
             client.cycle = None
             if not self.sentinels:
                 logger.warning("Only the first Redis address is used; for several use sentinel://.")
