@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 
 from service.broker import messages
-from service.broker.checks.findings import COMMANDS, Answers, check
+from service.broker.checks.findings import Answers, check
+from service.broker.checks.startup import COMMANDS
 from service.broker.dead_letters.model import DeadLetter, as_published_anew
 from service.broker.delivery import Delivery
 from service.broker.leases.in_flight import InFlight, Outcome
@@ -256,4 +257,4 @@ def test_what_the_scripts_call_is_asked_for_at_start() -> None:
     names = ("ack", "bury", "claim", "expired", "move", "put", "renew", "restore", "take")
     text = "".join((folder / f"{name}.lua").read_text() for name in names)
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
-    assert called <= COMMANDS.keys()
+    assert called <= COMMANDS
