@@ -47,8 +47,6 @@ class LeaseOptions:
     lease: float
     stock: float
     max_deliveries: int
-    priority_steps: tuple[int, ...]
-    separator: str
     on_lost: Callable[[str, str | None], object] | None = None
 
     @property

@@ -118,7 +118,7 @@ class Scripts:
 
     def __init__(self, client: Redis, keys: BrokerKeys) -> None:
         self._client = client
-        self._keys = keys
+        self.keys = keys
 
     def take(self, request: Take) -> Taken:
         """Take messages without waiting."""
@@ -126,11 +126,11 @@ class Scripts:
 
     def acknowledge(self, tags: Sequence[str]) -> list[str]:
         """Forget deliveries; the tags among them that were no longer held."""
-        return [text(tag) for tag in self._run("ack", self._keys.in_flight, tags)]
+        return [text(tag) for tag in self._run("ack", self.keys.in_flight, tags)]
 
     def renew(self, tags: Sequence[str]) -> list[str]:
         """Renew leases; the tags that are no longer held."""
-        return [text(tag) for tag in self._run("renew", self._keys.in_flight, tags)]
+        return [text(tag) for tag in self._run("renew", self.keys.in_flight, tags)]
 
     def expired(
         self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
@@ -140,23 +140,23 @@ class Scripts:
         Where the holder's lease is longer, that one counts. Nothing for a lease after `outage`
         seconds without any sweep. `known` tags are left out.
         """
-        keys = [*self._keys.in_flight, self._keys.sweeps]
+        keys = [*self.keys.in_flight, self.keys.sweeps]
         flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
         return [Expired(text(tag), text(score), record) for tag, score, record in _groups(flat, 3)]
 
     def claim(self, tag: str, max_score: str) -> str | None:
         """Hold an expired delivery: its score then; None if it was renewed or moved meanwhile."""
-        score = self._run("claim", self._keys.in_flight, [tag, max_score])
+        score = self._run("claim", self.keys.in_flight, [tag, max_score])
         return None if score is None else text(score)
 
     def records(self, tags: Sequence[str]) -> list[bytes | None]:
         """Kombu's records of deliveries: JSON arrays [message, exchange, routing key]."""
-        found: Any = self._client.hmget(self._keys.in_flight[0], tags) if tags else []
+        found: Any = self._client.hmget(self.keys.in_flight[0], tags) if tags else []
         return list(found)
 
     def bound_queue(self, exchange: str, routing_key: str) -> str | None:
         """The queue that Kombu's table binds to an exchange under exactly this key."""
-        members: Any = self._client.smembers(self._keys.bindings_of(exchange))
+        members: Any = self._client.smembers(self.keys.bindings_of(exchange))
         for member in sorted(text(part) for part in members):
             key, _, queue = member.split("\x06\x16", 2)
             if key == routing_key:
@@ -165,19 +165,19 @@ class Scripts:
 
     def restore(self, tag: str, max_score: str, list_: str, message: str, *, first: bool) -> bool:
         """Move a delivery's message to a list, to its head if `first`; false if it was not ours."""
-        keys = [*self._keys.in_flight, self._keys.list_of(list_)]
+        keys = [*self.keys.in_flight, self.keys.list_of(list_)]
         push = "RPUSH" if first else "LPUSH"
         return bool(self._run("restore", keys, [tag, max_score, message, push]))
 
     def bury(self, delivery: Delivery, max_score: str, reason: str, deliveries: int) -> bool:
         """Move a delivery to its queue's dead letters; false if it was not ours."""
         tag, queue, message = delivery.tag, delivery.queue, delivery.message
-        keys = [*self._keys.in_flight, self._keys.dead_letters_of(queue)]
+        keys = [*self.keys.in_flight, self.keys.dead_letters_of(queue)]
         return bool(self._run("bury", keys, [tag, max_score, message, queue, reason, deliveries]))
 
     def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
         """Publish a message unless a publish with this tag was seen; whether it was new."""
-        keys = [self._keys.publish_mark(tag, queue), self._keys.list_of(list_)]
+        keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
         return bool(self._run("put", keys, [message, remember]))
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:

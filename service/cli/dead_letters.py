@@ -77,13 +77,15 @@ async def _list(letters: DeadLetters) -> None:
 @_on_dead_letters
 async def _show(letters: DeadLetters, letter_id: str) -> None:
     letter = await _find(letters, letter_id)
-    click.echo(f"id:          {letter.id}")
-    click.echo(f"queue:       {letter.queue}")
-    click.echo(f"task:        {letter.task or '(unreadable)'}")
-    click.echo(f"reason:      {letter.reason}")
-    click.echo(f"deliveries:  {letter.deliveries}")
-    click.echo(f"at:          {letter.at:%Y-%m-%d %H:%M:%S}Z")
-    click.echo(f"message:     {letter.message.decode(errors='backslashreplace')}")
+    click.echo(
+        f"id:          {letter.id}\n"
+        f"queue:       {letter.queue}\n"
+        f"task:        {letter.task or '(unreadable)'}\n"
+        f"reason:      {letter.reason}\n"
+        f"deliveries:  {letter.deliveries}\n"
+        f"at:          {letter.at:%Y-%m-%d %H:%M:%S}Z\n"
+        f"message:     {letter.message.decode(errors='backslashreplace')}"
+    )
 
 
 def _one_or_all(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,7 +17,7 @@ class _Process:
     """The jobs that one process holds."""
 
     def __init__(self, *, lease: float = _LEASE, max_deliveries: int = 5) -> None:
-        options = LeaseOptions(lease, 3600.0, max_deliveries, (0,), "\x06\x16")
+        options = LeaseOptions(lease, 3600.0, max_deliveries)
         self.open: set[str] = set()
         self._quarantine = Quarantine(options, self.open.__contains__)
 

@@ -49,7 +49,6 @@ class Leases:
         self, client: Redis, keys: BrokerKeys, options: LeaseOptions, *, fail: Fail
     ) -> None:
         self.options = options
-        self.keys = keys
         self.scripts = Scripts(client, keys)
         self.quarantine = Quarantine(options, self.is_open)
         self._client = client

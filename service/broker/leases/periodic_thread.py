@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -35,7 +36,6 @@ class PeriodicThread(threading.Thread):
         self._linger = linger
         self._on_outage = on_outage
         self._wake = threading.Event()
-        self._never = threading.Event()
         self._away = False
 
     def wake(self) -> None:
@@ -45,27 +45,22 @@ class PeriodicThread(threading.Thread):
     def run(self) -> None:
         """Work for as long as the process lives."""
         while True:
-            trouble = self._try()
-            pause = min(_RETRY, self._pause) if trouble else self._pause
-            if trouble:
-                self._never.wait(pause)  # even if there is more to do: it cannot be done now
-            elif self._wake.wait(pause):
+            if not self._try():
+                time.sleep(min(_RETRY, self._pause))  # even if woken: it cannot be done now
+            elif self._wake.wait(self._pause):
                 self._wake.clear()
-                self._never.wait(self._linger)
-
-    def _work_on_a_live_connection(self) -> None:
-        try:
-            self._work()
-        except TRANSIENT:
-            if self._away:
-                raise
-            # After an outage nothing may be recovered for a lease, but one connection that was cut
-            # is no outage: a new connection tells them apart.
-            self._work()
+                time.sleep(self._linger)
 
     def _try(self) -> bool:
         try:
-            self._work_on_a_live_connection()
+            try:
+                self._work()
+            except TRANSIENT:
+                if self._away:
+                    raise
+                # After an outage nothing may be recovered for a lease, but one connection that was
+                # cut is no outage: a new connection tells them apart.
+                self._work()
         except TRANSIENT as error:
             if not self._away:
                 what = "refuses it" if isinstance(error, ResponseError) else "is away"
@@ -73,12 +68,12 @@ class PeriodicThread(threading.Thread):
                 logger.warning(text, what, self.name, error)
             self._away = True
             self._on_outage(error)
-            return True
+            return False
         except Exception:
             # Without this thread leases run out: it must outlive any mistake in its work.
             logger.exception("The %s thread failed; it goes on.", self.name)
-            return True
+            return False
         if self._away:
             logger.warning("Redis is back for the %s thread.", self.name)
         self._away = False
-        return False
+        return True

@@ -174,9 +174,8 @@ class Recovery:
                 " its workers died, or gave it back."
             )
             return Burial(delivery, reason, max_score)
-        steps, separator = self._options.priority_steps, self._options.separator
-        target = messages.list_of(delivery.queue, payload, steps, separator)
-        again = messages.redelivered(payload, count)
+        keys, again = self._scripts.keys, messages.redelivered(payload, count)
+        target = messages.list_of(delivery.queue, payload, keys.priority_steps, keys.separator)
         return self._scripts.restore(delivery.tag, max_score, target, again, first=first)
 
     def _read(self, expired: Expired) -> Delivery | None:

@@ -33,15 +33,24 @@ def leases_of(channel: Any) -> Leases:
     """The leases of the broker that a channel is connected to; started on first use."""
     info = channel.connection.client
     broker = (info.hostname, info.port, info.virtual_host, tuple(info.alt or ()))
-    keys = BrokerKeys(
-        channel.unacked_key, channel.unacked_index_key, channel.global_keyprefix or ""
-    )
+    keys = keys_of(channel)
     with _lock:
         found = _leases.get((*broker, keys))
         if found is None:
             found = _leases[(*broker, keys)] = _open(channel, keys)
             found.start()
     return found
+
+
+def keys_of(channel: Any) -> BrokerKeys:
+    """The keys of the broker that a channel is connected to."""
+    return BrokerKeys(
+        unacked=channel.unacked_key,
+        index=channel.unacked_index_key,
+        prefix=channel.global_keyprefix or "",
+        separator=channel.sep,
+        priority_steps=tuple(channel.priority_steps),
+    )
 
 
 def lease_age() -> float | None:
@@ -57,8 +66,6 @@ def _open(channel: Any, keys: BrokerKeys) -> Leases:
         lease=float(channel.lease),
         stock=float(channel.visibility_timeout),
         max_deliveries=int(channel.max_deliveries),
-        priority_steps=tuple(channel.priority_steps),
-        separator=channel.sep,
         on_lost=symbol_by_name(lost) if isinstance(lost, str) else lost,
     )
     # A hung Redis must be noticed while there is still lease left to try again.

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty
 from typing import Any
 
@@ -19,7 +20,7 @@ from service.broker.leases.leases import Leases
 from service.broker.leases.registry import leases_of
 from service.broker.scripts import QueueList, Take, Taken
 from service.broker.transport.deliver import Deliverer, decode_first
-from service.broker.transport.kombu_bases import RedisChannel, RedisSentinelChannel, VirtualChannel
+from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
 from service.broker.transport.waiter import State, Waiter, drop_pushes
@@ -58,9 +59,9 @@ class Channel(PublishingChannel):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.deliverer = Deliverer(self)
+        self.waiter = Waiter()
         self._pid = os.getpid()
         self._polling: Any = None
-        self._waiter: Waiter | None = None
         self._lease_timeout: float | None = None
         super().__init__(*args, **kwargs)
 
@@ -102,16 +103,15 @@ class Channel(PublishingChannel):
     @property
     def _in_poll(self) -> Any:
         """The connection that will become readable; none when there is something to send."""
-        waiter = self._waiter
-        if waiter is not None and waiter.state is State.ACTIVE and not waiter.is_settled:
+        if self.waiter.state is State.ACTIVE and not self.waiter.is_settled:
             return None
         return self._polling
 
     @_in_poll.setter
     def _in_poll(self, connection: Any) -> None:
         self._polling = connection
-        if not connection and self._waiter is not None:
-            self._waiter.reset_wait()
+        if not connection:
+            self.waiter.reset_wait()
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         leases = self.leases
@@ -123,14 +123,15 @@ class Channel(PublishingChannel):
             self.deliverer.deliver()
             if not self.qos.can_consume():
                 return
-        if self._waiter is None:
-            self._waiter = Waiter(leases.keys, int(self.max_message_bytes), leases.options.lease)
         connection = self.client.connection
         self._brpop_sent_at = time.monotonic()
-        self._waiter.begin(
+        self.waiter.begin(
             connection,
-            lists=self._lists(queues),
+            leases.scripts.keys,
+            self._lists(queues),
             free=self.qos.free(_BATCH),
+            max_bytes=int(self.max_message_bytes),
+            lease=leases.options.lease,
             acks=leases.pending_acks,
         )
         self._polling = connection
@@ -149,12 +150,9 @@ class Channel(PublishingChannel):
         return True
 
     def _read_waiter(self) -> Taken | None:
-        waiter, connection = self._waiter, self.client.connection
+        connection = self.client.connection
         try:
-            if waiter is None:
-                drop_pushes(connection)
-                return None
-            return waiter.finish(connection)
+            return self.waiter.finish(connection)
         except ResponseError as error:
             # A demoted master, a server that cannot write: asking again at once will not help,
             # a new connection, after Celery's pause, may.
@@ -164,13 +162,11 @@ class Channel(PublishingChannel):
             self._hang_up()
             raise
         finally:
-            is_active = waiter is not None and waiter.state is State.ACTIVE
-            self._polling = connection if is_active else None
+            self._polling = connection if self.waiter.state is State.ACTIVE else None
             self._flush_brpop_reauth()
 
     def _hang_up(self) -> None:
-        if self._waiter is not None:
-            self._waiter.reset()
+        self.waiter.reset()
         self.client.connection.disconnect()
 
     def drop_pushes(self) -> None:
@@ -179,16 +175,6 @@ class Channel(PublishingChannel):
             drop_pushes(self.client.connection)
         except self.connection_errors:
             self._hang_up()
-
-    @property
-    def is_taking(self) -> bool:
-        """Whether messages may be on their way."""
-        return self._waiter is not None and self._waiter.state is State.TAKING
-
-    @property
-    def expects_reply(self) -> bool:
-        """Whether a command is under way on the consuming connection."""
-        return self._waiter is not None and self._waiter.expects_reply
 
     def _lists(self, queues: list[str]) -> tuple[QueueList, ...]:
         return tuple(
@@ -222,7 +208,9 @@ class Channel(PublishingChannel):
 
     def _get(self, queue: str) -> Any:
         leases, max_bytes = self.leases, int(self.max_message_bytes)
-        take = Take(leases.keys, "", self._lists([queue]), 1, max_bytes, leases.options.lease)
+        take = Take(
+            leases.scripts.keys, "", self._lists([queue]), 1, max_bytes, leases.options.lease
+        )
         taken = leases.scripts.take(take)
         with self.conn_or_acquire() as client:
             self._maybe_update_queues_expire(client, queue)
@@ -252,25 +240,11 @@ class Channel(PublishingChannel):
 
     def _collect_reply(self) -> None:
         """Learn what a take under way has brought, so that it need not wait for its lease."""
-        if self._waiter is not None:
-            if self.is_taking:
-                try:
-                    taken = self._waiter.finish(self.client.connection, timeout=1.0)
-                except (RedisError, OSError, AttributeError):
-                    taken = None  # no process holds it now: recovered when the lease is over
+        if self.waiter.state is State.TAKING:
+            # Where it fails no process holds what was taken: it is recovered after the lease.
+            with suppress(RedisError, OSError, AttributeError):
+                taken = self.waiter.finish(self.client.connection, timeout=1.0)
                 if taken is not None:
                     self.deliverer.enter(taken)
-            self._waiter.reset()
+        self.waiter.reset()
         self._polling = None
-
-
-class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_bases
-    """The same behind Redis Sentinel."""
-
-    from_transport_options = tuple(
-        dict.fromkeys(
-            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
-        )
-    )
-    connection_class = RedisSentinelChannel.connection_class
-    connection_class_ssl = RedisSentinelChannel.connection_class_ssl

@@ -4,11 +4,23 @@ import logging
 from queue import Empty
 from typing import Any
 
-from service.broker.transport.channel import Channel, SentinelChannel
-from service.broker.transport.kombu_bases import RedisPoller, RedisTransport
-from service.broker.transport.waiter import ASK_AGAIN
+from service.broker.transport.channel import Channel
+from service.broker.transport.kombu_bases import RedisPoller, RedisSentinelChannel, RedisTransport
+from service.broker.transport.waiter import ASK_AGAIN, State
 
 logger = logging.getLogger(__name__)
+
+
+class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_bases
+    """The same behind Redis Sentinel."""
+
+    from_transport_options = tuple(
+        dict.fromkeys(
+            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
+        )
+    )
+    connection_class = RedisSentinelChannel.connection_class
+    connection_class_ssl = RedisSentinelChannel.connection_class_ssl
 
 
 class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
@@ -22,9 +34,9 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind != "BRPOP" or fileno in self._paused_brpop or channel.qos.can_consume():
             return super().on_readable(fileno)
-        if channel.is_taking:
+        if channel.waiter.state is State.TAKING:
             return channel.handlers[kind]()
-        if channel.expects_reply:
+        if channel.waiter.expects_reply:
             return super().on_readable(fileno)
         channel.drop_pushes()
         raise Empty
@@ -33,7 +45,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
         # Kombu leaves a reply unread while there is no room (a scheduled job may have become due
         # since it was asked for). But what a take has brought is held for us from then on, and
         # nobody would renew its lease.
-        if not channel.is_taking:
+        if channel.waiter.state is not State.TAKING:
             super()._pause_brpop(channel, fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:

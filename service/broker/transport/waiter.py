@@ -50,10 +50,7 @@ class State(Enum):
 class Waiter:
     """The state of one channel's consuming connection, and the command that comes next."""
 
-    def __init__(self, keys: BrokerKeys, max_bytes: int, lease: float) -> None:
-        self._keys = keys
-        self._max_bytes = max_bytes
-        self._lease = lease
+    def __init__(self) -> None:
         self._id = uuid()
         self._socket: Any = None
         self._tracks = True
@@ -63,22 +60,25 @@ class Waiter:
         self.state = State.IDLE
         self._request: Take
 
-    def begin(
+    def begin(  # noqa: PLR0913  most of them by name
         self,
         connection: Any,
-        *,
+        keys: BrokerKeys,
         lists: tuple[QueueList, ...],
+        *,
         free: int,
+        max_bytes: int,
+        lease: float,
         acks: Callable[[], tuple[str, ...]],
     ) -> None:
-        """Send what comes next: a wait on standby, or a take, which carries acks along."""
+        """Send what comes next: a wait on standby, or a take, for which see Take."""
         self._since = time.monotonic()
         # A group: the workers that take from the same lists, in whatever order.
         names = sorted(each.name for each in lists)
         group = sha1("\n".join(names).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
         if self._next is not State.TAKING:
             self.state, self._next = self._next, State.TAKING
-            wake, seconds = self._keys.waiters_of(group)[1], ASK_AGAIN
+            wake, seconds = keys.waiters_of(group)[1], ASK_AGAIN
             if self.state is State.PAUSE:
                 wake, seconds = f"{wake}:none", _ASK_AGAIN_BLIND
             connection.send_command("BLPOP", wake, seconds)
@@ -86,12 +86,12 @@ class Waiter:
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
         self._request = take = Take(
-            keys=self._keys,
+            keys=keys,
             group=group,
             lists=lists,
             free=free,
-            max_bytes=self._max_bytes,
-            lease=self._lease,
+            max_bytes=max_bytes,
+            lease=lease,
             acks=acks(),
             waiter=self._id,
             max_active=_MAX_ACTIVE,

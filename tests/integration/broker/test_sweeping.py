@@ -107,7 +107,7 @@ def _recovery(redis: Redis, failed: list[bytes]) -> Recovery:
         failed.append(message)
         return True
 
-    options = LeaseOptions(LEASE, 3600, 5, (0, 3, 6, 9), "\x06\x16")
+    options = LeaseOptions(LEASE, 3600, 5)
     return Recovery(Scripts(redis, KEYS), options, fail=fail)
 
 
