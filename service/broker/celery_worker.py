@@ -45,12 +45,12 @@ def is_stopping_at_once() -> bool:
 
 def running() -> set[str]:
     """The tags of the messages whose jobs run at this moment."""
-    return {_tag(request) for request in all_of(state.active_requests)}
+    return {_tag_of(request) for request in all_of(state.active_requests)}
 
 
 def reserved() -> dict[str, Any]:
     """Requests that the pool was given, by tag; it may not have started them yet."""
-    return {_tag(request): request for request in all_of(state.reserved_requests)}
+    return {_tag_of(request): request for request in all_of(state.reserved_requests)}
 
 
 def all_of(requests: Any) -> tuple[Any, ...]:
@@ -71,7 +71,7 @@ def keep_from_flush(requests: Iterable[Any]) -> None:
     accepted.
     """
     for request in requests:
-        result = _result(request)
+        result = _pool_result_of(request)
         child = getattr(result, "_write_to", None)
         if result is not None and child is not None and child._is_alive():  # noqa: SLF001 - billiard
             result._accepted = True  # noqa: SLF001
@@ -86,7 +86,7 @@ def may_still_run(request: Any) -> bool:
     """
     if request in state.active_requests:
         return True
-    result = _result(request)
+    result = _pool_result_of(request)
     if result is None:
         return False
     cache = getattr(result, "_cache", None)
@@ -115,7 +115,7 @@ def _leased_qos(message: Any) -> Any:
     return qos if hasattr(qos, "lost_lease") else None
 
 
-def _result(request: Any) -> Any:
+def _pool_result_of(request: Any) -> Any:
     reference = getattr(request, "_apply_result", None)
     return reference() if reference is not None else None
 
@@ -124,20 +124,22 @@ def _is_set(flag: Any) -> bool:
     return flag is not None and flag is not False  # 0 is an exit code, and means yes
 
 
-def _tag(request: Any) -> str:
+def _tag_of(request: Any) -> str:
     return str(request.message.delivery_tag)
 
 
-def _explain(message: Any, reason: str) -> None:
+def _explain_rejection(message: Any, reason: str) -> None:
     if (qos := _leased_qos(message)) is not None:
         qos.explain(message.delivery_tag, reason)
 
 
 @task_unknown.connect(dispatch_uid="service.broker.task_unknown")
 def _on_unknown(message: Any, name: str, **_: Any) -> None:
-    _explain(message, f"No task of this worker is named {name!r}.")
+    _explain_rejection(message, f"No task of this worker is named {name!r}.")
 
 
 @task_rejected.connect(dispatch_uid="service.broker.task_rejected")
 def _on_rejected(message: Any, exc: BaseException | None, **_: Any) -> None:
-    _explain(message, f"The message is no job that this worker can run: {exc or 'unknown form'}.")
+    _explain_rejection(
+        message, f"The message is no job that this worker can run: {exc or 'unknown form'}."
+    )

@@ -1,4 +1,4 @@
-"""A delivery, and for how long a worker holds one."""
+"""What a delivery is, and the options of its lease."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -59,7 +59,7 @@ def dead_letters() -> None:
 
 @dead_letters.command("list", help="one line for each")
 @_on_dead_letters
-async def _list(letters: DeadLetters) -> None:
+async def _list_letters(letters: DeadLetters) -> None:
     async for letter in letters.all():
         fields = (
             letter.id,
@@ -76,7 +76,7 @@ async def _list(letters: DeadLetters) -> None:
 @click.argument("letter_id", metavar="ID")
 @_on_dead_letters
 async def _show(letters: DeadLetters, letter_id: str) -> None:
-    letter = await _find(letters, letter_id)
+    letter = await _letter_named(letters, letter_id)
     click.echo(
         f"id:          {letter.id}\n"
         f"queue:       {letter.queue}\n"
@@ -113,12 +113,12 @@ async def _choose(letters: DeadLetters, letter_id: str | None, *, every: bool) -
     if every == (letter_id is not None):
         raise click.UsageError("Give one of the two: an ID, or --all.")
     if letter_id is not None:
-        return [await _find(letters, letter_id)]
+        return [await _letter_named(letters, letter_id)]
     # All are read first: a job that is replayed may be back among them before the end.
     return [letter async for letter in letters.all()]
 
 
-async def _find(letters: DeadLetters, letter_id: str) -> DeadLetter:
+async def _letter_named(letters: DeadLetters, letter_id: str) -> DeadLetter:
     letter = await letters.get(letter_id)
     if letter is None:
         raise UnknownDeadLetterError(letter_id)

@@ -9,7 +9,7 @@
 
 Each process is the first of a group of its own, which ends with it. May import of the service only
 its errors; the command line imports it. Threads: one for each log, so that a reader of the output
-who stalls never stops the supervisor.
+that stalls never stops the supervisor.
 """
 
 from service.dev.address import Address, parse_address

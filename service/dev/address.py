@@ -56,7 +56,7 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
         choices = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         listener = _first_that_binds([(choice[0], choice[4]) for choice in choices])
     except (OSError, UnicodeError) as error:  # UnicodeError: a name with an empty or long part
-        raise DevServerError(_explain(error, address)) from error
+        raise DevServerError(_explanation(error, address)) from error
     return listener, Address(address.host, listener.getsockname()[1])
 
 
@@ -72,7 +72,7 @@ def _first_that_binds(choices: list[tuple[int, tuple[str | int | bytes, ...]]]) 
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _explain(error: OSError | UnicodeError, address: Address) -> str:
+def _explanation(error: OSError | UnicodeError, address: Address) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
         return (

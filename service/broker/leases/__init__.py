@@ -1,4 +1,4 @@
-"""Who holds which message, for how long, and what becomes of it: all that makes jobs survive.
+"""Holds deliveries for as long as their jobs run, and sees that each ends in one way or another.
 
     registry.py         leases_of(channel): the leases of this process on a broker
     leases.py           Leases: holds deliveries, renews their leases, takes in how they end

@@ -1,7 +1,7 @@
 -- KEYS: unacked, unacked_index, sweeps
 -- ARGV: lease, seconds that a stock worker may hold a message, entries to answer at most,
 --       seconds that an outage lasts at least, then tags that are known already
--- Answers {tag, score, held record, ...}: deliveries whose lease has expired, oldest first.
+-- Answers {tag, score, Kombu's record, ...}: deliveries whose lease has expired, oldest first.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local lease, stock = tonumber(ARGV[1]), tonumber(ARGV[2])
@@ -35,10 +35,10 @@ local entries = redis.call('ZRANGE', KEYS[2], '-inf', now - lease, 'BYSCORE', 'W
 for i = 1, #entries, 2 do
   local tag, score = entries[i], entries[i + 1]
   if not known[tag] and has_expired(tag, tonumber(score)) then
-    local held = redis.call('HGET', KEYS[1], tag)
-    if held then
-      found[#found + 1] = tag; found[#found + 1] = score; found[#found + 1] = held
-      bytes = bytes + #held
+    local record = redis.call('HGET', KEYS[1], tag)
+    if record then
+      found[#found + 1] = tag; found[#found + 1] = score; found[#found + 1] = record
+      bytes = bytes + #record
       if #found >= 3 * limit or bytes > 4194304 then break end
     else
       redis.call('ZREM', KEYS[2], tag)

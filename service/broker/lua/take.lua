@@ -21,19 +21,19 @@ for i = tags + 1, tags + acks do
   if redis.call('HDEL', unacked, ARGV[i]) == 0 then late[#late + 1] = ARGV[i] end
 end
 
-local function problem(item)
-  if max_bytes > 0 and #item > max_bytes then
-    return 'The message has ' .. #item .. ' bytes; the limit is ' .. max_bytes .. '.'
+local function problem(message)
+  if max_bytes > 0 and #message > max_bytes then
+    return 'The message has ' .. #message .. ' bytes; the limit is ' .. max_bytes .. '.'
   end
-  local ok, message = pcall(cjson.decode, item)
+  local ok, payload = pcall(cjson.decode, message)
   if not ok then
     -- Half of a surrogate pair, or what is nested too deep, is JSON to Python, and the other way
     -- round: so the worker decides, which can say why it cannot read a message.
-    local tag = string.match(item, '"delivery_tag"%s*:%s*"([%w-]+)"')
+    local tag = string.match(message, '"delivery_tag"%s*:%s*"([%w-]+)"')
     if tag then return nil, tag end
   end
-  if not ok or type(message) ~= 'table' then return 'The message is not a JSON object.' end
-  local properties = message['properties']
+  if not ok or type(payload) ~= 'table' then return 'The message is not a JSON object.' end
+  local properties = payload['properties']
   if type(properties) ~= 'table' then return 'The message has no properties.' end
   local tag = properties['delivery_tag']
   if type(tag) ~= 'string' then return 'The message has no delivery tag.' end
@@ -46,20 +46,20 @@ for i = 1, lists do
   local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
   -- A reply of many megabytes would hold up all other clients.
   while count < free and bytes < 4194304 do
-    local item = redis.call('RPOP', list)
-    if not item then break end
-    count, bytes = count + 1, bytes + #item
-    local reason, tag = problem(item)
+    local message = redis.call('RPOP', list)
+    if not message then break end
+    count, bytes = count + 1, bytes + #message
+    local reason, tag = problem(message)
     -- Each delivery is held under a tag of its own: a worker that lost its lease then
     -- acknowledges a tag that is gone, and never what another worker holds. The tag has the lease
     -- in it, for workers whose own is shorter.
     tag = (tag or 'unusable') .. stamp .. count .. '/' .. lease
     -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
     -- stock, puts it back exactly where it was. The message's own bytes are kept.
-    redis.call('HSET', unacked, tag, '[' .. item .. ',"",' .. cjson.encode(queue) .. ']')
+    redis.call('HSET', unacked, tag, '[' .. message .. ',"",' .. cjson.encode(queue) .. ']')
     redis.call('ZADD', index, now, tag)
     local answer = reason and unusable or taken
-    answer[#answer + 1] = i; answer[#answer + 1] = tag; answer[#answer + 1] = item
+    answer[#answer + 1] = i; answer[#answer + 1] = tag; answer[#answer + 1] = message
     if reason then answer[#answer + 1] = reason end
   end
 end

@@ -23,7 +23,7 @@ from service.broker.transport.deliver import Deliverer, decode_first
 from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
-from service.broker.transport.waiter import State, Waiter, drop_pushes
+from service.broker.transport.waiter import Waiter, WaiterState, drop_pushes
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class Channel(PublishingChannel):
     @property
     def _in_poll(self) -> Any:
         """The connection that will become readable; none when there is something to send."""
-        if self.waiter.state is State.ACTIVE and not self.waiter.is_settled:
+        if self.waiter.state is WaiterState.ACTIVE and not self.waiter.is_settled:
             return None
         return self._polling
 
@@ -162,7 +162,7 @@ class Channel(PublishingChannel):
             self._hang_up()
             raise
         finally:
-            self._polling = connection if self.waiter.state is State.ACTIVE else None
+            self._polling = connection if self.waiter.state is WaiterState.ACTIVE else None
             self._flush_brpop_reauth()
 
     def _hang_up(self) -> None:
@@ -240,7 +240,7 @@ class Channel(PublishingChannel):
 
     def _collect_reply(self) -> None:
         """Learn what a take under way has brought, so that it need not wait for its lease."""
-        if self.waiter.state is State.TAKING:
+        if self.waiter.state is WaiterState.TAKING:
             # Where it fails no process holds what was taken: it is recovered after the lease.
             with suppress(RedisError, OSError, AttributeError):
                 taken = self.waiter.finish(self.client.connection, timeout=1.0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.broker.transport.channel import Channel
 from service.broker.transport.kombu_bases import RedisPoller, RedisSentinelChannel, RedisTransport
-from service.broker.transport.waiter import ASK_AGAIN, State
+from service.broker.transport.waiter import ASK_AGAIN, WaiterState
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind != "BRPOP" or fileno in self._paused_brpop or channel.qos.can_consume():
             return super().on_readable(fileno)
-        if channel.waiter.state is State.TAKING:
+        if channel.waiter.state is WaiterState.TAKING:
             return channel.handlers[kind]()
         if channel.waiter.expects_reply:
             return super().on_readable(fileno)
@@ -44,8 +44,8 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
     def _pause_brpop(self, channel: Any, fileno: int) -> None:
         # Kombu leaves a reply unread while there is no room (a scheduled job may have become due
         # since it was asked for). But what a take has brought is held for us from then on, and
-        # nobody would renew its lease.
-        if channel.waiter.state is not State.TAKING:
+        # its lease would not be renewed.
+        if channel.waiter.state is not WaiterState.TAKING:
             super()._pause_brpop(channel, fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:

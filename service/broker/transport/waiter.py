@@ -37,7 +37,7 @@ ASK_AGAIN: Final = 1.0
 _ASK_AGAIN_BLIND: Final = 0.05
 
 
-class State(Enum):
+class WaiterState(Enum):
     """What a consuming connection does."""
 
     IDLE = auto()
@@ -55,9 +55,9 @@ class Waiter:
         self._socket: Any = None
         self._tracks = True
         self._loaded = False
-        self._next = State.TAKING
+        self._next = WaiterState.TAKING
         self._since = 0.0
-        self.state = State.IDLE
+        self.state = WaiterState.IDLE
         self._request: Take
 
     def begin(  # noqa: PLR0913  most of them by name
@@ -76,10 +76,10 @@ class Waiter:
         # A group: the workers that take from the same lists, in whatever order.
         names = sorted(each.name for each in lists)
         group = sha1("\n".join(names).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
-        if self._next is not State.TAKING:
-            self.state, self._next = self._next, State.TAKING
+        if self._next is not WaiterState.TAKING:
+            self.state, self._next = self._next, WaiterState.TAKING
             wake, seconds = keys.waiters_of(group)[1], ASK_AGAIN
-            if self.state is State.PAUSE:
+            if self.state is WaiterState.PAUSE:
                 wake, seconds = f"{wake}:none", _ASK_AGAIN_BLIND
             connection.send_command("BLPOP", wake, seconds)
             return
@@ -97,16 +97,16 @@ class Waiter:
             max_active=_MAX_ACTIVE,
             active_ttl=_ACTIVE_TTL,
         )
-        self.state = State.TAKING
+        self.state = WaiterState.TAKING
         form = script("take").by_sha if self._loaded else script("take").whole
         connection.send_command(*form(take.key_names(), take.arguments()))
 
     def finish(self, connection: Any, timeout: float | None = None) -> Taken | None:
         """Read what the readable connection has for us; None if there is nothing to deliver."""
-        state, self.state = self.state, State.IDLE
-        if state is State.TAKING:
+        state, self.state = self.state, WaiterState.IDLE
+        if state is WaiterState.TAKING:
             return self._read_take(connection, timeout)
-        if state in (State.STANDBY, State.PAUSE):
+        if state in (WaiterState.STANDBY, WaiterState.PAUSE):
             connection.read_response()  # a token or a timeout: look again in either case
         else:
             drop_pushes(connection)
@@ -115,16 +115,16 @@ class Waiter:
     @property
     def expects_reply(self) -> bool:
         """Whether a command is under way, so that nothing else may be read or sent."""
-        return self.state in (State.TAKING, State.STANDBY, State.PAUSE)
+        return self.state in (WaiterState.TAKING, WaiterState.STANDBY, WaiterState.PAUSE)
 
     @property
     def is_settled(self) -> bool:
         """Whether this waiter is active and need not ask again yet."""
-        return self.state is State.ACTIVE and time.monotonic() - self._since < ASK_AGAIN
+        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since < ASK_AGAIN
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""
-        self.state, self._next = State.IDLE, State.TAKING
+        self.state, self._next = WaiterState.IDLE, WaiterState.TAKING
 
     def reset(self) -> None:
         """The connection is gone."""
@@ -141,12 +141,12 @@ class Waiter:
         self._loaded = True
         taken = Taken.read(reply, self._request)
         if taken.verdict == "standby":
-            self._next = State.STANDBY
+            self._next = WaiterState.STANDBY
         elif taken.verdict == "active" and not self._tracks:
-            self._next = State.PAUSE
+            self._next = WaiterState.PAUSE
         elif taken.verdict == "active" and not connection.can_read(timeout=0):
             # Else a push came along with the answer, and the poller would not see it.
-            self.state = State.ACTIVE
+            self.state = WaiterState.ACTIVE
         return taken
 
     def _greet(self, connection: Any) -> None:
