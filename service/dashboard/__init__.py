@@ -23,7 +23,7 @@ from service.signals import job_changed, worker_reported
 def init_dashboard(app: Quart) -> None:
     """Give the app the pages of its operators."""
     recorder = add_dashboard(app).recorder
-    job_changed.connect(recorder, sender=app)
+    job_changed.connect(recorder.record, sender=app)
     worker_reported.connect(recorder.record_worker, sender=app)
     app.after_serving(recorder.close)
     for blueprint in (sign_in.admin, views.dashboard, dead_letters.dead_letters):

@@ -18,7 +18,7 @@ from service.parts import parts_of
 from service.redis.transient import answer_of, will_pass
 from service.results.model import State
 from service.results.record import encode_job, encode_queued, now
-from service.signals import JobEvent, job_changed, seconds_since_epoch, send_job_changed
+from service.signals import JobEvent, job_changed, seconds_since_epoch
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.lifespan import is_on_loop
 from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, get_writer
@@ -191,7 +191,7 @@ class Backend(RedisBackend):
         if request is not None:
             request.stored_state = state
         if state in _ANNOUNCED and job_changed.receivers:
-            send_job_changed(self.app.quart_app, _event(task_id, state, request))
+            job_changed.send_event(self.app.quart_app, _event(task_id, state, request))
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

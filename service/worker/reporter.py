@@ -14,8 +14,8 @@ from service.broker.leases.registry import lease_age
 from service.signals import (
     JobEvent,
     WorkerStatus,
+    job_changed,
     seconds_since_epoch,
-    send_job_changed,
     worker_reported,
 )
 
@@ -80,7 +80,7 @@ class ReporterStep(bootsteps.StartStopStep):
                 continue
             running.add(request.id)
             if request.id not in self._noted:
-                send_job_changed(self._app, _running(request, started))
+                job_changed.send_event(self._app, _running(request, started))
         self._noted = running
 
     def _status(self) -> WorkerStatus:

@@ -71,9 +71,9 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
 
     async def turn(name: str) -> float:
         if name == "with":
-            job_changed.connect(recorder, sender=app)
+            job_changed.connect(recorder.record, sender=app)
         else:
-            job_changed.disconnect(recorder, app)
+            job_changed.disconnect(recorder.record, app)
         used = time.process_time()
         for _ in range(SENT // 64):
             await asyncio.gather(*(my_add.enqueue(1, 2) for _ in range(64)))

@@ -75,8 +75,6 @@ class Recorder:
         if self._thread is None:
             self._start()
 
-    __call__ = record  # an object costs a signal less than a method does, once for each event
-
     def record_worker(self, _sender: object, worker: str, status: WorkerStatus | None) -> None:
         """Report now, with a worker's status: a receiver of `worker_reported`.
 
