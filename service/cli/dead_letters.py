@@ -17,10 +17,10 @@ from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.parts import get_celery, parts_of
 from service.redis.keys import broker_keys
 
-Command = Callable[..., Awaitable[None]]
+_AsyncCommand = Callable[..., Awaitable[None]]
 
 
-def _on_dead_letters(command: Command) -> Callable[..., None]:
+def _on_dead_letters(command: _AsyncCommand) -> Callable[..., None]:
     """Let a command be a coroutine function that takes the app's dead letters first."""
 
     @pass_script_info
@@ -30,7 +30,7 @@ def _on_dead_letters(command: Command) -> Callable[..., None]:
     return run
 
 
-async def _run(app: Quart, command: Command, options: dict[str, Any]) -> None:
+async def _run(app: Quart, command: _AsyncCommand, options: dict[str, Any]) -> None:
     parts, celery = parts_of(app), get_celery(app)
     letters = DeadLetters(
         parts.broker_redis,
@@ -54,7 +54,8 @@ async def _run(app: Quart, command: Command, options: dict[str, Any]) -> None:
 @click.group("dead-letters", short_help="see, replay or drop the jobs that were given up on")
 def dead_letters() -> None:
     """What the broker has given up on: jobs that ended their workers too often, and messages that
-    cannot be read."""  # fmt: skip
+    cannot be read.
+    """
 
 
 @dead_letters.command("list", help="one line for each")

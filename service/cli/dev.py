@@ -47,8 +47,9 @@ def _count(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
 )
 @pass_script_info
 def dev(info: ScriptInfo, bind: Address, concurrency: int | None, data: Path | None) -> None:
-    """Run a private Valkey (unless SERVICE_REDIS_URL is set), one worker and one web process
-    until Ctrl-C. Changes of code are seen after a restart."""  # fmt: skip
+    """Run a private Valkey (unless SERVICE_REDIS_URL is set), one worker and one web process until
+    Ctrl-C. Changes of code are seen after a restart.
+    """
     # Worker and web would refuse it all too, but each in its own way, far up in the log.
     sys.path.insert(0, str(Path.cwd()))  # where they look for modules, and a script does not
     app = info.load_app()
