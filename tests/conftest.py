@@ -1,16 +1,46 @@
-"""Gives tests a real Valkey: one server for the session, clean for each test."""
+"""Gives tests a real Valkey, says which tests are quick, and fails those that leave something."""
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from redis.exceptions import RedisError
 
+from tests.support.leaks import lasting_keys, other_tasks, our_threads
 from tests.support.valkey import Valkey
+from tests.support.wait import wait_until, wait_until_async
 
 # How long an example takes depends on what else the machine does; the tests have their timeouts.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+_POOLS = ("asyncio", "prefork", "threads", "solo")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say of each test where it runs, whether it is quick, and what it must not leave."""
+    for item in items:
+        pool = _pool_of_shared_worker(item)
+        # Tests that share a worker run in one process of xdist's, others file by file.
+        item.add_marker(pytest.mark.xdist_group(f"worker-{pool}" if pool else item.path.name))
+        is_unit = item.path.is_relative_to(Path(__file__).parent / "unit")
+        if (is_unit or pool == "asyncio") and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
+        if not isinstance(item, pytest.Function) or "browser" in item.path.parts:
+            continue  # a browser's loop is the session's
+        if inspect.iscoroutinefunction(item.function):
+            item.fixturenames.insert(0, "no_task_left")
+
+
+def _pool_of_shared_worker(item: pytest.Item) -> str | None:
+    if "shared_worker" not in getattr(item, "fixturenames", ()):
+        return None
+    callspec = getattr(item, "callspec", None)
+    given = callspec.params.values() if callspec else ()
+    return next((value for value in given if value in _POOLS), "asyncio")
 
 
 @pytest.fixture(scope="session")
@@ -21,14 +51,15 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 
 
 @pytest.fixture
-def redis_url(valkey: Valkey) -> str:
+def redis_url(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[str]:
     """The address of the session's server, emptied for this test."""
     valkey.flush()
-    return valkey.url
+    yield valkey.url
+    _check_keys(request, valkey)
 
 
 @pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+def own_valkey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Valkey]:
     """A server of the test's own, to stop, kill or freeze; its data outlives a restart."""
     folder = tmp_path / "valkey"
     folder.mkdir()
@@ -36,3 +67,48 @@ def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
     # the second before a SIGKILL can be gone.
     with Valkey(folder, {"appendonly": "yes", "appendfsync": "always"}) as server:
         yield server
+        _check_keys(request, server)
+
+
+def _check_keys(request: pytest.FixtureRequest, valkey: Valkey) -> None:
+    """Fail where a key has neither a TTL nor a kind that may stay; not where Redis has gone."""
+    if _leaves(request, "keys"):
+        return
+    try:
+        with valkey.client() as redis:
+            left = lasting_keys(redis)
+            redis.select(1)
+            left += lasting_keys(redis)
+    except (RedisError, OSError):  # the test has stopped or frozen it
+        return
+    assert left == [], "keys without a TTL"
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail where a thread of ours, or of a helper's, outlives its test."""
+    before = our_threads()
+    yield
+    if not _leaves(request, "threads"):
+        wait_until(
+            lambda: our_threads() <= before,
+            timeout=5,
+            description="the threads have ended that this test has started",
+        )
+
+
+@pytest.fixture
+async def no_task_left(request: pytest.FixtureRequest) -> AsyncIterator[None]:
+    """Fail where an asyncio task outlives its test; every async test has this."""
+    yield
+    if not _leaves(request, "tasks"):
+        await wait_until_async(
+            lambda: not other_tasks(),
+            timeout=5,
+            description=f"the tasks have ended that this test has started: {other_tasks()}",
+        )
+
+
+def _leaves(request: pytest.FixtureRequest, what: str) -> bool:
+    """Whether the test says by `@pytest.mark.leaves(what, reason=…)` that it leaves something."""
+    return any(what in mark.args for mark in request.node.iter_markers("leaves"))

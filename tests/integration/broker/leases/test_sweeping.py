@@ -14,21 +14,22 @@ from redis.exceptions import ResponseError
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
 from service.broker.scripts import Keys, Scripts, Take
-from tests.support.wait import wait_until
 
-LEASE = 1.0
+# No test waits for it: they make Redis's account of the sweeps older.
+LEASE = 60.0
 OUTAGE = LEASE / 3
 TAG = "job@0-1"
-# Not Kombu's: clients of earlier tests in this process may still look in there.
-KEYS = Keys("held", "held_index")
+# Not Kombu's own: clients of earlier tests in this process may still look in there.
+KEYS = Keys("sweeping:unacked", "sweeping:unacked_index")
+UNACKED, INDEX = KEYS.held
 
 
 @pytest.fixture
 def redis(redis_url: str) -> Iterator[Redis]:
     """A client of the session's server, where one message was held long ago."""
     with Redis.from_url(redis_url) as client:
-        client.hset(KEYS.unacked, TAG, '[{},"","celery"]')
-        client.zadd(KEYS.index, {TAG: 1})
+        client.hset(UNACKED, TAG, '[{},"","celery"]')
+        client.zadd(INDEX, {TAG: 1})
         yield client
 
 
@@ -38,33 +39,48 @@ def _sweep(redis: Redis) -> list[str]:
     return [found.tag for found in scripts.expired(LEASE, 3600, outage=OUTAGE, limit=10)]
 
 
-def _sweep_until_found(redis: Redis) -> float:
-    begun = time.monotonic()
-    wait_until(lambda: _sweep(redis), description="the message is given up by its owner")
-    return time.monotonic() - begun
+def _pass(redis: Redis, seconds: float) -> None:
+    """Have time pass in which somebody has always swept, until just now."""
+    whole, micros = redis.time()
+    now = whole + micros / 1_000_000
+    since = float(redis.hget(KEYS.sweeps, "since") or now)
+    redis.hset(KEYS.sweeps, items=["since", since - seconds, "last", now])
+    redis.expire(KEYS.sweeps, 60)
 
 
-def _look_away(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    wait_until(lambda: time.monotonic() > end, description="nobody has looked")
+def _pass_unseen(redis: Redis, seconds: float) -> None:
+    """Have time pass in which nobody has swept."""
+    for name, at in redis.hgetall(KEYS.sweeps).items():
+        redis.hset(KEYS.sweeps, name, float(at) - seconds)
+
+
+def _assert_owners_have_a_full_lease(redis: Redis) -> None:
+    """From the last sweep on."""
+    _pass(redis, LEASE - 1)
+    assert _sweep(redis) == []
+    _pass(redis, 2)
+    assert TAG in _sweep(redis)
 
 
 def test_owners_have_a_full_lease_from_the_first_look_on(redis: Redis) -> None:
     """Redis may have come back a moment ago: what has expired is no sign of a death."""
-    assert _sweep_until_found(redis) >= LEASE
+    assert _sweep(redis) == []
+    _assert_owners_have_a_full_lease(redis)
 
 
 def test_one_who_has_just_come_up_may_recover_where_others_have_looked(redis: Redis) -> None:
     """Else the jobs of workers that die one after another would wait for a lease each time."""
-    _sweep_until_found(redis)
+    _pass(redis, LEASE + 1)
     assert _sweep(redis) == [TAG]
 
 
 def test_after_an_outage_owners_have_a_full_lease_again(redis: Redis) -> None:
     """Nobody could look, so nobody could renew."""
-    _sweep_until_found(redis)
-    _look_away(OUTAGE * 1.2)
-    assert _sweep_until_found(redis) >= LEASE
+    _pass(redis, LEASE + 1)
+    assert _sweep(redis) == [TAG]
+    _pass_unseen(redis, OUTAGE + 1)
+    assert _sweep(redis) == []
+    _assert_owners_have_a_full_lease(redis)
 
 
 @pytest.mark.parametrize("leap", [-3600, 3600])
@@ -72,18 +88,19 @@ def test_after_a_leap_of_the_servers_clock_owners_have_a_full_lease_again(
     redis: Redis, leap: float
 ) -> None:
     """All leases are an hour old at once, or nobody is known to have looked for an hour."""
-    _sweep_until_found(redis)
+    _pass(redis, LEASE + 1)
+    assert _sweep(redis) == [TAG]
     last = float(redis.hget(KEYS.sweeps, "last") or 0)
     redis.hset(KEYS.sweeps, "last", last - leap)
     assert _sweep(redis) == []
-    assert _sweep_until_found(redis) >= LEASE * 0.9
+    _assert_owners_have_a_full_lease(redis)
 
 
 def test_a_holder_with_a_longer_lease_keeps_it(redis: Redis) -> None:
     """A deployment may shorten SERVICE_LEASE while workers with the old one still run."""
-    redis.zadd(KEYS.index, {TAG: 1, "long@1-1/3600.0": 1, "short@1-1/0.5": 2})
-    redis.hset(KEYS.unacked, mapping={"long@1-1/3600.0": "[]", "short@1-1/0.5": "[]"})
-    _sweep_until_found(redis)
+    redis.zadd(INDEX, {TAG: 1, "long@1-1/3600.0": 1, "short@1-1/0.5": 2})
+    redis.hset(UNACKED, mapping={"long@1-1/3600.0": "[]", "short@1-1/0.5": "[]"})
+    _pass(redis, LEASE + 1)
     assert _sweep(redis) == [TAG, "short@1-1/0.5"]
 
 
@@ -113,16 +130,16 @@ def _recovery(redis: Redis, failed: list[bytes]) -> Recovery:
 @pytest.fixture
 def recovery(redis: Redis) -> Recovery:
     """One that may recover at once."""
-    _sweep_until_found(redis)
-    redis.delete(KEYS.unacked, KEYS.index)
+    _pass(redis, LEASE + 1)
+    redis.delete(UNACKED, INDEX)
     return _recovery(redis, [])
 
 
 def _hold(redis: Redis, held: Mapping[str, str], since: float = 1) -> None:
     """As one who has renewed no lease for years."""
-    redis.hset(KEYS.unacked, items=[part for pair in held.items() for part in pair])
-    redis.zadd(KEYS.index, dict.fromkeys(held, since))
-    _sweep(redis)  # somebody has looked just now, however long this has taken
+    redis.hset(UNACKED, items=[part for pair in held.items() for part in pair])
+    redis.zadd(INDEX, dict.fromkeys(held, since))
+    _pass(redis, 0)  # however long this has taken
 
 
 def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
@@ -136,7 +153,7 @@ def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
     while recovery.sweep(()):
         rounds += 1
     assert redis.llen("many") == 1000
-    assert redis.hlen(KEYS.unacked) == 150
+    assert redis.hlen(UNACKED) == 150
     assert rounds < 10
 
 
@@ -170,7 +187,7 @@ def test_what_cannot_be_read_is_held_until_it_is_buried(redis: Redis) -> None:
     ((queue, tag, item, reason),) = taken.unusable
     assert (queue, item) == ("bad", b"not json")
     assert "not a JSON object" in reason
-    assert redis.hget(KEYS.unacked, tag) == b'[not json,"","bad"]'
+    assert redis.hget(UNACKED, tag) == b'[not json,"","bad"]'
 
 
 def test_what_was_renewed_meanwhile_is_not_buried(redis: Redis, recovery: Recovery) -> None:
@@ -180,11 +197,11 @@ def test_what_was_renewed_meanwhile_is_not_buried(redis: Redis, recovery: Recove
     _hold(redis, {TAG: f'[{_message(4)},"","renewed"]'})
     late.sweep(())
     (burial,) = late.burials()
-    redis.zadd(KEYS.index, {TAG: time.time()})
+    redis.zadd(INDEX, {TAG: time.time()})
     late.bury(burial)
     assert failed == []
     assert late.burials() == []
-    redis.zadd(KEYS.index, {TAG: 1})
+    redis.zadd(INDEX, {TAG: 1})
     recovery.sweep(())
     (burial,) = recovery.burials()
     recovery.bury(burial)
@@ -206,19 +223,19 @@ def test_one_that_was_without_redis_waits_and_the_others_do_not(
 
 def test_what_its_queue_refuses_is_held_on(redis: Redis, recovery: Recovery) -> None:
     """A user may lack rights on one list; others are recovered all the same."""
-    redis.set("refused", "no list")
+    redis.set("refused", "no list", ex=60)
     _hold(redis, {TAG: f'[{_message(0)},"","refused"]', "u@1-1/1.0": f'[{_message(0)},"","ok"]'})
     recovery.sweep(())
     recovery.interrupted_by(ResponseError("WRONGTYPE"))
     _hold(redis, {"v@1-1/1.0": f'[{_message(0)},"","ok"]'})
     recovery.sweep(())
-    assert redis.hkeys(KEYS.unacked) == [TAG.encode()]
+    assert redis.hkeys(UNACKED) == [TAG.encode()]
     assert redis.llen("ok") == 2
 
 
 def test_a_burial_that_is_refused_is_tried_again(redis: Redis, recovery: Recovery) -> None:
     """The list of dead letters may be closed to the user; the message is held as long."""
-    redis.set("closed.dead", "no list")
+    redis.set("closed.dead", "no list", ex=60)
     _hold(redis, {TAG: f'[{_message(4)},"","closed"]'})
     recovery.sweep(())
     for _ in range(2):
@@ -229,7 +246,7 @@ def test_a_burial_that_is_refused_is_tried_again(redis: Redis, recovery: Recover
     (burial,) = recovery.burials()
     recovery.bury(burial)
     assert redis.llen("closed.dead") == 1
-    assert not redis.exists(KEYS.unacked, KEYS.index)
+    assert not redis.exists(UNACKED, INDEX)
 
 
 def test_a_full_redis_takes_back_what_it_has_already(redis: Redis, recovery: Recovery) -> None:
