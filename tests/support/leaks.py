@@ -12,7 +12,7 @@ from redis import Redis
 _MAY_STAY: Final = (
     ("hash", "unacked"),
     ("zset", "unacked_index"),
-    ("set", r"_kombu\.binding\..+"),
+    ("set", r"_kombu\.binding(_permanent)?\..+"),
     ("list", r".+"),
 )
 _PREFIX: Final = re.compile(r"(?<=[:_.-])(?=.)")  # where a `global_keyprefix` may end

@@ -300,22 +300,21 @@ async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(
 
 
 @contextmanager
-def lag() -> Iterator[list[float]]:
-    """How long the event loop did nothing else, at each look."""
-    lags: list[float] = []
+def turns_of_the_loop() -> Iterator[list[float]]:
+    """When the event loop turned: hardly ever while something blocks it, else every 5 ms."""
+    turns: list[float] = []
     loop = asyncio.get_running_loop()
 
-    async def look() -> None:
+    async def turn() -> None:
         while True:
-            expected = loop.time() + 0.005
             await asyncio.sleep(0.005)
-            lags.append(loop.time() - expected)
+            turns.append(loop.time())
 
-    looking = asyncio.create_task(look())
+    turning = asyncio.create_task(turn())
     try:
-        yield lags
+        yield turns
     finally:
-        looking.cancel()
+        turning.cancel()
 
 
 @pytest.mark.parametrize("fault", ["refused", "silent", "read-only", "full"])
@@ -336,10 +335,10 @@ async def test_a_broker_that_cannot_take_it_is_one_error_in_time(
             else:
                 redis.config_set("maxmemory", "1")
     began = time.monotonic()
-    with lag() as lags, pytest.raises(BrokerUnavailableError) as caught:
-        await my_add.options(job_id="one").enqueue(1, 2)
-    assert time.monotonic() - began < TIMEOUT + 0.3
-    assert max(sorted(lags)[:-1], default=0) < 0.02
+    with turns_of_the_loop() as turns, pytest.raises(BrokerUnavailableError) as caught:
+        async with asyncio.timeout(2 * TIMEOUT):  # which would raise another error
+            await my_add.options(job_id="one").enqueue(1, 2)
+    assert len(turns) > 10 or time.monotonic() - began < TIMEOUT / 2
     assert caught.value.maybe_accepted == (fault == "silent")
     if fault == "refused":
         await asyncio.to_thread(own_valkey.start)
@@ -374,7 +373,7 @@ async def test_a_job_that_its_queue_refuses_takes_no_other_along(
 ) -> None:
     """Nothing is left of it, so that it can be enqueued again under its id."""
     with own_valkey.client() as redis:
-        redis.set("other", "no list")
+        redis.set("other", "no list", ex=60)
         refused = my_add.options(job_id="refused", queue="other")
         first, error, last = await asyncio.gather(
             my_add.enqueue(1, 2),

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,7 @@ from service.worker.loop.lifespan import get_loop
 from service.worker.results.record_write import STORE, Entry
 from service.worker.results.writer import ResultsWriter, get_writer
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until_async
+from tests.support.wait import wait_until, wait_until_async
 
 ENDS = ["SUCCESS", "FAILURE", "REVOKED"]
 
@@ -70,10 +69,10 @@ def test_a_job_that_ended_stays_ended(client: SyncRedis, end: str, later: str) -
 def test_the_end_is_seen_in_records_of_others(client: SyncRedis) -> None:
     """Stock workers write without blanks or with fields in another order; some write no JSON."""
     script = client.register_script(STORE)
-    client.set("tight", '{"status":"SUCCESS","result":1}')
-    client.set("turned", '{"result": {"status": "STARTED"}, "status": "SUCCESS"}')
-    client.set("inner", '{"result": {"status": "SUCCESS"}, "status": "STARTED"}')
-    client.set("broken", "no JSON at all")
+    client.set("tight", '{"status":"SUCCESS","result":1}', ex=60)
+    client.set("turned", '{"result": {"status": "STARTED"}, "status": "SUCCESS"}', ex=60)
+    client.set("inner", '{"result": {"status": "SUCCESS"}, "status": "STARTED"}', ex=60)
+    client.set("broken", "no JSON at all", ex=60)
     keys = ["tight", "turned", "inner", "broken"]
     assert script(keys=keys, args=[record("FAILURE"), 60] * 4) == [0, 0, 1, 1]
 
@@ -294,10 +293,12 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
             client.config_set("replica-serve-stale-data", stale)
             client.replicaof("127.0.0.1", "1")
             waiting = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
-            await asyncio.wait({waiting}, timeout=0.5)
-            assert not waiting.done()
             own = {str(client.client_id())}
-            assert before & {each["id"] for each in client.client_list()} == own
+            await wait_until_async(
+                lambda: before & {each["id"] for each in client.client_list()} == own,
+                description="its connection was left",
+            )
+            assert not waiting.done()
             client.replicaof("NO", "ONE")
             await asyncio.wait_for(waiting, 10)
             assert state_of(client, "job") == "SUCCESS"
@@ -314,10 +315,12 @@ def test_the_blocking_backend_leaves_a_demoted_server_too(own_valkey: Valkey) ->
         before = {each["id"] for each in client.client_list()}
         client.replicaof("127.0.0.1", "1")
         waiting = threads.submit(backend._store, entry("job", "SUCCESS"))
-        time.sleep(0.5)
+        own = {str(client.client_id())}
+        wait_until(
+            lambda: before & {each["id"] for each in client.client_list()} == own,
+            description="its connection was left",
+        )
         assert not waiting.done()
-        after = {each["id"] for each in client.client_list()}
         client.replicaof("NO", "ONE")
         waiting.result(10)
-        assert before & after == {str(client.client_id())}
         assert state_of(client, "job") == "SUCCESS"

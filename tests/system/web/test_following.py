@@ -3,7 +3,6 @@
 import json
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -80,7 +79,7 @@ def test_a_stream_and_a_wait_live_through_a_loss_of_redis(
 
 
 def test_streams_end_in_order_when_the_server_stops(own_valkey: Valkey, web: Web) -> None:
-    """Well within the 3 s after which Hypercorn cuts what is left, and with their last chunk."""
+    """Before the 3 s are over after which Hypercorn cuts what is left: with their last chunk."""
     put(own_valkey, "QUEUED")
     with (
         httpx.Client(base_url=web.url, timeout=10) as client,
@@ -90,11 +89,9 @@ def test_streams_end_in_order_when_the_server_stops(own_valkey: Valkey, web: Web
         lines = stream.iter_lines()
         assert next(states(lines)) == "QUEUED"
         waiting = threads.submit(client.get, "/result/one?wait=30")
-        began = time.monotonic()
         web.send_signal(signal.SIGTERM)
         assert not list(states(lines))  # a stream that is cut raises here
         assert waiting.result().json()["state"] == "QUEUED"
-        assert time.monotonic() - began < 2
     assert web.wait() == 0
 
 
@@ -111,16 +108,14 @@ def test_a_client_that_goes_away_frees_what_it_held(
         wait_until(lambda: not followed(own_valkey), description="nobody follows the job")
 
 
-@pytest.mark.parametrize("path", ["/result/one?wait=10", "/result/one/events"])
+@pytest.mark.parametrize("path", ["/result/one?wait=60", "/result/one/events"])
 def test_a_new_waiter_is_told_of_a_silent_redis(
     own_valkey: Valkey, client: httpx.Client, path: str
 ) -> None:
-    """In its timeout, and is served again afterwards."""
+    """Long before its own time is over, and is served again afterwards."""
     put(own_valkey, "SUCCESS")
     own_valkey.freeze()
-    began = time.monotonic()
-    response = client.get(path)
-    assert time.monotonic() - began < 2
+    response = client.get(path, timeout=20)
     assert response.status_code == 503
     assert response.json()["maybe_accepted"] is False
     own_valkey.thaw()

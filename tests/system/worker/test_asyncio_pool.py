@@ -124,16 +124,17 @@ async def test_no_more_jobs_run_than_asked_for(tmp_path: Path) -> None:
 # Bodies.
 
 
-async def test_sync_bodies_do_not_stall_coroutines(app: Quart) -> None:
-    """They run in threads: coroutines finish as if alone."""
-    blocking = [await pool.nap_in_thread.enqueue(2.0) for _ in range(8)]
-    began = time.monotonic()
+async def test_sync_bodies_do_not_stall_coroutines(app: Quart, worker: Worker) -> None:
+    """They run in threads: coroutines finish while each of them is held up."""
+    blocked = [await pool.hang_in_thread.enqueue("blocked") for _ in range(8)]
+    for job in blocked:
+        worker.wait_for_note(f"started {job.id}")
     napping = [await pool.nap.enqueue(0.1) for _ in range(200)]
-    for job in napping:
-        assert await job.result(timeout=TIMEOUT) == 0.1
-    assert time.monotonic() - began < 1.9
-    for job in blocking:
-        assert await job.result(timeout=TIMEOUT) == 2.0
+    for nap in napping:
+        assert await nap.result(timeout=TIMEOUT) == 0.1
+    worker.open_gate("blocked")
+    for job in blocked:
+        await job.result(timeout=TIMEOUT)
 
 
 async def test_five_hundred_interleaved_jobs_each_see_themselves(
@@ -290,16 +291,22 @@ async def test_a_revoked_job_is_cancelled_and_no_other(app: Quart, worker: Worke
 
 
 async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worker: Worker) -> None:
-    """From the call to the body's `finally`, by the body's own account."""
+    """From the call to the body's `finally`, by the body's own account.
+
+    And as much longer as the machine is slow: an order and its answer take 10 ms on a calm one.
+    """
     job = await pool.time_cancellation.enqueue()
     worker.wait_for_note(f"started {job.id}")
+    before = time.monotonic()
+    get_celery(app).control.ping(limit=1)
+    an_order = time.monotonic() - before
     before = time.monotonic()
     get_celery(app).control.revoke(job.id, terminate=True)
     (line,) = await wait_until_async(
         lambda: [line for line in worker.notes if line.startswith(f"cancelled {job.id}")],
         description="the body is cancelled",
     )
-    assert float(line.split()[-1]) - before < 0.5
+    assert float(line.split()[-1]) - before < 0.5 + 10 * an_order
     assert (await ended(app, job)).state is State.REVOKED
 
 
@@ -369,7 +376,7 @@ async def test_delay_does_not_block_the_loop(tmp_path: Path, task: Any) -> None:
             wait_until(lambda: time.monotonic() - frozen > 1.0, description="a second")
             assert f"sent {job.id}" not in worker.notes
             valkey.thaw()
-            assert await job.result(timeout=TIMEOUT) < 0.5
+            assert await job.result(timeout=TIMEOUT) < 0.5  # of the time that it took
             del app
 
 

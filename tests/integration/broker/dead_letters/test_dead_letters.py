@@ -58,7 +58,8 @@ def test_a_job_that_has_succeeded_is_not_given_up_on(bench: Bench) -> None:
     message = json.loads(str(bench.redis.rpop("celery")))
     message["properties"]["x-deliveries"] = 4
     _hold(bench, message)
-    bench.redis.set(f"celery-task-meta-{job}", json.dumps({"status": "SUCCESS", "result": 1}))
+    record = json.dumps({"status": "SUCCESS", "result": 1})
+    bench.redis.set(f"celery-task-meta-{job}", record, ex=60)
     with bench.worker(concurrency=1) as worker:
         ready(worker)
         wait_until(lambda: not bench.redis.exists("unacked"), description="nobody holds it")
