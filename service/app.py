@@ -13,7 +13,8 @@ from service.jobs.discovery import find_tasks
 from service.jobs.sending.enqueuer import Enqueuer
 from service.parts import Parts, set_parts
 from service.redis.clients import broker_redis_url, connect
-from service.results.store import ResultStore, key_prefix
+from service.redis.keys import result_keys
+from service.results.store import ResultStore
 from service.results.watcher import Watcher
 from service.settings import Settings, celery_environment, read_settings
 from service.web import init_web
@@ -43,13 +44,13 @@ def create_app(config: Mapping[str, Any] | None = None) -> Quart:
 
 def init_parts(app: Quart, settings: Settings) -> None:
     """Build all that the app has; what holds connections is closed when the app stops serving."""
-    prefix = key_prefix(settings)
+    keys = result_keys(settings)
     redis = broker_redis = connect(settings)
     app.after_serving(redis.aclose)
     if broker_redis_url(settings) != settings.redis_url:
         broker_redis = connect(settings, broker_redis_url(settings))
         app.after_serving(broker_redis.aclose)
-    watcher = Watcher(redis, settings, key_prefix=prefix)
+    watcher = Watcher(redis, settings, keys)
     app.after_serving(watcher.aclose)
     tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
     celery = CeleryBuilder(app, settings, tasks)
@@ -60,7 +61,7 @@ def init_parts(app: Quart, settings: Settings) -> None:
         watcher=watcher,
         tasks=tasks,
         celery=celery,
-        key_prefix=prefix,
+        keys=keys,
     )
     app.before_serving(enqueuer.prepare)
     app.after_serving(enqueuer.aclose)
@@ -68,9 +69,10 @@ def init_parts(app: Quart, settings: Settings) -> None:
         app,
         Parts(
             settings=settings,
+            keys=keys,
             redis=redis,
             broker_redis=broker_redis,
-            store=ResultStore(redis, timeout=settings.redis_timeout, key_prefix=prefix),
+            store=ResultStore(redis, keys, timeout=settings.redis_timeout),
             watcher=watcher,
             tasks=tasks,
             celery=celery,

@@ -1,25 +1,30 @@
 """What can go wrong, as one tree that knows nothing of HTTP.
 
 ServiceError
-├── ConfigurationError          a setting or a task declaration is wrong; told at start
+├── ConfigurationError            a setting or a task declaration is wrong; told at start
 │   └── DuplicateTaskError
-├── NoAppContextError           a handle was used where no app is current
-├── UnknownTaskError
-├── UnknownJobError
-├── InvalidJobIdError
-├── InvalidArgumentsError       a call does not fit its task's signature
-├── IdempotencyConflictError    one idempotency key, two different requests
-├── QueueFullError              the queue has as many jobs as it may
-├── JobFinishedError            a job that has ended cannot be cancelled
-├── TooManyWaitersError         this process follows as many jobs as it may
-├── BrokerUnavailableError      Redis refused, was silent, or cannot take more
-├── JobFailedError              what `await job.result()` raises for a failed job
-├── ResultTimeoutError
-├── TaskAbortedError            a body raised what would have ended its worker
-├── UnstorableResultError       what a task returned can't be a result
-├── UnknownDeadLetterError
-├── DeadLetterError             stored as the failure of a job that was given up on
-└── DevServerError              `service dev` cannot start or had to stop
+├── CallerError                   what the caller asked for cannot be: asking again will not help
+│   ├── NoAppContextError         a handle was used where no app is current
+│   ├── UnknownTaskError
+│   ├── UnknownJobError
+│   ├── UnknownDeadLetterError
+│   ├── InvalidJobIdError
+│   ├── InvalidArgumentsError     a call does not fit its task's signature
+│   ├── IdempotencyConflictError  one idempotency key, two different requests
+│   └── JobFinishedError          a job that has ended cannot be cancelled
+├── CapacityError                 a limit is reached: asking later will help
+│   ├── QueueFullError            the queue has as many jobs as it may
+│   └── TooManyWaitersError       this process follows as many jobs as it may
+├── UnavailableError              Redis, or another broker, refused, was silent, or is away
+│   ├── BrokerUnavailableError    so a job could not be handed over
+│   └── ResultsUnavailableError   so what is known of jobs could not be read or changed
+├── JobEndError                   how a job ended, or why there is no end of it yet
+│   ├── JobFailedError            what `await job.result()` raises for a failed job
+│   ├── ResultTimeoutError
+│   ├── TaskAbortedError          a body raised what would have ended its worker
+│   ├── UnstorableResultError     what a task returned can't be a result
+│   └── DeadLetterError           stored as the failure of a job that was given up on
+└── DevServerError                `service dev` cannot start or had to stop
 """
 
 from collections.abc import Sequence
@@ -29,6 +34,31 @@ from kombu.exceptions import EncodeError
 
 class ServiceError(Exception):
     """Base of every error that this package raises on purpose."""
+
+
+class CallerError(ServiceError):
+    """What the caller asked for cannot be: asking for the same again will not help."""
+
+
+class CapacityError(ServiceError):
+    """A limit is reached: asking for the same later will help."""
+
+
+class JobEndError(ServiceError):
+    """How a job ended, or why it is not known yet how it ends."""
+
+
+class UnavailableError(ServiceError):
+    """Redis, or the broker where that is another server, refused, did not answer, or is away.
+
+    `maybe_accepted` is true when what was asked for was on its way and may have been done.
+    """
+
+    def __init__(self, reason: str, *, maybe_accepted: bool = False) -> None:
+        self.reason = reason
+        self.maybe_accepted = maybe_accepted
+        tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
+        super().__init__(f"Redis is not available: {reason.rstrip('.')}.{tail}")
 
 
 class ConfigurationError(ServiceError):
@@ -52,7 +82,7 @@ class DuplicateTaskError(ConfigurationError):
         )
 
 
-class NoAppContextError(ServiceError):
+class NoAppContextError(CallerError):
     """A task's handle needs an app to know where to send the job."""
 
     def __init__(self, name: str) -> None:
@@ -63,7 +93,7 @@ class NoAppContextError(ServiceError):
         )
 
 
-class UnknownTaskError(ServiceError):
+class UnknownTaskError(CallerError):
     """No task of this name is registered on the app."""
 
     def __init__(self, name: str) -> None:
@@ -71,7 +101,7 @@ class UnknownTaskError(ServiceError):
         super().__init__(f"There is no task named {name!r}.")
 
 
-class UnknownJobError(ServiceError):
+class UnknownJobError(CallerError):
     """No job with this id was accepted, or its result has expired."""
 
     def __init__(self, job_id: str) -> None:
@@ -79,7 +109,7 @@ class UnknownJobError(ServiceError):
         super().__init__(f"There is no job {job_id}: it was never enqueued, or its result expired.")
 
 
-class InvalidJobIdError(ServiceError):
+class InvalidJobIdError(CallerError):
     """The text cannot be a job's id."""
 
     def __init__(self, job_id: str) -> None:
@@ -90,7 +120,7 @@ class InvalidJobIdError(ServiceError):
         )
 
 
-class InvalidArgumentsError(ServiceError, TypeError):
+class InvalidArgumentsError(CallerError, TypeError):
     """A call does not fit its task; `argument` is the one at fault, empty if it is none alone."""
 
     def __init__(self, task: str, argument: str, reason: str) -> None:
@@ -101,7 +131,7 @@ class InvalidArgumentsError(ServiceError, TypeError):
         super().__init__(f"Task {task!r} cannot be called so: {what}: {reason}")
 
 
-class IdempotencyConflictError(ServiceError):
+class IdempotencyConflictError(CallerError):
     """The idempotency key was used before, with another body or for another task."""
 
     def __init__(self) -> None:
@@ -110,7 +140,7 @@ class IdempotencyConflictError(ServiceError):
         )
 
 
-class QueueFullError(ServiceError):
+class QueueFullError(CapacityError):
     """So many jobs wait in the queue that no more are taken now."""
 
     def __init__(self, task: str, limit: int) -> None:
@@ -119,7 +149,7 @@ class QueueFullError(ServiceError):
         super().__init__(f"{limit} jobs wait before {task!r} already. Try again later.")
 
 
-class JobFinishedError(ServiceError):
+class JobFinishedError(CallerError):
     """The job has ended, so there is nothing left to cancel."""
 
     def __init__(self, job_id: str, state: str) -> None:
@@ -128,7 +158,7 @@ class JobFinishedError(ServiceError):
         super().__init__(f"Job {job_id} has ended already, as {state}.")
 
 
-class TooManyWaitersError(ServiceError):
+class TooManyWaitersError(CapacityError):
     """As many clients wait for jobs in this process as may."""
 
     def __init__(self, limit: int) -> None:
@@ -136,21 +166,19 @@ class TooManyWaitersError(ServiceError):
         super().__init__(f"{limit} clients are waiting for jobs already. Try again later.")
 
 
-class BrokerUnavailableError(ServiceError):
-    """Redis could not be asked, or did not answer in time.
+class BrokerUnavailableError(UnavailableError):
+    """A job could not be handed over.
 
-    `maybe_accepted` is true when a job was on its way and may have arrived: enqueue it again
-    with the same id, which never makes a second job.
+    Where `maybe_accepted` is true, enqueue it again with the same id, which never makes a second
+    job.
     """
 
-    def __init__(self, reason: str, *, maybe_accepted: bool = False) -> None:
-        self.reason = reason
-        self.maybe_accepted = maybe_accepted
-        tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
-        super().__init__(f"Redis is not available: {reason.rstrip('.')}.{tail}")
+
+class ResultsUnavailableError(UnavailableError):
+    """What is known of jobs could not be read or changed."""
 
 
-class JobFailedError(ServiceError):
+class JobFailedError(JobEndError):
     """The job ended without a result; `type` and `message` are those of the task's own error."""
 
     def __init__(self, job_id: str, state: str, error_type: str, message: str) -> None:
@@ -161,7 +189,7 @@ class JobFailedError(ServiceError):
         super().__init__(f"Job {job_id} ended as {state}: {error_type}: {message}")
 
 
-class ResultTimeoutError(ServiceError, TimeoutError):
+class ResultTimeoutError(JobEndError, TimeoutError):
     """The job had not ended when the caller's time was up; it goes on."""
 
     def __init__(self, job_id: str, timeout: float) -> None:
@@ -170,14 +198,14 @@ class ResultTimeoutError(ServiceError, TimeoutError):
         super().__init__(f"Job {job_id} has not ended within {timeout:g} s; it goes on.")
 
 
-class TaskAbortedError(ServiceError):
+class TaskAbortedError(JobEndError):
     """A body raised MemoryError, SystemExit or another error that would have ended its worker.
 
     Takes the message alone, so that Celery can rebuild it from a stored result.
     """
 
 
-class UnstorableResultError(ServiceError, EncodeError):
+class UnstorableResultError(JobEndError, EncodeError):
     """What a task returned can't be stored: it is not strict JSON, or too large.
 
     An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
@@ -185,7 +213,7 @@ class UnstorableResultError(ServiceError, EncodeError):
     """
 
 
-class UnknownDeadLetterError(ServiceError):
+class UnknownDeadLetterError(CallerError):
     """No dead letter has this id."""
 
     def __init__(self, letter_id: str) -> None:
@@ -195,7 +223,7 @@ class UnknownDeadLetterError(ServiceError):
         )
 
 
-class DeadLetterError(ServiceError):
+class DeadLetterError(JobEndError):
     """The broker gave a job up: it ended its workers too often, or its message is unreadable.
 
     Takes the message alone, so that Celery can rebuild it from a stored result.

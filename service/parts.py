@@ -11,6 +11,7 @@ from service.jobs.handle import EXTENSION
 from service.jobs.job import Job, JobGroup
 from service.jobs.registry import TaskRegistry
 from service.jobs.sending.enqueuer import Enqueuer
+from service.redis.keys import ResultKeys
 from service.results.store import ResultStore
 from service.results.watcher import Watcher
 from service.settings import Settings
@@ -21,6 +22,7 @@ class Parts:
     """What an app has. `broker_redis` is `redis`, unless the broker has a Redis of its own."""
 
     settings: Settings
+    keys: ResultKeys
     redis: Redis
     broker_redis: Redis
     store: ResultStore

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from redis.exceptions import RedisError
 
-from tests.support.leaks import lasting_keys, other_tasks, our_threads
+from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 
@@ -71,17 +71,17 @@ def own_valkey(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Valke
 
 
 def _check_keys(request: pytest.FixtureRequest, valkey: Valkey) -> None:
-    """Fail where a key has neither a TTL nor a kind that may stay; not where Redis has gone."""
+    """Fail where a key is unknown, or lasts though its kind must not; not where Redis has gone."""
     if _leaves(request, "keys"):
         return
     try:
         with valkey.client() as redis:
-            left = lasting_keys(redis)
+            left = unknown_or_lasting_keys(redis)
             redis.select(1)
-            left += lasting_keys(redis)
+            left += unknown_or_lasting_keys(redis)
     except (RedisError, OSError):  # the test has stopped or frozen it
         return
-    assert left == [], "keys without a TTL"
+    assert left == [], "unknown to service/redis/keys.py, or without a TTL"
 
 
 @pytest.fixture(autouse=True)

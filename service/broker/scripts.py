@@ -2,57 +2,33 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any, Final
 
 from redis import Redis
-from redis.commands.core import Script
 
 from service.broker.delivery import Held
+from service.redis.keys import BrokerKeys
+from service.redis.script import Script
 
-_PREFACES: Final = {"bury": ("dead_letter", "move"), "restore": ("move",)}
-DEAD_SUFFIX: Final = ".dead"
+_SCRIPTS: Final = {
+    name: Script.load("service.broker.lua", *needed, name)
+    for name, needed in {
+        "ack": (),
+        "renew": (),
+        "expired": (),
+        "claim": (),
+        "take": (),
+        "put": (),
+        "replay": (),
+        "restore": ("move",),
+        "bury": ("dead_letter", "move"),
+    }.items()
+}
 
 
-@cache
-def script(name: str) -> str:
-    """The text of `<name>.lua`, with what it leans on in front."""
-    folder = resources.files(__package__) / "lua"
-    parts = (*_PREFACES.get(name, ()), name)
-    return "\n".join(folder.joinpath(f"{part}.lua").read_text("utf-8") for part in parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Keys:
-    """The names that one broker's bookkeeping has in Redis; `prefix` is on all of them."""
-
-    unacked: str
-    index: str
-    prefix: str = ""
-
-    @property
-    def held(self) -> list[str]:
-        """Kombu's own two keys: what is held, and since when."""
-        return [self.prefix + self.unacked, self.prefix + self.index]
-
-    @property
-    def sweeps(self) -> str:
-        """Since when somebody has always looked for what nobody holds any more."""
-        return f"{self.prefix}{self.unacked}_sweeps"
-
-    def list_of(self, queue: str) -> str:
-        """The list that a queue (or one priority of it) is."""
-        return self.prefix + queue
-
-    def dead_letters_of(self, queue: str) -> str:
-        """The list of a queue's dead letters."""
-        return self.prefix + queue + DEAD_SUFFIX
-
-    def doors_of(self, group: str) -> list[str]:
-        """Who waits at the lists of a group of like workers, and how the others are called."""
-        stem = f"{self.prefix}{self.unacked}_waiting:{group}"
-        return [f"{stem}:doors", f"{stem}:wake"]
+def script(name: str) -> Script:
+    """The script of `<name>.lua`."""
+    return _SCRIPTS[name]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +43,17 @@ class Expired:
 class Scripts:
     """The scripts on one client. Every method is one round trip and raises RedisError."""
 
-    def __init__(self, client: Redis, keys: Keys) -> None:
+    def __init__(self, client: Redis, keys: BrokerKeys) -> None:
         self._client = client
         self._keys = keys
-        self._scripts: dict[str, Script] = {}
 
     def acknowledge(self, tags: Sequence[str]) -> list[str]:
         """Forget held messages; the tags among them that were no longer held."""
-        return [text(tag) for tag in self._run("ack", self._keys.held, tags)]
+        return [text(tag) for tag in self._run("ack", self._keys.in_flight, tags)]
 
     def renew(self, tags: Sequence[str]) -> list[str]:
         """Renew leases; the tags that are no longer held."""
-        return [text(tag) for tag in self._run("renew", self._keys.held, tags)]
+        return [text(tag) for tag in self._run("renew", self._keys.in_flight, tags)]
 
     def expired(
         self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
@@ -88,23 +63,23 @@ class Scripts:
         Where the holder's lease is longer, that one counts. Nothing, for a lease after nobody has
         asked for `outage` seconds. `known` tags are left out.
         """
-        keys = [*self._keys.held, self._keys.sweeps]
+        keys = [*self._keys.in_flight, self._keys.sweeps]
         flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
         return [Expired(text(tag), text(score), held) for tag, score, held in _groups(flat, 3)]
 
     def claim(self, tag: str, highest: str) -> str | None:
         """Hold what nobody held any more: its score then; None if somebody does, or moved it."""
-        score = self._run("claim", self._keys.held, [tag, highest])
+        score = self._run("claim", self._keys.in_flight, [tag, highest])
         return None if score is None else text(score)
 
     def records(self, tags: Sequence[str]) -> list[bytes | None]:
         """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""
-        found: Any = self._client.hmget(self._keys.held[0], tags) if tags else []
+        found: Any = self._client.hmget(self._keys.in_flight[0], tags) if tags else []
         return list(found)
 
     def bound_queue(self, exchange: str, routing_key: str) -> str | None:
         """The queue that Kombu's table binds to an exchange under exactly this key."""
-        members: Any = self._client.smembers(f"{self._keys.prefix}_kombu.binding.{exchange}")
+        members: Any = self._client.smembers(self._keys.bindings_of(exchange))
         for member in sorted(text(part) for part in members):
             key, _, queue = member.split("\x06\x16", 2)
             if key == routing_key:
@@ -113,19 +88,19 @@ class Scripts:
 
     def restore(self, tag: str, highest: str, list_: str, message: str, *, first: bool) -> bool:
         """Move a held message back to a list, to its head if `first`; false if it was not ours."""
-        keys = [*self._keys.held, self._keys.list_of(list_)]
+        keys = [*self._keys.in_flight, self._keys.list_of(list_)]
         push = "RPUSH" if first else "LPUSH"
         return bool(self._run("restore", keys, [tag, highest, message, push]))
 
     def bury(self, held: Held, highest: str, reason: str, deliveries: int) -> bool:
         """Move a held message to its queue's dead letters; false if it was not ours."""
-        keys = [*self._keys.held, self._keys.dead_letters_of(held.queue)]
+        keys = [*self._keys.in_flight, self._keys.dead_letters_of(held.queue)]
         arguments = [held.tag, highest, held.item, held.queue, reason, deliveries]
         return bool(self._run("bury", keys, arguments))
 
-    def put(self, mark: str, list_: str, message: str, *, remember: int) -> bool:
-        """Publish a message unless a publish with this mark was seen; whether it was new."""
-        keys = [self._keys.prefix + mark, self._keys.list_of(list_)]
+    def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
+        """Publish a message unless a publish with this tag was seen; whether it was new."""
+        keys = [self._keys.publish_mark(tag, queue), self._keys.list_of(list_)]
         return bool(self._run("put", keys, [message, remember]))
 
     def take(self, request: "Take") -> "Taken":
@@ -135,10 +110,8 @@ class Scripts:
         return Taken.read(self._run("take", keys, rest), request)
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
-        if name not in self._scripts:
-            self._scripts[name] = self._client.register_script(script(name))
         given = [_bytes(argument) for argument in arguments]
-        return self._scripts[name](keys=list(keys), args=given)
+        return script(name).run_blocking(self._client, keys, given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +122,7 @@ class Take:
     nothing to take; 0 asks not to wait. What is taken is held for `lease` seconds.
     """
 
-    keys: Keys
+    keys: BrokerKeys
     group: str
     lists: tuple[tuple[str, str], ...]
     free: int
@@ -162,7 +135,7 @@ class Take:
 
     def arguments(self) -> list[Any]:
         """What EVAL takes after the script: the number of keys, the keys, the arguments."""
-        keys = [*self.keys.held, *self.keys.doors_of(self.group)]
+        keys = [*self.keys.in_flight, *self.keys.waiters_of(self.group)]
         keys += [self.keys.list_of(list_) for list_, _ in self.lists]
         asked = [self.free, self.longest, self.me, self.places, self.stay, self.lease]
         queues = (queue for _, queue in self.lists)

@@ -15,7 +15,7 @@ from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.parts import get_celery, parts_of
 from service.redis.clients import broker_redis_url, connect_blocking
-from service.results.records import records_of
+from service.redis.keys import result_keys
 
 _PAGE: Final = 200
 
@@ -80,7 +80,7 @@ def _with_box(action: Callable[[_Box], None]) -> None:
             results = None
             if broker_redis_url(settings) != settings.redis_url:
                 results = stack.enter_context(connect_blocking(settings))
-            letters = DeadLetters(client, records_of(settings), box, results=results)
+            letters = DeadLetters(client, result_keys(settings), box, results=results)
             action(_Box(letters, box.queues))
     except BrokenPipeError:
         # Who read has enough, as `head` does. What Python flushes at its end must go nowhere.

@@ -26,7 +26,7 @@ class Job(Generic[V]):
         """Wait until the job has ended, for at most `timeout` seconds, and return its value.
 
         Raises JobFailedError if it ended without one, ResultTimeoutError if it has not ended,
-        BrokerUnavailableError if Redis does not answer.
+        ResultsUnavailableError if Redis does not answer.
         """
         found = await self._watcher.wait(self.id, timeout)
         if found.successful:

@@ -6,23 +6,25 @@ from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError, UnavailableError
 
 
 @asynccontextmanager
-async def bounded(seconds: float, *, maybe_accepted: bool = False) -> AsyncIterator[None]:
+async def bounded(
+    seconds: float,
+    error: type[UnavailableError] = ResultsUnavailableError,
+    *,
+    maybe_accepted: bool = False,
+) -> AsyncIterator[None]:
     """Turn whatever Redis does wrong within the block, silence included, into one error.
 
-    Raises BrokerUnavailableError after at most `seconds`.
+    Raises `error` after at most `seconds`; `maybe_accepted` is what it says.
     """
     try:
         async with asyncio.timeout(seconds):
             yield
-    except TimeoutError as error:
-        raise BrokerUnavailableError(
-            f"no answer within {seconds:g} s", maybe_accepted=maybe_accepted
-        ) from error
-    except (RedisError, OSError) as error:
-        raise BrokerUnavailableError(
-            str(error) or type(error).__name__, maybe_accepted=maybe_accepted
-        ) from error
+    except TimeoutError as cause:
+        raise error(f"no answer within {seconds:g} s", maybe_accepted=maybe_accepted) from cause
+    except (RedisError, OSError) as cause:
+        reason = str(cause) or type(cause).__name__
+        raise error(reason, maybe_accepted=maybe_accepted) from cause

@@ -29,29 +29,27 @@ connection: Any = _connection
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
-# Where Celery itself looks for the name of the master: the one for its broker, the other for its
-# result backend.
+# Celery looks for the name of the master in the first for its broker, in the second for its result
+# backend.
 _OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
 
 
 def broker_url(settings: Settings) -> str:
-    """The address of the broker, which need not be a Redis."""
+    """The address of the broker, which may be another server than a Redis."""
     return str(settings.celery.get("broker_url") or settings.redis_url)
 
 
 def broker_redis_url(settings: Settings) -> str:
-    """The address of the broker's Redis; that of the results' if the broker is none."""
+    """The address of the broker's Redis; that of the results if the broker is another server."""
     url = broker_url(settings)
     return url if urlsplit(url).scheme in _SCHEMES else settings.redis_url
 
 
 def connect(settings: Settings, url: str = "") -> AsyncRedis:
-    """An asyncio client of the settings' Redis or another.
+    """An asyncio client of the settings' Redis, or of the one at `url`.
 
-    It connects when it is first used, and never retries by itself.
-
-    redis-py's own default is ten retries, which made one GET on a silent server take 12 s.
-    Raises ConfigurationError.
+    It connects when it is first used, and never retries by itself: redis-py's default of ten
+    retries made one GET on a silent server take 12 s. Raises ConfigurationError.
     """
     address = url or settings.redis_url
     options = {
@@ -60,23 +58,23 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
         **_deadlines(settings),
         "retry": AsyncRetry(NoBackoff(), 0),
         "health_check_interval": 15,
-        # While it is on, the pool hands out connections that the server has closed.
+        # With it redis-py's pool hands out connections that the server has closed (redis-py#4252).
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if not is_sentinel(address):
         return AsyncRedis.from_pool(
-            _with_our_connections(BlockingConnectionPool.from_url(address, **options))
+            _with_own_connections(BlockingConnectionPool.from_url(address, **options))
         )
     group = sentinels(address, settings.celery)
     asked = asyncio_sentinel.Sentinel(
         group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
     )
     pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
-    return AsyncRedis.from_pool(_with_our_connections(pool))
+    return AsyncRedis.from_pool(_with_own_connections(pool))
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
-    """A blocking client of the settings' Redis or another; also without retries.
+    """A blocking client of the settings' Redis, or of the one at `url`; also without retries.
 
     Raises ConfigurationError.
     """
@@ -93,18 +91,18 @@ def connect_blocking(settings: Settings, url: str = "") -> Redis:
 
 
 def is_sentinel(url: str) -> bool:
-    """Whether an address is that of sentinels, which know the server."""
+    """Whether an address is that of sentinels, which are asked for the server's address."""
     return urlsplit(url).scheme == _SENTINEL
 
 
 @dataclass(frozen=True, slots=True)
 class Sentinels:
-    """Where sentinels are and how to connect to them; whom to ask for, and how to connect there."""
+    """The sentinels of an address, and the server that they are asked for."""
 
     hosts: list[tuple[str, int]]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any]  # of connections to the sentinels
     master: str
-    server: Mapping[str, Any]
+    server: Mapping[str, Any]  # options of connections to the server
 
 
 def sentinels(url: str, celery: Mapping[str, Any]) -> Sentinels:
@@ -136,7 +134,7 @@ def sentinels(url: str, celery: Mapping[str, Any]) -> Sentinels:
 
 
 def sentinel_options(celery: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that Sentinel needs, from whichever of Celery's settings has them."""
+    """The options that Sentinel needs, from the setting of Celery that has them."""
     names = ("master_name", "sentinel_kwargs", "min_other_sentinels")
     given = [celery.get(options) or {} for options in _OPTIONS]
     return {name: each[name] for name in names for each in reversed(given) if name in each}
@@ -149,31 +147,31 @@ def _deadlines(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _with_our_connections(pool: Any) -> Any:
-    """Have the pool's connections behave when they are lost or dropped, whatever the loop."""
+def _with_own_connections(pool: Any) -> Any:
+    """Have the pool make connections of `_Connection`, based on its own class of them."""
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_OurConnection, kind), {})
+    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
     return pool
 
 
-class _OurConnection:
-    """What redis-py's asyncio connections leave to chance, or to Python."""
+class _Connection:
+    """Packs commands in C, and raises one kind of error for a lost connection on any loop."""
 
     _writer: Any
 
     def pack_command(self, *args: Any) -> Any:
-        """By hiredis, which takes a sixth of the time that redis-py's own Python does."""
+        """Pack by hiredis, in a sixth of the time that redis-py's Python takes."""
         name = args[0]
         if isinstance(name, str) and " " not in name:
             try:
                 return [pack_command(args)]
-            except TypeError:  # of what it does not know some is known to redis-py
+            except TypeError:  # a type that redis-py may know
                 pass
         connection: Any = super()
         return connection.pack_command(*args)
 
     async def send_packed_command(self, *args: Any, **options: Any) -> None:
-        """Say of a connection that the server has closed what callers expect, under uvloop too."""
+        """Raise redis-py's ConnectionError for a closed connection under uvloop, too."""
         connection: Any = super()
         try:
             await connection.send_packed_command(*args, **options)
@@ -183,9 +181,10 @@ class _OurConnection:
             raise RedisConnectionError("The connection was closed.") from error
 
     async def disconnect(self, nowait: bool = False, **options: Any) -> None:
-        """Without waiting means at once: else a silent server keeps the socket open, or TLS does.
+        """With `nowait`, drop the connection at once.
 
-        Each waits for the other side: to take what is yet to be sent, or to say farewell too.
+        redis-py's own leaves the socket open until a silent server has read what was sent, or has
+        answered the end of TLS.
         """
         if nowait and self._writer is not None:
             self._writer.transport.abort()
@@ -194,7 +193,7 @@ class _OurConnection:
 
 
 class _SentinelPool(asyncio_sentinel.SentinelConnectionPool, BlockingConnectionPool):  # type: ignore[misc]  # Any
-    """Waits for a free connection where redis-py's own would fail; closes the sentinels' too."""
+    """Waits for a free connection where redis-py's own fails; closes the sentinels' ones too."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)

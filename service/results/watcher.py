@@ -10,14 +10,16 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import (
-    BrokerUnavailableError,
     InvalidJobIdError,
+    ResultsUnavailableError,
     ResultTimeoutError,
     TooManyWaitersError,
     UnknownJobError,
 )
+from service.redis.keys import ResultKeys
 from service.results.feed import Feed
-from service.results.model import Result, decode, is_job_id
+from service.results.model import Result, is_job_id
+from service.results.record import decode
 from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Watch:
         """Wait for a record that differs, and make it `stored`.
 
         False: there was none within `timeout`, or the server is stopping. Raises
-        UnknownJobError when the job is known no more, BrokerUnavailableError when the time is up
+        UnknownJobError when the job is known no more, ResultsUnavailableError when the time is up
         and Redis cannot be asked.
         """
         try:
@@ -79,7 +81,7 @@ class Watch:
                     await self._waiting
         except TimeoutError:
             if not self._topic.answered.is_set():
-                raise BrokerUnavailableError("the connection was lost") from None
+                raise ResultsUnavailableError("the connection was lost") from None
         finally:
             self._waiting = None
         return False
@@ -114,11 +116,11 @@ class Watch:
 class Watcher:
     """Lets any number of waiters follow jobs on one connection, which is made again when lost."""
 
-    def __init__(self, client: Redis, settings: Settings, *, key_prefix: str) -> None:
+    def __init__(self, client: Redis, settings: Settings, keys: ResultKeys) -> None:
         self._client = client
         self._timeout = settings.redis_timeout
         self._limit = settings.max_waiters
-        self._key_prefix = key_prefix
+        self._keys = keys
         self._topics: dict[str, _Topic] = {}
         self.waiters = 0
         self._feed: Feed | None = None
@@ -128,13 +130,13 @@ class Watcher:
     async def watch(self, job_id: str) -> Watch:
         """Follow a job from its present record on. Close the watch when done.
 
-        Raises InvalidJobIdError, UnknownJobError, TooManyWaitersError, BrokerUnavailableError.
+        Raises InvalidJobIdError, UnknownJobError, TooManyWaitersError, ResultsUnavailableError.
         """
         if not is_job_id(job_id):
             raise InvalidJobIdError(job_id)
         if self.waiters >= self._limit:
             raise TooManyWaitersError(self._limit)
-        topic = self._follow(self._key_prefix + job_id)
+        topic = self._follow(self._keys.record(job_id))
         watch = Watch(self, topic, job_id)
         topic.watches.add(watch)
         self.waiters += 1
@@ -206,7 +208,7 @@ class Watcher:
             async with asyncio.timeout(self._timeout):
                 await topic.answered.wait()
         except TimeoutError as error:
-            raise BrokerUnavailableError(f"no answer within {self._timeout:g} s") from error
+            raise ResultsUnavailableError(f"no answer within {self._timeout:g} s") from error
         return topic.stored
 
     async def _keep_following(self) -> None:

@@ -1,6 +1,5 @@
 """Celery's Redis result backend: sticky at the end, strict, and never in the event loop's way."""
 
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -13,17 +12,17 @@ from celery.backends.redis import SentinelBackend as CelerySentinelBackend
 from redis.exceptions import RedisError, ResponseError
 
 from service.broker.celery_worker import is_stopping
-from service.errors import BrokerUnavailableError, UnstorableResultError
+from service.errors import BrokerUnavailableError, ResultsUnavailableError, UnstorableResultError
 from service.jobs.celery.app import QuartCelery
+from service.jobs.sending.shown_arguments import shown_arguments
 from service.parts import parts_of
-from service.results.model import State, now
-from service.results.records import queued_record
+from service.redis.transient import answer_of, will_pass
+from service.results.model import State
+from service.results.record import encode_job, encode_queued, now
 from service.signals import JobEvent, job_changed
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.lifespan import is_on_loop
-from service.worker.results.record import build_meta, encode_record
-from service.worker.results.record_write import STORE, Entry, answer_of, will_pass
-from service.worker.results.writer import ResultsWriter, get_writer
+from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, get_writer
 from service.worker.task.errbacks import calling_errbacks, errbacks_put_off, put_off_errbacks
 
 logger: Final = logging.getLogger(__name__)
@@ -134,7 +133,7 @@ class Backend(RedisBackend):
 
     def store_queued(self, task_id: str, name: str, queued_at: str) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
-        record = json.dumps(queued_record(task_id, name, queued_at))
+        record = encode_queued(task_id, name, queued_at)
         try:
             self.client.set(
                 self.get_key_for_task(task_id),
@@ -145,9 +144,9 @@ class Backend(RedisBackend):
         except (RedisError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 
-    def progress_entry(self, request: Any, progress: dict[str, Any]) -> Entry:
+    def progress_write(self, request: Any, progress: dict[str, Any]) -> RecordWrite:
         """The record of a job that is `progress` far."""
-        return self._entry(request.id, progress, State.PROGRESS.value, None, request)
+        return self._write(request.id, progress, State.PROGRESS.value, None, request)
 
     def store_result(
         self,
@@ -161,7 +160,7 @@ class Backend(RedisBackend):
         """Store a job's state, and wait until Redis has it; it may be away for long.
 
         That a job has started is not waited for. Raises UnstorableResultError, and
-        BrokerUnavailableError where the worker has to stop meanwhile.
+        ResultsUnavailableError where the worker has to stop meanwhile.
         """
         del options  # Celery's own takes and ignores any
         encoded = self.encode_result(result, state)
@@ -171,15 +170,15 @@ class Backend(RedisBackend):
             else:
                 request.has_newer_state = True
 
-        def make() -> Entry:
-            return self._entry(task_id, encoded, state, traceback, request)
+        def make() -> RecordWrite:
+            return self._write(task_id, encoded, state, traceback, request)
 
         bridge = current_bridge()
         if (writer := self._writer_here) is None:
             self._store(make())
         elif state == states.STARTED:
 
-            def make_if_new() -> Entry | None:
+            def make_if_new() -> RecordWrite | None:
                 # A job that ended and stored nothing was replaced or given back: it may run
                 # elsewhere. One that runs in a thread may have stored another state from there.
                 is_over = bridge is not None and bridge.is_over
@@ -223,22 +222,34 @@ class Backend(RedisBackend):
         with calling_errbacks(request):
             super()._call_task_errbacks(request, exc, traceback)  # type: ignore[misc]  # not in celery-types
 
-    def _entry(self, task_id: str, result: Any, state: str, trace: Any, request: Any) -> Entry:
-        meta = build_meta(self, task_id, result, state, trace, request)
-        lifetime = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
-        return Entry(
+    def _write(
+        self, task_id: str, result: Any, state: str, trace: Any, request: Any
+    ) -> RecordWrite:
+        record = encode_job(
+            task_id,
+            state,
+            result,
+            traceback=trace,
+            children=self.current_task_children(request),
+            request=request,
+            extended=self._extended(request),
+            arguments=self._shown_arguments(request),
+            max_bytes=self.max_size,
+        )
+        ttl = self.failure_expires if state == states.FAILURE else self.expires  # type: ignore[attr-defined]  # not in celery-types
+        return RecordWrite(
             key=self.get_key_for_task(task_id),
-            record=encode_record(meta, max_size=self.max_size),
-            lifetime=int(lifetime or 0),
+            record=record,
+            ttl=int(ttl or 0),
             final=state in states.READY_STATES,
         )
 
-    def _store(self, entry: Entry) -> None:
+    def _store(self, write: RecordWrite) -> None:
         """Store with the synchronous client, until Redis has it or the worker has to stop."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                (outcome,) = self._script(keys=[entry.key], args=[entry.record, entry.lifetime])
+                (outcome,) = STORE.run_blocking(self.client, [write.key], [write.record, write.ttl])
             except ResponseError as error:
                 outcome = answer_of(error)
             except (RedisError, OSError) as error:
@@ -249,7 +260,7 @@ class Backend(RedisBackend):
             if not will_pass(reason):
                 raise UnstorableResultError(reason)
             if is_stopping():
-                raise BrokerUnavailableError(reason)
+                raise ResultsUnavailableError(reason)
             if pause == _FIRST_PAUSE:
                 logger.warning("Redis is away, a result has to wait: %s", reason)
             # The address may lead to another server than this one by now.
@@ -264,18 +275,21 @@ class Backend(RedisBackend):
         return get_writer(app) if is_on_loop(app) else None
 
     @cached_property
-    def _script(self) -> Any:
-        return self.client.register_script(STORE)
-
-    @cached_property
     def extended(self) -> bool:
         """Whether `result_extended` is on: asking Celery's settings costs more than the rest."""
         return bool(self.app.conf.find_value_for_key("extended", "result"))
 
-    def extended_meta(self, request: Any) -> dict[str, Any]:
+    def _extended(self, request: Any) -> dict[str, Any]:
         """What `result_extended` adds to a record."""
+        if request is None or not self.extended:
+            return {}
         meta: dict[str, Any] = self._get_result_meta(None, states.PENDING, None, request)  # type: ignore[attr-defined]  # not in celery-types
         return {key: value for key, value in meta.items() if key not in _BASIC}
+
+    def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
+        """A job's arguments, where its task allows showing them."""
+        task = None if request is None else self.tasks.get(getattr(request, "task", None))
+        return None if task is None else shown_arguments(task, request.args, request.kwargs)
 
     @cached_property
     def tasks(self) -> Any:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from redis import Redis
 
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 from tests.benchmarks.http_load import get
 from tests.support.records import record
 from tests.support.valkey import Valkey
@@ -28,7 +28,7 @@ def store(redis: Redis, count: int) -> None:
     """Have so many jobs be queued."""
     pipeline = redis.pipeline()
     for number in range(count):
-        pipeline.set(f"{KEY_PREFIX}job-{number}", record(f"job-{number}", "QUEUED"), ex=600)
+        pipeline.set(f"{RECORD}job-{number}", record(f"job-{number}", "QUEUED"), ex=600)
     pipeline.execute()
 
 
@@ -59,8 +59,8 @@ async def poll_latency(host: str, port: int, redis: Redis) -> list[float]:
         stored = record(f"job-{number}", "SUCCESS", result=number)
         published[number] = time.perf_counter()
         pipeline = redis.pipeline(transaction=False)
-        pipeline.set(f"{KEY_PREFIX}job-{number}", stored, ex=600)
-        pipeline.publish(f"{KEY_PREFIX}job-{number}", stored)
+        pipeline.set(f"{RECORD}job-{number}", stored, ex=600)
+        pipeline.publish(f"{RECORD}job-{number}", stored)
         pipeline.execute()
         await asyncio.sleep(GAP)
     await asyncio.gather(*clients)

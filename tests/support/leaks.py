@@ -1,4 +1,4 @@
-"""Finds what a test has left behind: keys that stay in Redis for ever, threads, asyncio tasks."""
+"""Finds what a test has left behind: keys that nobody knows or that stay for ever, threads, asyncio tasks."""
 
 import asyncio
 import re
@@ -8,13 +8,8 @@ from typing import Any, Final
 
 from redis import Redis
 
-# Of these kinds a key may stay: what is to be done, and what Kombu knows of its queues.
-_MAY_STAY: Final = (
-    ("hash", "unacked"),
-    ("zset", "unacked_index"),
-    ("set", r"_kombu\.binding(_permanent)?\..+"),
-    ("list", r".+"),
-)
+from service.redis.keys import kind_of
+
 _PREFIX: Final = re.compile(r"(?<=[:_.-])(?=.)")  # where a `global_keyprefix` may end
 # The threads that the package starts, by the first words of their names.
 _OURS: Final = (
@@ -25,10 +20,10 @@ _OURS: Final = (
 # Those of a process's leases on a broker end with the process: what it holds outlives every app.
 
 
-def lasting_keys(redis: Redis) -> list[str]:
-    """The keys of one database that have no TTL although their kind must have one."""
-    names: Any = [name for name in redis.scan_iter(count=1000) if redis.pttl(name) == -1]
-    return sorted(name for name in names if not _may_stay(name, str(redis.type(name))))
+def unknown_or_lasting_keys(redis: Redis) -> list[str]:
+    """The keys of one database that `service/redis/keys.py` does not know, or that lack a TTL."""
+    names: Any = list(redis.scan_iter(count=1000))
+    return sorted(name for name in names if not _may_be_left(redis, name))
 
 
 def our_threads() -> set[threading.Thread]:
@@ -41,12 +36,12 @@ def other_tasks() -> set["asyncio.Task[Any]"]:
     return asyncio.all_tasks() - {asyncio.current_task()}
 
 
-def _may_stay(name: str, kind: str) -> bool:
-    return any(
-        kind == may and re.fullmatch(pattern, part)
-        for part in _without_prefix(name)
-        for may, pattern in _MAY_STAY
-    )
+def _may_be_left(redis: Redis, name: str) -> bool:
+    type_ = str(redis.type(name))
+    if type_ == "none":  # it has expired meanwhile
+        return True
+    kinds = [kind for part in _without_prefix(name) if (kind := kind_of(part, type_))]
+    return any(not kind.expires for kind in kinds) or (bool(kinds) and redis.pttl(name) != -1)
 
 
 def _without_prefix(name: str) -> Iterator[str]:

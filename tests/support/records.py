@@ -4,7 +4,7 @@ import json
 
 from redis import Redis
 
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 
 
 def record(job_id: str, state: str, **more: object) -> bytes:
@@ -14,6 +14,6 @@ def record(job_id: str, state: str, **more: object) -> bytes:
 
 def publish(redis: Redis, job_id: str, state: str, **more: object) -> None:
     """Store a record and tell whoever waits for it, as Celery's Redis backend does."""
-    key, stored = KEY_PREFIX + job_id, record(job_id, state, **more)
+    key, stored = RECORD + job_id, record(job_id, state, **more)
     redis.set(key, stored, ex=60)
     redis.publish(key, stored)

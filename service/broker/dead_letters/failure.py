@@ -4,16 +4,12 @@ import logging
 
 from celery import Celery, states
 from celery.app.task import Context
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
 
 from service.broker import messages
 from service.errors import DeadLetterError
+from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
-
-# What means "not now": the failure is written when Redis is back.
-TRANSIENT = (RedisError, OperationalError, OSError)
 
 
 class FailureWriter:

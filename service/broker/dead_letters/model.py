@@ -10,7 +10,7 @@ from typing import Any, Final
 from kombu.utils.uuid import uuid
 
 from service.broker import messages
-from service.broker.scripts import DEAD_SUFFIX
+from service.redis.keys import DEAD_SUFFIX
 from service.results.model import is_job_id
 
 # Kombu's defaults.

@@ -1,6 +1,5 @@
 """Shows, replays and drops dead letters: what the broker has given up on, kept for a person."""
 
-import json
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -16,8 +15,8 @@ from service.broker.dead_letters.split_redis import (
     ask_to_take_back,
 )
 from service.broker.scripts import script
-from service.results.model import now
-from service.results.records import Records, queued_record
+from service.redis.keys import ResultKeys
+from service.results.record import encode_queued, now
 
 T = TypeVar("T")
 
@@ -54,24 +53,24 @@ def ask_letter(box: Box, letter_id: str) -> Asking[DeadLetter | None]:
     return None
 
 
-def ask_replay(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+def ask_replay(box: Box, letter: DeadLetter, keys: ResultKeys) -> Asking[bool]:
     """Queue the message again, with a record that says so; false if the letter is gone."""
     if letter.job_id is None:
         return (yield from _ask_move(box, letter))
-    record = json.dumps(queued_record(letter.job_id, letter.task, now()))
-    return (yield from _ask_move(box, letter, records.key(letter.job_id), record, records.lifetime))
+    record = encode_queued(letter.job_id, letter.task, now())
+    return (yield from _ask_move(box, letter, keys.record(letter.job_id), record, keys.ttl))
 
 
-def ask_replay_apart(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+def ask_replay_apart(box: Box, letter: DeadLetter, keys: ResultKeys) -> Asking[bool]:
     """The same where the record is on another Redis."""
     if letter.job_id is None:
         return (yield from _ask_move(box, letter))
-    change = yield from ask_to_say_queued(box, records, letter, letter.job_id)
+    change = yield from ask_to_say_queued(box, keys, letter, letter.job_id)
     if change is None:
         return False
     moved = yield from _ask_move(box, letter)
     if not moved:
-        yield from ask_to_take_back(records, letter.job_id, change)
+        yield from ask_to_take_back(keys, letter.job_id, change)
     return moved
 
 
@@ -81,11 +80,11 @@ def ask_drop(box: Box, letter: DeadLetter) -> Asking[bool]:
     return bool(dropped)
 
 
-def ask_drop_apart(box: Box, letter: DeadLetter, records: Records) -> Asking[bool]:
+def ask_drop_apart(box: Box, letter: DeadLetter, keys: ResultKeys) -> Asking[bool]:
     """The same where the record is on another Redis."""
     dropped = yield from ask_drop(box, letter)
     if dropped and letter.job_id is not None:
-        yield from ask_to_say_failed(records, letter, letter.job_id)
+        yield from ask_to_say_failed(keys, letter, letter.job_id)
     return dropped
 
 
@@ -98,8 +97,8 @@ def _ask_move(box: Box, letter: DeadLetter, *record: Any) -> Asking[bool]:
         target = messages.list_of(letter.queue, payload, box.priority_steps, box.separator)
     except messages.UnreadableMessageError:
         pass  # as it was: on the queue itself
-    keys = [box.key(letter.queue), box.prefix + target, *record[:1]]
-    words = ("EVAL", script("replay"), len(keys), *keys, letter.record, message, *record[1:])
+    names = [box.key(letter.queue), box.prefix + target, *record[:1]]
+    words = ("EVAL", script("replay").text, len(names), *names, letter.record, message, *record[1:])
     moved = yield of_broker(*words)
     return bool(moved)
 
@@ -113,13 +112,13 @@ class DeadLetters:
     def __init__(
         self,
         client: Redis,
-        records: Records,
+        keys: ResultKeys,
         box: Box | None = None,
         *,
         results: Redis | None = None,
     ) -> None:
         self._client = client
-        self._records = records
+        self._keys = keys
         self._box = box or Box()
         self._results = results
 
@@ -137,13 +136,13 @@ class DeadLetters:
         In one step where the results are on the same Redis; else see `apart.py`.
         """
         replay = ask_replay if self._results is None else ask_replay_apart
-        return self._ask(replay(self._box, letter, self._records))
+        return self._ask(replay(self._box, letter, self._keys))
 
     def drop(self, letter: DeadLetter) -> bool:
         """Forget it; its job goes on to say FAILURE."""
         if self._results is None:
             return self._ask(ask_drop(self._box, letter))
-        return self._ask(ask_drop_apart(self._box, letter, self._records))
+        return self._ask(ask_drop_apart(self._box, letter, self._keys))
 
     def _ask(self, asking: Asking[T]) -> T:
         return ask(asking, broker=self._client, results=self._results or self._client)
@@ -155,13 +154,13 @@ class AsyncDeadLetters:
     def __init__(
         self,
         client: AsyncRedis,
-        records: Records,
+        keys: ResultKeys,
         box: Box | None = None,
         *,
         results: AsyncRedis | None = None,
     ) -> None:
         self._client = client
-        self._records = records
+        self._keys = keys
         self._box = box or Box()
         self._results = results
 
@@ -176,13 +175,13 @@ class AsyncDeadLetters:
     async def replay(self, letter: DeadLetter) -> bool:
         """Queue it again with a fresh count of deliveries, as above."""
         replay = ask_replay if self._results is None else ask_replay_apart
-        return await self._ask(replay(self._box, letter, self._records))
+        return await self._ask(replay(self._box, letter, self._keys))
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Forget it; its job goes on to say FAILURE."""
         if self._results is None:
             return await self._ask(ask_drop(self._box, letter))
-        return await self._ask(ask_drop_apart(self._box, letter, self._records))
+        return await self._ask(ask_drop_apart(self._box, letter, self._keys))
 
     async def _ask(self, asking: Asking[T]) -> T:
         return await ask_async(asking, broker=self._client, results=self._results or self._client)

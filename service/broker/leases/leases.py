@@ -18,13 +18,14 @@ from redis import Redis
 
 from service.broker import celery_worker as worker_state
 from service.broker import messages
-from service.broker.dead_letters.failure import TRANSIENT
 from service.broker.delivery import Held, LeaseOptions
 from service.broker.leases.in_flight import Ending, Ledger
 from service.broker.leases.periodic_thread import Tending
 from service.broker.leases.quarantine import Trial
 from service.broker.leases.recovery import Burial, Fail, Recovery
-from service.broker.scripts import Keys, Scripts, Taken
+from service.broker.scripts import Scripts, Taken
+from service.redis.keys import BrokerKeys
+from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Leases:
     def __init__(
         self,
         client: Redis,
-        keys: Keys,
+        keys: BrokerKeys,
         options: LeaseOptions,
         *,
         fail: Fail,

@@ -7,7 +7,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from service.broker.dead_letters.failure import TRANSIENT
+from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 

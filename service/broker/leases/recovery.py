@@ -10,9 +10,9 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from service.broker import messages
-from service.broker.dead_letters.failure import TRANSIENT
 from service.broker.delivery import Held, LeaseOptions
 from service.broker.scripts import Expired, Scripts
+from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 

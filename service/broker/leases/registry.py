@@ -11,7 +11,7 @@ from redis import Redis
 from service.broker.dead_letters.failure import FailureWriter
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.leases import Leases
-from service.broker.scripts import Keys
+from service.redis.keys import BrokerKeys
 
 # Kombu makes a new transport for every connection, and Celery a new connection for every loss,
 # while jobs go on: what is held belongs to the process, so the process has to remember it.
@@ -33,7 +33,9 @@ def leases_of(channel: Any) -> Leases:
     """The leases of the broker that a channel is connected to; started on first use."""
     info = channel.connection.client
     broker = (info.hostname, info.port, info.virtual_host, tuple(info.alt or ()))
-    keys = Keys(channel.unacked_key, channel.unacked_index_key, channel.global_keyprefix or "")
+    keys = BrokerKeys(
+        channel.unacked_key, channel.unacked_index_key, channel.global_keyprefix or ""
+    )
     with _lock:
         found = _leases.get((*broker, keys))
         if found is None:
@@ -49,7 +51,7 @@ def lease_age() -> float | None:
     return max((leases.age for leases in found), default=None)
 
 
-def _open(channel: Any, keys: Keys) -> Leases:
+def _open(channel: Any, keys: BrokerKeys) -> Leases:
     lost = channel.on_lease_lost
     options = LeaseOptions(
         lease=float(channel.lease),

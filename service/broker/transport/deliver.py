@@ -5,18 +5,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
-
 from service.broker import messages
 from service.broker.leases.leases import Leases
 from service.broker.transport.kombu_bases import VirtualQoS
 from service.broker.transport.publish import PublishingChannel
+from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 
 # What says nothing about the message that was being delivered.
-_NOT_ITS_FAULT = (RedisError, OperationalError, OSError, MemoryError)
+_NOT_ITS_FAULT = (*TRANSIENT, MemoryError)
 
 
 class DeliveringChannel(PublishingChannel):

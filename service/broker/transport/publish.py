@@ -7,8 +7,9 @@ from typing import Any, Final
 from kombu.utils.json import dumps
 from redis import Redis
 
-from service.broker.scripts import Keys, Scripts
+from service.broker.scripts import Scripts
 from service.broker.transport.kombu_bases import RedisChannel
+from service.redis.keys import BrokerKeys
 
 _REMEMBERED: Final = 1000
 # Seconds: longer than anybody goes on trying.
@@ -73,8 +74,8 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_p
             return
         pool = self.pool
         if self._publisher is None or self._publisher[0] is not pool:
-            keys = Keys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
+            keys = BrokerKeys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
             self._publisher = pool, Scripts(Redis(connection_pool=pool), keys)
         list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
-        mark = f"put:{message['properties']['delivery_tag']}:{queue}"
-        self._publisher[1].put(mark, list_, dumps(message), remember=_REMEMBER_PUBLISH)
+        tag = message["properties"]["delivery_tag"]
+        self._publisher[1].put(tag, queue, list_, dumps(message), remember=_REMEMBER_PUBLISH)

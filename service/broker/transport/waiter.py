@@ -24,7 +24,8 @@ from typing import Any, Final
 from kombu.utils.uuid import uuid
 from redis.exceptions import NoScriptError, ResponseError
 
-from service.broker.scripts import Keys, Take, Taken, script
+from service.broker.scripts import Take, Taken, script
+from service.redis.keys import BrokerKeys
 
 PLACES: Final = 2
 STAY: Final = 3.0
@@ -38,7 +39,7 @@ ASK_AGAIN_BLIND: Final = 0.05
 class Waiter:
     """The state of one channel's consuming connection: idle, taking, at the door, or in line."""
 
-    def __init__(self, keys: Keys, longest: int, lease: float) -> None:
+    def __init__(self, keys: BrokerKeys, longest: int, lease: float) -> None:
         self._keys = keys
         self._longest = longest
         self._lease = lease
@@ -64,7 +65,7 @@ class Waiter:
         # Workers of a kind: those that take from the same lists, in whatever order.
         group = sha1("\n".join(sorted(name for name, _ in lists)).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
         if self._next != "take":
-            wake = self._keys.doors_of(group)[1]
+            wake = self._keys.waiters_of(group)[1]
             pause = (wake, ASK_AGAIN) if self._next == "line" else (f"{wake}:none", ASK_AGAIN_BLIND)
             self._next, self.state = "take", "line"
             connection.send_command("BLPOP", *pause)
@@ -83,7 +84,8 @@ class Waiter:
             places=PLACES,
             stay=STAY,
         )
-        how = ("EVALSHA", script_sha("take")) if self._loaded else ("EVAL", script("take"))
+        take = script("take")
+        how = ("EVALSHA", take.sha) if self._loaded else ("EVAL", take.text)
         self.state = "taking"
         connection.send_command(*how, *self._request.arguments())
 
@@ -144,11 +146,6 @@ class Waiter:
             self._tracks = True
         except ResponseError:
             self._tracks = False
-
-
-def script_sha(name: str) -> str:
-    """The digest under which Redis keeps a script."""
-    return sha1(script(name).encode()).hexdigest()  # noqa: S324 - Redis's own choice
 
 
 def drop_pushes(connection: Any) -> None:

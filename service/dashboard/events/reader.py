@@ -10,15 +10,15 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.recent import RecentJobs
 from service.dashboard.events.rows import JobRow, decode_rows
 from service.dashboard.events.snapshot import Point, Queue, Snapshot, Worker
 from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
 from service.dashboard.events.status import decode_status
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.redis.bounded import bounded
-from service.results.model import decode
+from service.redis.keys import ResultKeys
+from service.results.record import decode
 from service.signals import WorkerStatus
 
 logger: Final = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Places:
     given; `record` is the key of a job's record, and `held` that of the hash of what workers hold.
     """
 
-    own: MonitorKeys
+    own: ResultKeys
 
     queues: Callable[[set[str]], Sequence[QueueKeys]]
     record: Callable[[str], str]
@@ -98,7 +98,7 @@ class Reader:
                 await self._read_rows()
                 await self._look_again()
                 self.snapshot = await self._read_rest()
-        except BrokerUnavailableError as error:
+        except ResultsUnavailableError as error:
             self.snapshot = replace(self.snapshot, problem=str(error))
         finally:
             self._read_at = time.monotonic()
@@ -109,7 +109,7 @@ class Reader:
         own = self._places.own
         while True:
             after = "-" if self._last_id == "-" else f"({self._last_id}"
-            entries: Any = await self._client.xrange(own.recent, after, "+", count=_ENTRIES)
+            entries: Any = await self._client.xrange(own.recent_jobs, after, "+", count=_ENTRIES)
             if not entries:
                 return
             for _, fields in entries:
@@ -149,7 +149,7 @@ class Reader:
             pipe.hgetall(own.stats(number))
         pipe.time()
         pipe.hgetall(own.workers)
-        pipe.zrange(own.seen, 0, -1, withscores=True)
+        pipe.zrange(own.workers_seen, 0, -1, withscores=True)
         answers: list[Any] = await pipe.execute()
         for number, counts in zip(missing, answers, strict=False):
             self._buckets[number] = {k.decode(): int(v) for k, v in counts.items()}

@@ -15,13 +15,12 @@ from quart import Quart
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.rows import encode_events, is_newer
 from service.dashboard.events.stats import SPAN, count
 from service.dashboard.events.status import encode_status
 from service.parts import parts_of
 from service.redis.clients import connect_blocking
-from service.results.store import own_prefix
+from service.redis.keys import ResultKeys, result_keys
 from service.signals import JobEvent, WorkerStatus, job_changed, worker_reported
 
 logger: Final = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Recorder:
         timeout: float,
         keep: int,
         lifetime: int,
-        keys: MonitorKeys,
+        keys: ResultKeys,
     ) -> None:
         self._new_client = new_client
         self._keys = keys
@@ -171,7 +170,7 @@ class Recorder:
         ids = list(islice(self._rows, _CHUNK))
         buckets = sorted({bucket for bucket, _ in self._counts})
         own = self._keys
-        keys = [own.mark(uuid.uuid4().hex), own.recent, own.workers, own.seen]
+        keys = [own.report_mark(uuid.uuid4().hex), own.recent_jobs, own.workers, own.workers_seen]
         keys += map(own.stats, buckets)
         limits = [self._keep * _ROWS_PER_JOB, self._lifetime, SPAN + 120]
         rows = encode_events([self._rows.pop(job_id) for job_id in ids])
@@ -216,7 +215,7 @@ def init_recorder(app: Quart) -> None:
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
         lifetime=settings.result_expires,
-        keys=MonitorKeys(own_prefix(settings)),
+        keys=result_keys(settings),
     )
     app.extensions[_EXTENSION] = recorder
     app.after_serving(recorder.close)

@@ -15,7 +15,6 @@ from service.dashboard.pages.sign_in import require_admin
 from service.dashboard.pages.views import get_reader, queue_keys
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
-from service.results.records import records_of
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
@@ -78,8 +77,8 @@ def _box() -> tuple[Box, AsyncDeadLetters]:
     box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
     client, results = parts_of(current_app).broker_redis, parts_of(current_app).redis
     apart = None if results is client else results
-    records = records_of(parts_of(current_app).settings)
-    return box, AsyncDeadLetters(client, records, box, results=apart)
+    keys = parts_of(current_app).keys
+    return box, AsyncDeadLetters(client, keys, box, results=apart)
 
 
 async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:

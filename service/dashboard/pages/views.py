@@ -17,7 +17,6 @@ from quart import (
 from quart.typing import ResponseReturnValue
 
 from service.broker.dead_letters.model import box_for
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.reader import INTERVAL, Places, QueueKeys, Reader
 from service.dashboard.events.recent import COLUMNS, Query
 from service.dashboard.events.snapshot import Snapshot
@@ -25,7 +24,6 @@ from service.dashboard.pages import figures as charts
 from service.dashboard.pages.sign_in import is_admin, require_admin
 from service.parts import get_celery, parts_of
 from service.results.model import State
-from service.results.store import own_prefix
 from service.web.http.negotiation import wants_events
 from service.web.http.streams import RETRY, get_stopping, stream
 
@@ -168,9 +166,9 @@ def init_dashboard(app: Quart) -> None:
 
     app.extensions[_PARTS] = Parts()
     places = Places(
-        own=MonitorKeys(own_prefix(settings)),
+        own=parts_of(app).keys,
         queues=queues,
-        record=parts_of(app).store.key,
+        record=parts_of(app).keys.record,
         held=_held_key(app),
     )
     app.extensions[_EXTENSION] = Reader(

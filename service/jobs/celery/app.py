@@ -17,7 +17,7 @@ from service.jobs.celery.capture import current_outbox
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
 from service.jobs.celery.task_options import check_options
 from service.jobs.registry import TaskRegistry
-from service.results.model import now
+from service.results.record import now
 from service.settings import Settings
 from service.signals import send_queued
 

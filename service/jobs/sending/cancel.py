@@ -1,22 +1,20 @@
 """Cancels jobs: the record says so first, and every worker asks it before it runs a body."""
 
-import json
 import logging
 from typing import Any, Final
 
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, TaskRevokedError
 
-from service.errors import BrokerUnavailableError, JobFinishedError
+from service.errors import JobFinishedError, ResultsUnavailableError
 from service.jobs.sending.enqueuer import Enqueuer
-from service.results.model import Result, State, decode
-from service.results.records import ended_record
+from service.results.model import Result, State
+from service.results.record import decode, encode_ended
 from service.results.store import ResultStore
 
 logger: Final = logging.getLogger(__name__)
 
 _WAITING: Final = frozenset({State.QUEUED, State.RETRY})
 _REASON: Final = "cancelled"
-_ERROR: Final = ("celery.exceptions", "TaskRevokedError")
 _ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
 
 
@@ -24,7 +22,7 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
     """Cancel a job that waits at once; have one that runs stopped as its worker's pool can.
 
     Returns what is known of the job then. Raises JobFinishedError, UnknownJobError,
-    InvalidJobIdError and BrokerUnavailableError.
+    InvalidJobIdError and ResultsUnavailableError.
     """
     for _ in range(_ATTEMPTS):
         stored = await store.read(job_id)
@@ -34,11 +32,11 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
         if result.state not in _WAITING:
             await enqueuer.revoke(job_id)
             return result
-        revoked = ended_record(json.loads(stored), State.REVOKED, _ERROR, _REASON)
+        revoked = encode_ended(stored, State.REVOKED, TaskRevokedError(_REASON))
         if await store.replace(job_id, stored, revoked):
             await _tell_workers(enqueuer, job_id)
             return decode(job_id, revoked)
-    raise BrokerUnavailableError("the job's record does not stop changing")
+    raise ResultsUnavailableError("the job's record does not stop changing")
 
 
 def refuse_if_cancelled(task: Any, request: Any, stored: bytes | str | None) -> None:
@@ -58,6 +56,6 @@ def refuse_if_cancelled(task: Any, request: Any, stored: bytes | str | None) -> 
 async def _tell_workers(enqueuer: Enqueuer, job_id: str) -> None:
     try:
         await enqueuer.revoke(job_id)
-    except BrokerUnavailableError as error:
+    except ResultsUnavailableError as error:
         # The record is enough: workers ask it. This only spares them the message.
         logger.warning("The workers were not told that job %s is cancelled: %s", job_id, error)

@@ -1,10 +1,9 @@
 """The only code that publishes from async code."""
 
 import asyncio
-import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from celery.canvas import maybe_signature
 from celery.result import GroupResult
@@ -23,12 +22,10 @@ from service.jobs.sending.batch import BatchWriter, Terms
 from service.jobs.sending.kombu_publisher import KombuBroker
 from service.jobs.sending.redis_publisher import Broker, RedisBroker
 from service.jobs.sending.threads import Threads
-from service.results.store import own_prefix
+from service.redis.keys import ResultKeys
 from service.results.watcher import Watcher
 from service.settings import Settings
 from service.signals import send_queued
-
-_ONCE: Final = "service-once-"  # begins the key under which an idempotency key is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +48,7 @@ class Enqueuer:
         watcher: Watcher,
         tasks: TaskRegistry,
         celery: CeleryBuilder,
-        key_prefix: str,
+        keys: ResultKeys,
     ) -> None:
         self._app = app
         self._settings = settings
@@ -59,13 +56,13 @@ class Enqueuer:
         self._watcher = watcher
         self._tasks = tasks
         self._celery = celery
-        self._once_prefix = own_prefix(settings) + _ONCE
+        self._keys = keys
         self._threads = Threads(timeout=settings.enqueue_timeout)
         self._writer = BatchWriter(
             client,
             timeout=settings.enqueue_timeout,
-            lifetime=settings.result_expires,
-            key_prefix=key_prefix,
+            ttl=settings.result_expires,
+            keys=keys,
         )
         self._sending: _Sending | None = None
 
@@ -112,8 +109,7 @@ class Enqueuer:
         """
         sending = self._sending or await self._ready()
         if terms.once:
-            digest = hashlib.sha256(f"{name}\n{terms.once}".encode()).hexdigest()
-            terms = replace(terms, once=self._once_prefix + digest)
+            terms = replace(terms, once=self._keys.idempotency(name, terms.once))
         call = Call(sending.celery.task_named(name), args, kwargs)
         job_id, _, earlier = (await sending.broker.send(call, terms)).partition(" ")
         if earlier and earlier != terms.fingerprint:

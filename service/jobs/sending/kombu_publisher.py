@@ -1,7 +1,6 @@
 """Sends jobs to brokers other than the service's Redis: by Kombu, on a few threads."""
 
 import asyncio
-import json
 import logging
 import threading
 import time
@@ -22,8 +21,8 @@ from service.jobs.sending.message import Envelope, queued_envelope
 from service.jobs.sending.redis_publisher import letter_of
 from service.jobs.sending.threads import Threads
 from service.redis.bounded import bounded
-from service.results.model import now
-from service.results.records import queued_record
+from service.redis.compare_and_set import compare_and_set
+from service.results.record import encode_queued, mark_of, now
 
 logger: Final = logging.getLogger(__name__)
 
@@ -31,14 +30,6 @@ _UNSENT: Final = "unsent"  # since when it is being sent, in seconds since the e
 _LONG_AGO: Final = 1.0
 _PATIENCE: Final = 3  # timeouts: to connect, to publish, and for the broker's word
 _LOOK_AGAIN: Final = 0.05  # seconds
-
-# Change a record, or delete it (no ARGV[2]), only while it is what we wrote.
-_SETTLE: Final = """
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-if ARGV[2] == '' then redis.call('DEL', KEYS[1])
-else redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL') end
-return 1
-"""
 
 
 class KombuBroker:
@@ -119,17 +110,17 @@ class KombuBroker:
 
     async def _change(self, envelope: Envelope, record: str) -> bool:
         """Replace the job's record; whether it was still this one."""
-        key = self._writer.key_prefix + envelope.job_id
-        async with bounded(self._timeout, maybe_accepted=True):
-            return bool(await self._client.eval(_SETTLE, 1, key, envelope.record, record))
+        key = self._writer.keys.record(envelope.job_id)
+        async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
+            return await compare_and_set(self._client, key, envelope.record, record)
 
     async def _left_unsent(self, letter: Letter) -> Envelope | None:
         """The job's record, if it is for us to publish now; waits while another call does."""
         give_up_at = time.monotonic() + self._timeout
         while True:
-            async with bounded(self._timeout, maybe_accepted=True):
-                stored = await self._client.get(self._writer.key_prefix + letter.job_id)
-            if stored is None or (since := json.loads(stored).get(_UNSENT)) is None:
+            async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
+                stored = await self._client.get(self._writer.keys.record(letter.job_id))
+            if stored is None or (since := mark_of(stored, _UNSENT)) is None:
                 return None
             if time.time() - since > _PATIENCE * self._timeout:
                 text = stored if isinstance(stored, str) else stored.decode()
@@ -181,9 +172,8 @@ def _unsent(letter: Letter) -> Envelope:
 
 
 def _marked(letter: Letter, since: float) -> str:
-    record = queued_record(letter.job_id, letter.task, letter.queued_at)
-    return json.dumps({**record, _UNSENT: since})
+    return encode_queued(letter.job_id, letter.task, letter.queued_at, marks={_UNSENT: since})
 
 
 def _sent_record(letter: Letter) -> str:
-    return json.dumps(queued_record(letter.job_id, letter.task, letter.queued_at))
+    return encode_queued(letter.job_id, letter.task, letter.queued_at)

@@ -1,6 +1,5 @@
 """Writes a job as the message that Celery's workers read, and as the record of its being queued."""
 
-import json
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ from kombu.transport.redis import Channel as RedisChannel
 from kombu.utils.json import dumps
 
 from service.jobs.celery.capture import Letter
-from service.results.records import queued_record
+from service.results.record import encode_queued
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Envelope:
 
 def queued_envelope(job_id: str, task: str | None, queued_at: str) -> Envelope:
     """A record alone, of a job that another one will send."""
-    record = json.dumps(queued_record(job_id, task, queued_at))
+    record = encode_queued(job_id, task, queued_at)
     return Envelope(job_id=job_id, message="", record=record, destinations=())
 
 
@@ -108,11 +107,11 @@ class Sealer:
     def seal(self, letter: Letter) -> Envelope:
         """The envelope of a letter. Raises kombu's EncodeError where its body is not JSON."""
         written = self._publish(letter.body, letter.options)
-        record = queued_record(letter.job_id, letter.task, letter.queued_at)
+        record = encode_queued(letter.job_id, letter.task, letter.queued_at)
         return Envelope(
             job_id=letter.job_id,
             message=written[0][2] if written else "",
-            record=json.dumps(record) if letter.job_id else "",
+            record=record if letter.job_id else "",
             destinations=tuple((command, key) for command, key, _ in written),
         )
 

@@ -15,7 +15,7 @@ from service.jobs.sending.batch import FREELY, BatchWriter, Terms
 from service.jobs.sending.message import Envelope, Sealer, queued_envelope
 from service.jobs.sending.message_template import Template, can_have_template, cut, is_observed
 from service.jobs.sending.shown_arguments import shown_arguments
-from service.results.model import now
+from service.results.record import now
 
 _TOGETHER: Final = 100  # jobs of one canvas written in one step
 

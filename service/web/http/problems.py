@@ -11,7 +11,6 @@ from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from service.errors import (
-    BrokerUnavailableError,
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidJobIdError,
@@ -19,6 +18,7 @@ from service.errors import (
     QueueFullError,
     ServiceError,
     TooManyWaitersError,
+    UnavailableError,
     UnknownJobError,
     UnknownTaskError,
 )
@@ -31,7 +31,7 @@ _AWAY: Final = "Redis is not available."  # the reason may have its address: tha
 
 # One row for each error that has a status of its own; any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
-    BrokerUnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidArgumentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidJobIdError: HTTPStatus.NOT_FOUND,
@@ -83,7 +83,7 @@ async def _on_any_error(error: Exception) -> Response:
 
 def _words(error: ServiceError) -> str:
     """The error in words; what to do about it, as far as that is done by HTTP."""
-    if not isinstance(error, BrokerUnavailableError):
+    if not isinstance(error, UnavailableError):
         return str(error)
     if not error.maybe_accepted:
         return _AWAY
@@ -100,7 +100,7 @@ def _members(error: ServiceError) -> dict[str, Any]:
     """What a program needs of an error besides its status."""
     if isinstance(error, InvalidArgumentsError):
         return {"argument": error.argument, "reason": error.reason}
-    if isinstance(error, BrokerUnavailableError):
+    if isinstance(error, UnavailableError):
         return {"maybe_accepted": error.maybe_accepted}
     return {}
 

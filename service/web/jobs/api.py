@@ -10,7 +10,7 @@ from werkzeug.exceptions import BadRequest
 
 from service.jobs.sending.cancel import cancel as cancel_job
 from service.parts import parts_of
-from service.results.model import decode, version
+from service.results.record import decode, version
 from service.web.http.negotiation import EVENTS, HTML, JSON, wants_events, wants_page
 from service.web.http.openapi import Operation, documented, parameter
 from service.web.jobs.events import stream_events

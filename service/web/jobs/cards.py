@@ -19,9 +19,10 @@ from quart import (
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
-from service.errors import BrokerUnavailableError, InvalidJobIdError, UnknownJobError
+from service.errors import InvalidJobIdError, ResultsUnavailableError, UnknownJobError
 from service.parts import parts_of
-from service.results.model import Result, decode, version
+from service.results.model import Result
+from service.results.record import decode, version
 from service.results.watcher import Watch
 from service.web.http.filters import EXPIRED
 from service.web.http.negotiation import wants_events
@@ -141,7 +142,7 @@ async def _follow(watch: Watch, news: asyncio.Queue[Watch | None]) -> None:
         while not watch.result.ready:
             try:
                 changed = await watch.change(LONGEST_WAIT)
-            except BrokerUnavailableError:
+            except ResultsUnavailableError:
                 continue
             except UnknownJobError:
                 return
@@ -191,7 +192,7 @@ async def _gone(known: set[str]) -> set[str]:
     """Those of the jobs that have expired since, of which Redis tells nobody."""
     try:
         return known - (await _read(sorted(known))).keys()
-    except BrokerUnavailableError:
+    except ResultsUnavailableError:
         return set()
 
 

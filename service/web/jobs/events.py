@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 
 from quart import Response, current_app, request
 
-from service.errors import BrokerUnavailableError, UnknownJobError
+from service.errors import ResultsUnavailableError, UnknownJobError
 from service.parts import parts_of
-from service.results.model import version
+from service.results.record import version
 from service.results.watcher import Watch
 from service.web.http.streams import RETRY, stream, when_request_ends
 from service.web.jobs.job_json import as_json
@@ -35,7 +35,7 @@ async def _events(watch: Watch, seen: str | None, heartbeat: float) -> AsyncIter
     while not watch.result.ready:
         try:
             changed = await watch.change(heartbeat)
-        except BrokerUnavailableError:
+        except ResultsUnavailableError:
             yield ": Redis cannot be asked at the moment\n\n"
         except UnknownJobError as error:
             yield f"event: gone\ndata: {json.dumps({'detail': str(error)})}\n\n"

@@ -11,10 +11,10 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.results.record import check_value
 from service.worker.loop.celery_stacks import key_by_job
 from service.worker.loop.exceptions import JobCancelledError, SoftLimitCancelledError
 from service.worker.pool import default_pool as choice  # noqa: F401  it connects to Celery's start-up signals
-from service.worker.results.record import checked_for_others
 from service.worker.task.cancellation import refuse_cancelled
 from service.worker.task.context import call_in_context
 from service.worker.task.errbacks import call_errback, failed_request
@@ -61,7 +61,17 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request._protected == _BEGUN:  # noqa: SLF001  by a __call__ of the user's own
             return self.run(*args, **kwargs)
         _begin(self, request)
-        return checked_for_others(self, request, _survivable(self.run, args, kwargs))
+        return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
+
+
+def _checked_for_others(task: Any, request: Any, value: Any) -> Any:
+    """A body's value, with which other jobs are to be sent: Celery does so before it stores it.
+
+    Raises UnstorableResultError.
+    """
+    if request.callbacks or request.chain:
+        check_value(value, task.backend.max_size)
+    return value
 
 
 def _begin(task: ContextTask, request: Any) -> None:
@@ -167,7 +177,7 @@ def _wrap_call(cls: type[ContextTask]) -> None:
         if request is None or request.called_directly or request._protected > _ASKED:  # noqa: SLF001
             return function(*args, **kwargs)
         _begin(self, request)
-        return checked_for_others(self, request, _survivable(function, args, kwargs))
+        return _checked_for_others(self, request, _survivable(function, args, kwargs))
 
     setattr(wrapper, _WRAPPED, True)
     cls.__call__ = wrapper  # type: ignore[method-assign]  # as with `run`

@@ -1,8 +1,8 @@
 """Asks whether a job is still wanted, before its body is run."""
 
 import asyncio
-import contextvars
 import logging
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,9 +13,10 @@ from quart import Quart
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.jobs.sending.cancel import refuse_if_cancelled
 from service.parts import parts_of
+from service.redis.batcher import Batcher
 from service.redis.bounded import bounded
 from service.redis.clients import connect
 from service.worker.loop.bridge import await_, current_bridge
@@ -27,62 +28,59 @@ _EXTENSION: Final = "service.record_reader"
 _MAX_BATCH: Final = 500  # records in one command
 
 
+@dataclass(slots=True, eq=False)
+class _PendingRead:
+    """A key that is to be read, and the future of what is stored there."""
+
+    key: bytes
+    found: asyncio.Future[bytes | None]
+    count: int = 1
+    size: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the job still waits."""
+        return not self.found.done()
+
+
 class RecordReader:
     """Reads records on the event loop: those of many jobs in one round trip."""
 
     def __init__(self, client: Redis, *, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
-        self._waiting: _Batch = []
-        self._reading: asyncio.Task[None] | None = None
+        self._batcher: Batcher[_PendingRead] = Batcher(self._read, max_count=_MAX_BATCH)
 
     async def read(self, key: bytes) -> bytes | None:
-        """What is stored under the key. Raises BrokerUnavailableError."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[bytes | None] = loop.create_future()
-        self._waiting.append((key, found))
-        if self._reading is None:
-            # In a context of its own, or it would belong to the job that happened to start it.
-            self._reading = loop.create_task(self._read_all(), context=contextvars.Context())
+        """What is stored under the key. Raises ResultsUnavailableError."""
+        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._batcher.add(_PendingRead(key, found))
         return await found
 
     async def close(self) -> None:
         """Drop the connection."""
         await self._client.aclose()
 
-    async def _read_all(self) -> None:
-        try:
-            while self._waiting:
-                batch = self._waiting[:_MAX_BATCH]
-                del self._waiting[:_MAX_BATCH]
-                try:
-                    await self._read(batch)
-                except Exception as error:
-                    # Whatever it is: a job that waits here would wait, and be held, for ever.
-                    logger.exception("Records could not be read")
-                    _fail(batch, repr(error))
-        finally:
-            self._reading = None
-
-    async def _read(self, batch: "_Batch") -> None:
+    async def _read(self, batch: list[_PendingRead]) -> None:
         try:
             async with bounded(self._timeout):
-                records: list[Any] = await self._client.mget([key for key, _ in batch])
-        except BrokerUnavailableError as error:
+                records: list[Any] = await self._client.mget([pending.key for pending in batch])
+        except ResultsUnavailableError as error:
             _fail(batch, error.reason)
+        except Exception as error:
+            # Whatever it is: a job that waits here would wait, and be held, for ever.
+            logger.exception("Records could not be read")
+            _fail(batch, repr(error))
         else:
-            for (_, found), record in zip(batch, records, strict=True):
-                if not found.done():
-                    found.set_result(record)
+            for pending, record in zip(batch, records, strict=True):
+                if pending.is_wanted:
+                    pending.found.set_result(record)
 
 
-_Batch = list[tuple[bytes, asyncio.Future[bytes | None]]]
-
-
-def _fail(batch: _Batch, reason: str) -> None:
-    for _, found in batch:
-        if not found.done():
-            found.set_exception(BrokerUnavailableError(reason))
+def _fail(batch: list[_PendingRead], reason: str) -> None:
+    for pending in batch:
+        if pending.is_wanted:
+            pending.found.set_exception(ResultsUnavailableError(reason))
 
 
 def get_reader(app: Quart) -> RecordReader:
@@ -108,7 +106,7 @@ def refuse_cancelled(task: Any, request: Any) -> None:
         _refuse(task, request, "expired")
     try:
         stored = _stored(task, request.id)
-    except (BrokerUnavailableError, RedisError, OSError) as error:
+    except (ResultsUnavailableError, RedisError, OSError) as error:
         logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
     else:
         refuse_if_cancelled(task, request, stored)

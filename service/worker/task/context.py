@@ -175,5 +175,5 @@ class _Call:
     async def _store_progress(self, progress: Progress) -> None:
         backend = self._task.backend
         await get_writer(self._task.app.quart_app).write(
-            backend.progress_entry(self._request, asdict(progress))
+            backend.progress_write(self._request, asdict(progress))
         )

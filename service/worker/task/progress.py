@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from service.errors import BrokerUnavailableError, UnstorableResultError
+from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.results.model import Progress
 
 logger: Final = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class ProgressWriter:
             self._latest = None
             try:
                 await self._store(progress)
-            except (BrokerUnavailableError, UnstorableResultError) as error:
+            except (ResultsUnavailableError, UnstorableResultError) as error:
                 logger.warning("A progress report was not stored: %s", error)
             if not self._closing.is_set():
                 await self._pause()

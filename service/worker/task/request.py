@@ -10,7 +10,7 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from service.broker.celery_worker import began, lost_lease
-from service.errors import BrokerUnavailableError
+from service.errors import ResultsUnavailableError
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.loop.lifespan import parents_pool
 
@@ -104,7 +104,7 @@ class Request(CeleryRequest):
         except Exception as error:
             task: Any = self.task
             stored = getattr(self._context, "stored_state", None)  # type: ignore[attr-defined]  # not in celery-types
-            if isinstance(error, BrokerUnavailableError) and stored is None:
+            if isinstance(error, ResultsUnavailableError) and stored is None:
                 logger.warning("The failure of job %s was not stored: %s", self.id, error)
                 self.reject(requeue=True)
                 return

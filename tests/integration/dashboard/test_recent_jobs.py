@@ -11,9 +11,9 @@ import pytest
 from quart import Quart
 
 from service import create_app
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.recorder import Recorder
 from service.redis.clients import connect_blocking
+from service.redis.keys import ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent
 from tests.support.valkey import Valkey
@@ -39,7 +39,7 @@ async def _app(redis_url: str) -> AsyncIterator[Quart]:
         timeout=settings.redis_timeout,
         keep=settings.recent_jobs,
         lifetime=600,
-        keys=MonitorKeys(),
+        keys=ResultKeys(),
     )
     recorder.take_over()
     for start in range(0, SENT, 4_000):

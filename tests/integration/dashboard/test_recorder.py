@@ -12,7 +12,6 @@ from redis import ConnectionPool, Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service import create_app
-from service.dashboard.events.keys import MonitorKeys
 from service.dashboard.events.recent import Query
 from service.dashboard.events.recorder import Recorder
 from service.dashboard.events.rows import decode_rows
@@ -20,14 +19,14 @@ from service.dashboard.events.stats import by_task
 from service.dashboard.events.status import encode_status
 from service.dashboard.pages.views import get_reader
 from service.redis.clients import connect_blocking
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD, ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent, WorkerStatus
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 KEEP = 100
-KEYS = MonitorKeys()
+KEYS = ResultKeys()
 
 
 def _client_of(redis_url: str) -> Callable[[], Redis]:
@@ -50,7 +49,7 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
 
 
 def rows_sent(redis: Redis) -> int:
-    newest: Any = redis.xrevrange(KEYS.recent, count=1)
+    newest: Any = redis.xrevrange(KEYS.recent_jobs, count=1)
     return int(newest[0][1]["n"]) if newest else 0
 
 
@@ -129,7 +128,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
             recorder.record(None, event(number))
         assert recorder.report()
     with valkey.client() as redis:
-        entries: Any = redis.xrange(KEYS.recent)
+        entries: Any = redis.xrange(KEYS.recent_jobs)
     assert sum(len(decode_rows(entry["rows"].encode())) for _, entry in entries) == 3 * KEEP
     reader = get_reader(app)
     assert (await reader.refresh()).jobs == KEEP
@@ -188,7 +187,7 @@ async def test_a_job_whose_end_was_never_noted_is_looked_up(
     recorder.record(None, event(1, "STARTED", age=10))
     recorder.report()
     with valkey.client() as redis:
-        redis.set(f"{KEY_PREFIX}job-1", '{"status": "FAILURE", "result": null}', ex=60)
+        redis.set(f"{RECORD}job-1", '{"status": "FAILURE", "result": null}', ex=60)
     reader = get_reader(app)
     await reader.refresh()
     found = reader.jobs.get("job-1")

@@ -22,7 +22,7 @@ from service.jobs.job import Job
 from service.jobs.sending.batch import Terms
 from service.jobs.sending.enqueuer import Enqueuer
 from service.parts import parts_of
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 from service.tasks.demo import find_primes, my_add
 from tests.support.sample_tasks import add, total
 from tests.support.valkey import Valkey
@@ -59,7 +59,7 @@ def messages(valkey: Valkey, queue: str = "celery") -> list[dict[str, Any]]:
 
 def record(valkey: Valkey, job_id: str) -> dict[str, Any]:
     with valkey.client() as redis:
-        stored = redis.get(KEY_PREFIX + job_id)
+        stored = redis.get(RECORD + job_id)
     assert stored, f"no record of {job_id}"
     found: dict[str, Any] = json.loads(stored)
     return found
@@ -189,7 +189,7 @@ async def test_a_signature_chain_group_and_chord_are_known_in_whole(
     backend: Any = get_celery(app).backend
     assert backend.result_consumer._pubsub is None  # nothing was subscribed
     with own_valkey.client() as redis:
-        assert len(redis.keys(KEY_PREFIX + "*")) == 1 + 3 + 30 + 3
+        assert len(redis.keys(RECORD + "*")) == 1 + 3 + 30 + 3
 
 
 async def test_celerys_own_delay_leaves_a_record_and_no_subscription(
@@ -208,7 +208,7 @@ async def test_celerys_own_delay_leaves_a_record_and_no_subscription(
         assert record(own_valkey, job_id)["status"] == "QUEUED"
     with own_valkey.client() as redis:
         assert redis.pubsub_channels() == []
-        assert all(redis.ttl(key) > 0 for key in redis.keys(KEY_PREFIX + "*"))
+        assert all(redis.ttl(key) > 0 for key in redis.keys(RECORD + "*"))
 
 
 async def test_bad_arguments_send_nothing(app: Quart, own_valkey: Valkey) -> None:
@@ -218,7 +218,7 @@ async def test_bad_arguments_send_nothing(app: Quart, own_valkey: Valkey) -> Non
     assert caught.value.argument == "b"
     with own_valkey.client() as redis:
         assert not redis.exists("celery")
-        assert not redis.keys(KEY_PREFIX + "*")
+        assert not redis.keys(RECORD + "*")
 
 
 @pytest.mark.parametrize("database", [0, 1], ids=["Redis", "Kombu"])
@@ -248,7 +248,7 @@ async def test_what_no_json_can_be_made_of_is_told_by_task_and_argument(
                 await enqueue(chain(my_add.si(1, 2), group(my_add.si(3, 4), keep.si({5}))))
             await keep.enqueue(1)
     with valkey.client() as redis:
-        assert len(redis.keys(KEY_PREFIX + "*")) == 2
+        assert len(redis.keys(RECORD + "*")) == 2
 
 
 async def test_a_task_that_is_sent_as_a_signature_is_told_how(app: Quart) -> None:
@@ -275,7 +275,7 @@ async def test_a_key_gives_one_job_and_a_full_queue_none(
     assert len(messages(own_valkey)) == 5
     assert (await one("k"))[1] is False
     with own_valkey.client() as redis:
-        redis.delete(KEY_PREFIX + found[0][0].id)
+        redis.delete(RECORD + found[0][0].id)
         redis.delete("celery")
     assert (await one("k"))[1] is True
 
@@ -292,11 +292,11 @@ async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(
         assert {job.id for job in jobs} == {"one"}
         with valkey.client() as redis, Redis.from_url(broker) as queues:
             assert queues.llen("celery") == 1
-            left = json.loads(str(redis.get(KEY_PREFIX + "one"))) | {"unsent": 1}
-            redis.set(KEY_PREFIX + "one", json.dumps(left), ex=60)
+            left = json.loads(str(redis.get(RECORD + "one"))) | {"unsent": 1}
+            redis.set(RECORD + "one", json.dumps(left), ex=60)
             await one.enqueue(1, 2)
             assert queues.llen("celery") == 2
-            assert "unsent" not in json.loads(str(redis.get(KEY_PREFIX + "one")))
+            assert "unsent" not in json.loads(str(redis.get(RECORD + "one")))
 
 
 @contextmanager
@@ -385,7 +385,7 @@ async def test_a_job_that_its_queue_refuses_takes_no_other_along(
         assert not error.maybe_accepted
         assert redis.llen("celery") == 2
         assert {type(first), type(last)} == {Job}
-        assert not redis.exists(KEY_PREFIX + "refused")
+        assert not redis.exists(RECORD + "refused")
         await my_add.options(job_id="refused").enqueue(1, 2)
         assert redis.llen("celery") == 3
 

@@ -10,7 +10,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 from tests.support.valkey import Valkey
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -31,7 +31,7 @@ def client(app: Quart) -> Client:
 def store(valkey: Valkey, job_id: str, **meta: object) -> None:
     record = {"status": "SUCCESS", "result": None, "task_id": job_id, **meta}
     with valkey.client() as redis:
-        redis.set(KEY_PREFIX + job_id, json.dumps(record), ex=60)
+        redis.set(RECORD + job_id, json.dumps(record), ex=60)
 
 
 async def test_the_front_page_starts_a_job_for_a_client(client: Client) -> None:
@@ -173,7 +173,7 @@ async def test_every_record_is_dropped_in_time(client: Client, valkey: Valkey) -
     """A job that nobody ever runs must not fill Redis for ever."""
     body = await (await client.get("/")).get_json()
     with valkey.client() as redis:
-        lifetime = redis.ttl(KEY_PREFIX + body["id"])
+        lifetime = redis.ttl(RECORD + body["id"])
         assert redis.llen("celery") == 1
     assert 0 < lifetime <= 86_400
 

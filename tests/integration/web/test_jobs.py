@@ -11,7 +11,7 @@ from quart.typing import TestClientProtocol as Client
 
 from service import create_app
 from service.parts import parts_of
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 from tests.support.records import publish
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -94,7 +94,7 @@ async def test_a_body_that_cannot_be_used_is_told(
     assert found == status, answer
     with valkey.client() as redis:
         assert not redis.exists("celery")
-        assert not redis.keys(KEY_PREFIX + "*")
+        assert not redis.keys(RECORD + "*")
 
 
 async def test_a_bad_argument_is_named(client: Client) -> None:
@@ -164,7 +164,7 @@ async def test_a_queued_job_is_cancelled_at_once(client: Client, valkey: Valkey)
     assert (await client.delete(url)).status_code == 409
     assert (await client.delete("/result/nobody")).status_code == 404
     with valkey.client() as redis:
-        assert redis.ttl(KEY_PREFIX + accepted["id"]) > 0
+        assert redis.ttl(RECORD + accepted["id"]) > 0
 
 
 def subscribed(valkey: Valkey) -> int:

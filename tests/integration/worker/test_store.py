@@ -19,8 +19,7 @@ from service.settings import Settings
 from service.worker.backend import Backend
 from service.worker.loop.bridge import Bridge, await_
 from service.worker.loop.lifespan import get_loop
-from service.worker.results.record_write import STORE, Entry
-from service.worker.results.writer import ResultsWriter, get_writer
+from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, get_writer
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 
@@ -31,8 +30,8 @@ def record(state: str, **more: object) -> str:
     return json.dumps({"status": state, "result": None, **more})
 
 
-def entry(key: str, state: str, lifetime: int = 60, **more: object) -> Entry:
-    return Entry(key.encode(), record(state, **more), lifetime, final=state in ENDS)
+def write_of(key: str, state: str, lifetime: int = 60, **more: object) -> RecordWrite:
+    return RecordWrite(key.encode(), record(state, **more), lifetime, final=state in ENDS)
 
 
 def state_of(client: SyncRedis, key: str) -> str:
@@ -58,7 +57,7 @@ async def writer(redis_url: str) -> AsyncIterator[ResultsWriter]:
 @pytest.mark.parametrize("end", ENDS)
 def test_a_job_that_ended_stays_ended(client: SyncRedis, end: str, later: str) -> None:
     """A second run or a late report must not overwrite what a client may have read."""
-    script = client.register_script(STORE)
+    script = client.register_script(STORE.text)
     assert script(keys=["job"], args=[record("STARTED"), 60]) == [1]
     assert script(keys=["job"], args=[record(end, mark="first"), 60]) == [1]
     assert script(keys=["job"], args=[record(later, mark="second"), 60]) == [0]
@@ -68,7 +67,7 @@ def test_a_job_that_ended_stays_ended(client: SyncRedis, end: str, later: str) -
 
 def test_the_end_is_seen_in_records_of_others(client: SyncRedis) -> None:
     """Stock workers write without blanks or with fields in another order; some write no JSON."""
-    script = client.register_script(STORE)
+    script = client.register_script(STORE.text)
     client.set("tight", '{"status":"SUCCESS","result":1}', ex=60)
     client.set("turned", '{"result": {"status": "STARTED"}, "status": "SUCCESS"}', ex=60)
     client.set("inner", '{"result": {"status": "SUCCESS"}, "status": "STARTED"}', ex=60)
@@ -80,7 +79,7 @@ def test_the_end_is_seen_in_records_of_others(client: SyncRedis) -> None:
 def test_one_bad_record_takes_no_other_with_it(client: SyncRedis) -> None:
     """A batch holds the results of jobs that have nothing to do with each other."""
     client.lpush("list", "not a record")
-    outcome = client.register_script(STORE)(
+    outcome = client.register_script(STORE.text)(
         keys=["one", "list", "two"], args=[record("SUCCESS"), 60] * 3
     )
     assert (outcome[0], outcome[2]) == (1, 1)
@@ -89,7 +88,7 @@ def test_one_bad_record_takes_no_other_with_it(client: SyncRedis) -> None:
 
 def test_a_record_lives_as_long_as_asked_for(client: SyncRedis) -> None:
     """0 is Celery's way to say for ever."""
-    client.register_script(STORE)(
+    client.register_script(STORE.text)(
         keys=["short", "long"], args=[record("SUCCESS"), 60, record("SUCCESS"), 0]
     )
     assert 0 < int(client.ttl("short")) <= 60
@@ -99,11 +98,11 @@ def test_a_record_lives_as_long_as_asked_for(client: SyncRedis) -> None:
 
 async def test_many_records_take_one_round_trip(client: SyncRedis, writer: ResultsWriter) -> None:
     """And those who subscribed are told of each."""
-    await writer.write(entry("first", "SUCCESS"))  # connects, and loads the script
+    await writer.write(write_of("first", "SUCCESS"))  # connects, and loads the script
     client.config_resetstat()
     with client.pubsub() as subscriber:  # type: ignore[no-untyped-call]  # redis-py
         subscriber.subscribe("job-3")
-        await asyncio.gather(*(writer.write(entry(f"job-{n}", "SUCCESS")) for n in range(100)))
+        await asyncio.gather(*(writer.write(write_of(f"job-{n}", "SUCCESS")) for n in range(100)))
         messages = (subscriber.get_message(timeout=1) for _ in range(5))
         assert any(m and m["type"] == "message" and "SUCCESS" in m["data"] for m in messages)
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
@@ -114,10 +113,10 @@ async def test_only_the_newest_of_a_jobs_records_is_written(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:
     """Nobody could have seen the others, and what is final stays."""
-    writer.put(entry("job", "STARTED"))
-    ending = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+    writer.put(write_of("job", "STARTED"))
+    ending = asyncio.create_task(writer.write(write_of("job", "SUCCESS")))
     await asyncio.sleep(0)
-    writer.put(entry("job", "PROGRESS"))
+    writer.put(write_of("job", "PROGRESS"))
     await ending
     assert state_of(client, "job") == "SUCCESS"
 
@@ -126,7 +125,7 @@ async def test_an_idle_writer_writes_at_once_what_may_come_later(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:
     """Somebody may be watching the only job that runs."""
-    writer.put_later(b"job", lambda: entry("job", "STARTED"))
+    writer.put_later(b"job", lambda: write_of("job", "STARTED"))
     await wait_until_async(lambda: client.exists("job"), description="it is written")
     assert state_of(client, "job") == "STARTED"
 
@@ -137,14 +136,14 @@ async def test_a_busy_writer_does_not_even_make_the_record_of_a_short_jobs_start
     """It would cost as much as the result; of a job that goes on it is written soon."""
     made: list[str] = []
 
-    def make(key: str) -> Entry:
+    def make(key: str) -> RecordWrite:
         made.append(key)
-        return entry(key, "STARTED")
+        return write_of(key, "STARTED")
 
-    await writer.write(entry("other", "SUCCESS"))
+    await writer.write(write_of("other", "SUCCESS"))
     for key in ("short", "long"):
         writer.put_later(key.encode(), partial(make, key))
-    await writer.write(entry("short", "SUCCESS"))
+    await writer.write(write_of("short", "SUCCESS"))
     await wait_until_async(lambda: client.exists("long"), description="the other is written")
     assert made == ["long"]
     assert state_of(client, "short") == "SUCCESS"
@@ -164,9 +163,9 @@ async def test_the_starts_of_many_jobs_are_told_a_few_at_a_time(
         if len(made) < 250:
             loop.call_soon(count_turns)
 
-    def make(key: str) -> Entry:
+    def make(key: str) -> RecordWrite:
         made.append(turn)
-        return entry(key, "STARTED")
+        return write_of(key, "STARTED")
 
     count_turns()
     keys = [f"job-{n}" for n in range(250)]
@@ -182,12 +181,12 @@ async def test_a_record_that_cannot_be_made_keeps_no_other_from_being_written(
 ) -> None:
     """It is made late, from what a body may have put into its request."""
 
-    def fail() -> Entry:
+    def fail() -> RecordWrite:
         raise RuntimeError("no record")
 
     writer.put_later(b"bad", fail)
     writer.put_later(b"none", lambda: None)
-    writer.put_later(b"good", lambda: entry("good", "STARTED"))
+    writer.put_later(b"good", lambda: write_of("good", "STARTED"))
     await wait_until_async(lambda: client.exists("good"), description="the other is written")
     assert not client.exists("bad", "none")
     assert "no record" in caplog.text
@@ -205,7 +204,7 @@ def test_nothing_is_said_of_the_start_of_a_job_that_has_left(
         backend.store_result(job, None, "STARTED", request=Context(id=job))
 
     async def goes_on() -> None:
-        await get_writer(app).write(entry("other", "SUCCESS"))  # busy: what may wait does
+        await get_writer(app).write(write_of("other", "SUCCESS"))  # busy: what may wait does
         await Bridge(start, "left").run()
         written: asyncio.Future[None] = loop.loop.create_future()
 
@@ -232,7 +231,7 @@ async def test_a_record_that_redis_refuses_is_told_to_its_writer(
     """Waiting would not help: the key is of another kind."""
     client.lpush("list", "not a record")
     with pytest.raises(UnstorableResultError, match="WRONGTYPE"):
-        await writer.write(entry("list", "SUCCESS"))
+        await writer.write(write_of("list", "SUCCESS"))
     client.delete("list")
 
 
@@ -244,10 +243,10 @@ async def test_the_writer_insists_until_redis_is_back(own_valkey: Valkey) -> Non
         timeout=0.5,
     )
     try:
-        await writer.write(entry("before", "SUCCESS"))
+        await writer.write(write_of("before", "SUCCESS"))
         own_valkey.kill()
-        kept = asyncio.create_task(writer.write(entry("kept", "SUCCESS")))
-        dropped = asyncio.create_task(writer.write(entry("dropped", "SUCCESS")))
+        kept = asyncio.create_task(writer.write(write_of("kept", "SUCCESS")))
+        dropped = asyncio.create_task(writer.write(write_of("dropped", "SUCCESS")))
         await asyncio.wait({kept, dropped}, timeout=0.3)
         dropped.cancel()
         assert not kept.done()
@@ -266,9 +265,9 @@ async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
     )
     with own_valkey.client() as client:
         try:
-            await writer.write(entry("before", "SUCCESS"))
+            await writer.write(write_of("before", "SUCCESS"))
             client.config_set("maxmemory", "1")
-            waiting = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+            waiting = asyncio.create_task(writer.write(write_of("job", "SUCCESS")))
             await asyncio.wait({waiting}, timeout=0.3)
             assert not waiting.done()
             client.config_set("maxmemory", "0")
@@ -288,11 +287,11 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
     )
     with own_valkey.client() as client:
         try:
-            await writer.write(entry("before", "SUCCESS"))
+            await writer.write(write_of("before", "SUCCESS"))
             before = {each["id"] for each in client.client_list()}
             client.config_set("replica-serve-stale-data", stale)
             client.replicaof("127.0.0.1", "1")
-            waiting = asyncio.create_task(writer.write(entry("job", "SUCCESS")))
+            waiting = asyncio.create_task(writer.write(write_of("job", "SUCCESS")))
             own = {str(client.client_id())}
             await wait_until_async(
                 lambda: before & {each["id"] for each in client.client_list()} == own,
@@ -311,10 +310,10 @@ def test_the_blocking_backend_leaves_a_demoted_server_too(own_valkey: Valkey) ->
     app = create_app({"SERVICE_REDIS_URL": own_valkey.url})
     backend: Any = Backend(app=get_celery(app), url=own_valkey.url)
     with own_valkey.client() as client, ThreadPoolExecutor() as threads:
-        backend._store(entry("before", "SUCCESS"))
+        backend._store(write_of("before", "SUCCESS"))
         before = {each["id"] for each in client.client_list()}
         client.replicaof("127.0.0.1", "1")
-        waiting = threads.submit(backend._store, entry("job", "SUCCESS"))
+        waiting = threads.submit(backend._store, write_of("job", "SUCCESS"))
         own = {str(client.client_id())}
         wait_until(
             lambda: before & {each["id"] for each in client.client_list()} == own,

@@ -10,7 +10,7 @@ from quart import Quart
 
 from service import create_app, enqueue
 from service.parts import parts_of
-from service.results.store import KEY_PREFIX
+from service.redis.keys import RECORD
 from service.tasks.demo import count_slowly
 from tests.support.sample_tasks import add, hooked, leave_note, total
 from tests.support.valkey import Valkey
@@ -95,7 +95,7 @@ async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
 
         def waiting() -> int:
             with valkey.client() as redis:
-                stored = [redis.get(key) for key in redis.keys(KEY_PREFIX + "*")]
+                stored = [redis.get(key) for key in redis.keys(RECORD + "*")]
             return sum('"QUEUED"' in (each or "") for each in stored)
 
         await wait_until_async(lambda: waiting() == 0, description="nothing waits")

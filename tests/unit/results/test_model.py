@@ -9,7 +9,8 @@ from uuid import UUID
 import pytest
 from kombu.utils.json import dumps
 
-from service.results.model import JobError, Progress, Result, State, decode, is_job_id
+from service.results.model import JobError, Progress, Result, State, is_job_id
+from service.results.record import decode
 from service.web.jobs.job_json import as_json
 
 

@@ -8,19 +8,19 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from service.broker.dead_letters.store import AsyncDeadLetters, DeadLetters
-from service.results.records import Records
+from service.redis.keys import ResultKeys
 from tests.support.broker import TASKS, Bench, ready
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
-RECORDS = Records("celery-task-meta-", 60)
+KEYS = ResultKeys(ttl=60)
 
 
 def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
     """A deployment that forgot a task: its jobs wait among the dead letters."""
     with bench.worker(concurrency=1) as worker, Redis.from_url(bench.url) as client:
         ready(worker)
-        letters = DeadLetters(client, RECORDS)
+        letters = DeadLetters(client, KEYS)
         job = str(bench.client().send_task(f"{TASKS}.later", args=("x",)).id)
         bench.wait_for(job, "FAILURE")
         wait_until(lambda: letters.page("celery").total == 1, description="it is dead")
@@ -43,7 +43,7 @@ async def test_the_web_side_asks_without_blocking(bench: Bench) -> None:
         ready(worker)
         wait_until(lambda: bench.redis.llen("celery.dead") == 2, description="both are dead")
     async with AsyncRedis.from_url(bench.url) as client:
-        letters = AsyncDeadLetters(client, RECORDS)
+        letters = AsyncDeadLetters(client, KEYS)
         page = await letters.page("celery", offset=1, limit=1)
         assert page.total == 2
         assert [letter.message for letter in page.letters] == [b"not json"]

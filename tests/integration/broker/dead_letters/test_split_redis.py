@@ -10,10 +10,10 @@ from redis import Redis
 from service.broker.dead_letters.asking import Asking
 from service.broker.dead_letters.model import Box, DeadLetter
 from service.broker.dead_letters.store import DeadLetters, ask_drop_apart, ask_replay_apart
-from service.results.records import Records
+from service.redis.keys import ResultKeys
 from tests.support.dead import DEAD, dead_letter
 
-RECORDS = Records("celery-task-meta-", 60)
+KEYS = ResultKeys(ttl=60)
 KEY = "celery-task-meta-job"
 FAILED = json.dumps({"status": "FAILURE", "result": {"exc_message": ["gave up"]}})
 SUCCEEDED = json.dumps({"status": "SUCCESS", "result": 3})
@@ -26,7 +26,7 @@ class Two:
 
     def __init__(self, broker: Redis, results: Redis) -> None:
         self.broker, self.results = broker, results
-        self.letters = DeadLetters(broker, RECORDS, results=results)
+        self.letters = DeadLetters(broker, KEYS, results=results)
         broker.lpush(DEAD, dead_letter("job", "a.task", []))
         results.set(KEY, FAILED, ex=60)
         letter = self.letters.get("job")
@@ -63,7 +63,7 @@ class Two:
 
     def replay(self) -> Asking[bool]:
         """A replay that was begun."""
-        return ask_replay_apart(Box(), self.letter, RECORDS)
+        return ask_replay_apart(Box(), self.letter, KEYS)
 
     def work(self) -> None:
         """Run the job that waits, as a worker would."""
@@ -132,7 +132,7 @@ def test_who_drops_wins_over_who_replays_too_late(two: Two, step: int) -> None:
 def test_who_replays_after_the_drop_of_a_broken_replay(two: Two, step: int) -> None:
     """Neither of the two can leave QUEUED behind."""
     two.take_steps(two.replay(), 3)
-    drop = ask_drop_apart(Box(), two.letter, RECORDS)
+    drop = ask_drop_apart(Box(), two.letter, KEYS)
     two.take_steps(drop, step, then=lambda: two.letters.replay(two.letter))
     assert (two.state, two.queued) == (("QUEUED", 1) if step == 0 else ("FAILURE", 0))
 

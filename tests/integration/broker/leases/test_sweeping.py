@@ -13,15 +13,16 @@ from redis.exceptions import ResponseError
 
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
-from service.broker.scripts import Keys, Scripts, Take
+from service.broker.scripts import Scripts, Take
+from service.redis.keys import BrokerKeys
 
 # No test waits for it: they make Redis's account of the sweeps older.
 LEASE = 60.0
 OUTAGE = LEASE / 3
 TAG = "job@0-1"
 # Not Kombu's own: clients of earlier tests in this process may still look in there.
-KEYS = Keys("sweeping:unacked", "sweeping:unacked_index")
-UNACKED, INDEX = KEYS.held
+KEYS = BrokerKeys("sweeping:unacked", "sweeping:unacked_index")
+UNACKED, INDEX = KEYS.in_flight
 
 
 @pytest.fixture

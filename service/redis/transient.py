@@ -1,0 +1,35 @@
+"""Tells which errors of Redis will pass, and which mean that nothing was written."""
+
+from typing import Any, Final
+
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+# Errors that say nothing of the job or message at hand: the same call may work in a moment.
+# Celery's result backend and Kombu wrap what redis-py raises in OperationalError.
+TRANSIENT: Final = (RedisError, OperationalError, OSError)
+
+# Redis answers so while it loads, fails over, is full or cannot save. Before the first command of a
+# script that writes it looks for these, and never after: none of them leaves half of a script done.
+_REFUSALS: Final = frozenset(
+    {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"}
+)
+# Redis Cluster while it moves keys.
+_MOVING: Final = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
+_PASSING: Final = tuple(_REFUSALS | _MOVING)
+
+
+def answer_of(error: Any) -> str:
+    """What Redis answered, with the code that redis-py cuts off where it knows it."""
+    return f"{error.status_code} {error}" if error.status_code else str(error)
+
+
+def will_pass(answer: str) -> bool:
+    """Whether Redis refused because of its own condition, and not because of the command."""
+    return answer.removeprefix("ERR ").startswith(_PASSING)
+
+
+def wrote_nothing(error: Exception) -> bool:
+    """Whether Redis refused a script before it wrote anything."""
+    code = getattr(error, "status_code", None) or str(error).partition(" ")[0]
+    return code == "NOAUTH" or code in _REFUSALS
