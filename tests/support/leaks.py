@@ -1,4 +1,4 @@
-"""Finds what a test has left behind: keys that nobody knows or that stay for ever, threads, asyncio tasks."""
+"""Finds what a test has left behind: keys unknown or without a TTL, threads, asyncio tasks."""
 
 import asyncio
 import re
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from service.redis.keys import kind_of
+from service.redis.keys import KINDS, kind_of
 
 _PREFIX: Final = re.compile(r"(?<=[:_.-])(?=.)")  # where a `global_keyprefix` may end
 # The threads that the package starts, by the first words of their names.
@@ -41,7 +41,9 @@ def _may_be_left(redis: Redis, name: str) -> bool:
     if type_ == "none":  # it has expired meanwhile
         return True
     kinds = [kind for part in _without_prefix(name) if (kind := kind_of(part, type_))]
-    return any(not kind.expires for kind in kinds) or (bool(kinds) and redis.pttl(name) != -1)
+    # Every list may be a queue, which is the last kind: another one says more.
+    kind = min(kinds, key=KINDS.index, default=None)
+    return kind is not None and (not kind.expires or redis.pttl(name) != -1)
 
 
 def _without_prefix(name: str) -> Iterator[str]:

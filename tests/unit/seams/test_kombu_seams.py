@@ -1,8 +1,7 @@
-"""Names of Kombu, Celery and billiard without an underscore's protection, held in place.
+"""Pins what the transport overrides and calls in Kombu, Celery and billiard: none is promised.
 
-The transport overrides and calls what they do not promise to keep. If one of these fails after an
-update, read what became of the name before anything else: a transport that is silently not asked
-any more loses jobs.
+If one of these fails after an upgrade, read what became of the name before anything else: a
+transport that is silently not asked any more loses jobs.
 """
 
 import inspect
@@ -16,12 +15,14 @@ from celery.worker import consumer as celery_consumer
 from celery.worker import state
 from celery.worker.request import Request
 from kombu.connection import Connection
+from kombu.pidbox import Mailbox
 
 from service.broker.transport.channel import Channel, SentinelChannel
 from service.broker.transport.transport import SentinelTransport, Transport
 
 # Their stubs do not know these names.
 kombu_redis: Any = import_module("kombu.transport.redis")
+serialization: Any = import_module("kombu.serialization")
 virtual: Any = import_module("kombu.transport.virtual")
 asynpool: Any = import_module("celery.concurrency.asynpool")
 threads: Any = import_module("celery.concurrency.thread")
@@ -68,12 +69,16 @@ def _names(function: Callable[..., Any]) -> list[str]:
         (virtual.QoS.reject, ["self", "delivery_tag", "requeue"]),
         (virtual.QoS.can_consume_max_estimate, ["self"]),
         (virtual.Transport._deliver, ["self", "message", "queue"]),
+        (kombu_redis.Channel._get_publish_topic, ["self", "exchange", "routing_key"]),
     ],
 )
 def test_an_overridden_or_called_method_is_as_it_was(
     function: Callable[..., Any], parameters: list[str]
 ) -> None:
-    """Another signature means another contract."""
+    """Another signature means another contract.
+
+    Read the method that it names, and have the override in broker/transport/ keep to it.
+    """
     assert _names(function) == parameters
 
 
@@ -107,13 +112,19 @@ def test_an_overridden_or_called_method_is_as_it_was(
 def test_the_code_around_an_override_still_leads_to_it(
     owner: Callable[..., Any], words: list[str]
 ) -> None:
-    """An override is worth nothing if nobody calls it any more."""
+    """An override is worth nothing if nobody calls it any more.
+
+    Find what is called in its place, and override that in broker/transport/ or celery_worker.py.
+    """
     source = inspect.getsource(owner)
     assert [word for word in words if word not in source] == []
 
 
 def test_the_workers_state_and_signals_are_where_they_were() -> None:
-    """From them follows what runs, what waits, and whether the worker ends."""
+    """From them follows what runs, what waits, and whether the worker ends.
+
+    If one is gone, see what broker/celery_worker.py asks, and where Celery keeps it now.
+    """
     for name in ("active_requests", "reserved_requests", "should_stop", "should_terminate"):
         assert hasattr(state, name)
     assert "message" in task_signals.task_unknown.providing_args
@@ -121,7 +132,10 @@ def test_the_workers_state_and_signals_are_where_they_were() -> None:
 
 
 def test_every_option_of_kombus_channels_is_heeded() -> None:
-    """Except for switching acks off, which would hold messages for ever."""
+    """Except for switching acks off, which would hold messages for ever.
+
+    If one is new, name it in `from_transport_options` of broker/transport/channel.py, or refuse it.
+    """
     assert set(kombu_redis.Channel.from_transport_options) - set(
         Channel.from_transport_options
     ) == {"ack_emulation"}
@@ -130,7 +144,35 @@ def test_every_option_of_kombus_channels_is_heeded() -> None:
 
 
 def test_the_transports_use_our_channels() -> None:
-    """And pass for Redis with Celery, which asks for the driver's type."""
+    """And pass for Redis with Celery, which asks for the driver's type.
+
+    If Celery does not know the type, priorities and `inspect` go wrong: see who asks for it.
+    """
     assert Transport.Channel is Channel
     assert SentinelTransport.Channel is SentinelChannel
     assert Transport.driver_type == "redis"
+
+
+def test_a_command_for_workers_is_broadcast_on_a_channel_that_is_given() -> None:
+    """jobs/sending/message.py has `revoke` made so, on a channel that only records it.
+
+    If that is not possible any more, `Enqueuer.cancel` leaves running jobs alone: see what
+    `celery.app.control.Control.revoke` calls now.
+    """
+    mailbox: Any = Mailbox
+    names = _names(mailbox._broadcast)
+    assert names[:3] == ["self", "command", "arguments"]
+    assert "channel" in names
+    assert _names(Mailbox.__init__)[1:3] == ["namespace", "type"]
+    assert {"connection", "clock", "accept", "serializer"} <= set(_names(Mailbox.__init__))
+
+
+def test_a_serializer_may_be_registered_anew() -> None:
+    """broker/decoding.py gives the process a faster JSON decoder, by Kombu's documented call.
+
+    If the first one stays, only the speed is lost; unit/broker/test_decoding.py says that both
+    decode alike.
+    """
+    assert _names(serialization.register)[:3] == ["name", "encoder", "decoder"]
+    source = inspect.getsource(serialization.SerializerRegistry.register)
+    assert "self._decoders[content_type] = decoder" in source
