@@ -11,12 +11,11 @@ from redis.exceptions import RedisError
 from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
+from tests.support.workers import MODULES, Worker, running_worker
 
 # How long an example takes depends on what else the machine does; the tests have their timeouts.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
-
-_POOLS = ("asyncio", "prefork", "threads", "solo")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -24,9 +23,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Say of each test where it runs, whether it is quick, and what it must not leave."""
     for item in items:
         pool = _pool_of_shared_worker(item)
+        file = item.path.relative_to(Path(__file__).parent)
         # Tests that share a worker run in one process of xdist's, others file by file.
-        item.add_marker(pytest.mark.xdist_group(f"worker-{pool}" if pool else item.path.name))
-        is_unit = item.path.is_relative_to(Path(__file__).parent / "unit")
+        item.add_marker(pytest.mark.xdist_group(f"worker-{pool}" if pool else str(file)))
+        is_unit = file.parts[0] == "unit"
         if (is_unit or pool == "asyncio") and item.get_closest_marker("slow") is None:
             item.add_marker("quick")
         if not isinstance(item, pytest.Function) or "browser" in item.path.parts:
@@ -36,11 +36,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _pool_of_shared_worker(item: pytest.Item) -> str | None:
-    if "shared_worker" not in getattr(item, "fixturenames", ()):
-        return None
     callspec = getattr(item, "callspec", None)
-    given = callspec.params.values() if callspec else ()
-    return next((value for value in given if value in _POOLS), "asyncio")
+    return callspec.params.get("shared_worker") if callspec else None
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +45,21 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
     """The session's server; a test that stops or freezes its server takes `own_valkey`."""
     with Valkey(tmp_path_factory.mktemp("valkey")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_worker(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Worker]:
+    """The session's worker under one pool, for tests that leave it as they found it.
+
+    They also show that none of them harms the next. A test is given the pool by
+    `parametrize("shared_worker", [...], indirect=True)`.
+    """
+    many = ("--concurrency", "600") if request.param == "asyncio" else ()
+    folder = tmp_path_factory.mktemp(request.param)
+    with running_worker(request.param, folder, *many, SERVICE_TASK_MODULES=MODULES) as worker:
+        yield worker
 
 
 @pytest.fixture

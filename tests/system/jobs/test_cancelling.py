@@ -13,6 +13,7 @@ from service.parts import parts_of
 from service.redis.keys import RECORD
 from service.tasks.demo import count_slowly
 from tests.support.sample_tasks import add, hooked, leave_note, total
+from tests.support.serving import serving_app
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, worker_process
@@ -61,13 +62,10 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
         assert await state(app, job.id) == "REVOKED"
 
 
-@pytest.mark.parametrize("pool", ["asyncio", "prefork"])
-async def test_a_running_job_is_stopped(
-    app: Quart, redis_url: str, tmp_path: Path, pool: str
-) -> None:
+@pytest.mark.parametrize("shared_worker", ["asyncio", "prefork"], indirect=True)
+async def test_a_running_job_is_stopped(shared_worker: Worker) -> None:
     """As its pool can; whoever waits is told."""
-    with worker_process(pool, redis_url, tmp_path) as process:
-        process.wait_for_output(r"ready\.")
+    async with serving_app(shared_worker, "tests.support.sample_tasks") as app:
         job = await count_slowly.enqueue(200, 0.1)
 
         async def runs() -> bool:

@@ -4,7 +4,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -25,19 +25,21 @@ from tests.support.process import is_alive
 from tests.support.serving import inspect, serving_app
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
-from tests.support.workers import Worker, running_worker
+from tests.support.workers import MODULES, Worker, running_worker
 
-MODULES = "tests.support.sample_tasks,tests.support.pool_tasks"
 TIMEOUT = 20.0
 MANY = ("--concurrency", "600")
 
 
-@pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
-    """One worker for the tests that leave it as they found it."""
-    folder = tmp_path_factory.mktemp("asyncio")
-    with running_worker("asyncio", folder, *MANY, SERVICE_TASK_MODULES=MODULES) as worker:
-        yield worker
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give the shared worker's pool to the tests that use it; others start their own."""
+    if "shared_worker" in metafunc.fixturenames:
+        metafunc.parametrize("shared_worker", ["asyncio"], indirect=True)
+
+
+@pytest.fixture
+def worker(shared_worker: Worker) -> Worker:
+    return shared_worker
 
 
 @pytest.fixture

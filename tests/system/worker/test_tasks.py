@@ -1,6 +1,6 @@
 """What a task sees and may do, the same under every pool."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +9,7 @@ import pytest
 from celery import chain, chord
 from quart import Quart
 
-from service import create_app, enqueue, get_celery
+from service import enqueue, get_celery
 from service.errors import JobFailedError, UnknownJobError
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
@@ -17,8 +17,9 @@ from service.parts import parts_of
 from service.results.model import Result, State
 from service.tasks import demo
 from tests.support import sample_tasks as sample
+from tests.support.serving import serving_app
 from tests.support.wait import wait_until_async
-from tests.support.workers import Worker, running_worker
+from tests.support.workers import Worker
 
 POOLS = ["asyncio", "prefork", "threads", "solo"]
 TIMEOUT = 15.0
@@ -26,25 +27,18 @@ TIMEOUT = 15.0
 Handle = TaskHandle[..., Any, Any]
 
 
-@pytest.fixture(scope="module", params=POOLS)
-def worker(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Worker]:
-    """One worker for all tests of a pool: they also show that none of them harms the next."""
-    with running_worker(request.param, tmp_path_factory.mktemp(request.param)) as worker:
-        yield worker
+pytestmark = pytest.mark.parametrize("shared_worker", POOLS, indirect=True)
+
+
+@pytest.fixture
+def worker(shared_worker: Worker) -> Worker:
+    return shared_worker
 
 
 @pytest.fixture
 async def app(worker: Worker) -> AsyncIterator[Quart]:
     """An app like the web side's, in whose context a test enqueues."""
-    app = create_app(
-        {
-            "SERVICE_REDIS_URL": worker.redis_url,
-            "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
-        }
-    )
-    async with app.test_app(), app.app_context():
+    async with serving_app(worker, "tests.support.sample_tasks") as app:
         yield app
 
 

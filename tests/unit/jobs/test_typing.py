@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 RIGHT = """
     from typing import Any
     from service import TaskBlueprint
@@ -53,6 +55,7 @@ def mypy(folder: Path, code: str) -> str:
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout
 
 
+@pytest.mark.slow  # it starts mypy
 def test_right_calls_pass_and_wrong_ones_are_found(tmp_path: Path) -> None:
     """Both in one test: starting mypy is what takes the time."""
     assert mypy(tmp_path, RIGHT).startswith("Success")

@@ -93,7 +93,7 @@ def test_a_pool_is_called_in_this_way() -> None:
 def test_acks_can_be_run_while_the_hub_stands_still() -> None:
     """worker/pool/main_thread.py does, while the pool waits for the last jobs.
 
-    If it has no such function, run the hub's ready callbacks there in another way, or jobs run twice.
+    If there is no such function, run the hub's ready acks in another way, or jobs run twice.
     """
     hub = Hub()
     done: list[str] = []
