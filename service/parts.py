@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 from service.jobs.celery.app import CeleryBuilder, QuartCelery
 from service.jobs.handle import EXTENSION
 from service.jobs.job import Job, JobGroup
-from service.jobs.registry import TaskRegistry
+from service.jobs.registry import TaskRegistry, find_tasks
 from service.jobs.sending.enqueuer import Enqueuer
-from service.redis.keys import ResultKeys
+from service.redis.clients import broker_redis_url, connect
+from service.redis.keys import ResultKeys, result_keys
 from service.results.store import ResultStore
 from service.results.watcher import Watcher
 from service.settings import Settings
@@ -19,7 +20,7 @@ from service.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What an app has. `broker_redis` is `redis`, unless the broker has a Redis of its own."""
+    """The parts. `broker_redis` is `redis`, unless the broker has a Redis of its own."""
 
     settings: Settings
     keys: ResultKeys
@@ -32,9 +33,34 @@ class Parts:
     enqueuer: Enqueuer
 
 
-def set_parts(app: Quart, parts: Parts) -> None:
-    """Give the app its parts."""
-    app.extensions[EXTENSION] = parts
+def init_parts(app: Quart, settings: Settings) -> None:
+    """Give the app its parts; those with connections are closed when the app stops serving."""
+    keys = result_keys(settings)
+    redis = broker_redis = connect(settings)
+    app.after_serving(redis.aclose)
+    if broker_redis_url(settings) != settings.redis_url:
+        broker_redis = connect(settings, broker_redis_url(settings))
+        app.after_serving(broker_redis.aclose)
+    watcher = Watcher(redis, settings, keys)
+    app.after_serving(watcher.aclose)
+    tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
+    celery = CeleryBuilder(app, settings, tasks)
+    enqueuer = Enqueuer(
+        app, settings=settings, client=redis, watcher=watcher, tasks=tasks, celery=celery, keys=keys
+    )
+    app.before_serving(enqueuer.prepare)
+    app.after_serving(enqueuer.aclose)
+    app.extensions[EXTENSION] = Parts(
+        settings=settings,
+        keys=keys,
+        redis=redis,
+        broker_redis=broker_redis,
+        store=ResultStore(redis, keys, timeout=settings.redis_timeout),
+        watcher=watcher,
+        tasks=tasks,
+        celery=celery,
+        enqueuer=enqueuer,
+    )
 
 
 def parts_of(app: Quart) -> Parts:
@@ -54,7 +80,7 @@ def get_celery(app: Quart) -> QuartCelery:
 async def enqueue(signature: Any) -> Job[Any] | JobGroup:
     """Hand a signature, chain, group or chord to the current app's broker, without blocking.
 
-    A group gives a JobGroup; the rest gives the job that ends it. Raises BrokerUnavailableError,
-    and InvalidArgumentsError where no JSON can be made of an argument.
+    Returns a JobGroup for a group, and for the rest the job that ends it. Raises
+    BrokerUnavailableError, and InvalidArgumentsError where an argument cannot be JSON.
     """
     return await parts_of(current_app).enqueuer.send(signature)

@@ -1,4 +1,4 @@
-"""Every setting: its name, default, unit and meaning; read once, all mistakes told at once."""
+"""Every setting: its name, default, unit and meaning. Reports all mistakes in one error."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,19 +11,15 @@ from service.errors import ConfigurationError
 
 PREFIX: Final = "SERVICE_"
 CELERY_PREFIX: Final = "SERVICE_CELERY__"
-# Variables of Celery's own, which it lets win over all configuration.
-_CELERY_OWN: Final = (
+# Variables that Celery reads by itself, and that win over all configuration.
+_CELERY_VARIABLES: Final = (
     "CELERY_BROKER_URL",
     "CELERY_BROKER_READ_URL",
     "CELERY_BROKER_WRITE_URL",
     "CELERY_RESULT_BACKEND",
 )
-_SHORTEST_SECRET: Final = 16
-_NO_NUMBER: Final = (TypeError, ValueError, OverflowError)
-
-
-def _text(value: Any) -> str:
-    return str(value)
+_MIN_SECRET: Final = 16
+_NOT_A_NUMBER: Final = (TypeError, ValueError, OverflowError)
 
 
 def _names(value: Any) -> tuple[str, ...]:
@@ -39,21 +35,21 @@ def _redis_url(value: Any) -> str:
 
 
 def _positive_seconds(value: Any) -> float:
-    with suppress(*_NO_NUMBER):
+    with suppress(*_NOT_A_NUMBER):
         if 0 < (seconds := float(value)) < float("inf"):
             return seconds
     raise ValueError("must be a number of seconds above 0")
 
 
 def _seconds(value: Any) -> float:
-    with suppress(*_NO_NUMBER):
+    with suppress(*_NOT_A_NUMBER):
         if 0 <= (seconds := float(value)) < float("inf"):
             return seconds
     raise ValueError("must be a number of seconds from 0 up")
 
 
 def _positive_int(value: Any) -> int:
-    with suppress(*_NO_NUMBER):
+    with suppress(*_NOT_A_NUMBER):
         if (number := int(value)) >= 1:
             return number
     raise ValueError("must be a whole number from 1 up")
@@ -61,8 +57,8 @@ def _positive_int(value: Any) -> int:
 
 def _secret(value: Any) -> str:
     text = str(value)
-    if len(text) < _SHORTEST_SECRET:
-        raise ValueError(f"must have {_SHORTEST_SECRET} letters or more, or others will guess it")
+    if len(text) < _MIN_SECRET:
+        raise ValueError(f"must have {_MIN_SECRET} letters or more, or others will guess it")
     return text
 
 
@@ -200,7 +196,8 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
             try:
                 values[known[name].name] = known[name].metadata["parse"](value)
             except (TypeError, ValueError) as error:
-                problems.append(f"{name} cannot be used: {error}.")  # it may hold a password
+                # Without the value, which may hold a password.
+                problems.append(f"{name} cannot be used: {error}.")
         else:
             problems.append(f"{name} is not a setting. README.md has a table of them.")
     if problems:
@@ -209,13 +206,13 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
 
 
 def celery_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The last source for `read_settings`: what Celery reads in the environment by itself.
+    """The last source for `read_settings`: the variables that Celery reads by itself.
 
-    Celery would go by it whatever it is told, and the rest of the service by its settings.
+    Celery uses them whatever its configuration says, so the rest of the service has to as well.
     """
     return {
         CELERY_PREFIX + name.removeprefix("CELERY_"): environment[name]
-        for name in _CELERY_OWN
+        for name in _CELERY_VARIABLES
         if environment.get(name)
     }
 

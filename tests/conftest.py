@@ -1,12 +1,15 @@
 """Gives tests a real Valkey, says which tests are quick, and fails those that leave something."""
 
 import inspect
+import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 from redis.exceptions import RedisError
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has none
 
 from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
 from tests.support.valkey import Valkey
@@ -18,26 +21,37 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say of each test where it runs, whether it is quick, and what it must not leave."""
-    for item in items:
-        pool = _pool_of_shared_worker(item)
-        file = item.path.relative_to(Path(__file__).parent)
-        # Tests that share a worker run in one process of xdist's, others file by file.
-        item.add_marker(pytest.mark.xdist_group(f"worker-{pool}" if pool else str(file)))
-        is_unit = file.parts[0] == "unit"
-        if (is_unit or pool == "asyncio") and item.get_closest_marker("slow") is None:
-            item.add_marker("quick")
-        if not isinstance(item, pytest.Function) or "browser" in item.path.parts:
-            continue  # a browser's loop is the session's
-        if inspect.iscoroutinefunction(item.function):
-            item.fixturenames.insert(0, "no_task_left")
+class _ByWorkerOrFile(LoadScopeScheduling):  # type: ignore[misc]  # Any, as above
+    """Runs all tests that share a worker in one process of xdist's, and others file by file.
+
+    `--dist loadgroup` would do it, but finds no group where pytest is newer than 9.0.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        found = re.search(r"[\[-](worker-\w+)[-\]]", nodeid)
+        return found[1] if found else nodeid.partition("::")[0]
 
 
-def _pool_of_shared_worker(item: pytest.Item) -> str | None:
-    callspec = getattr(item, "callspec", None)
-    return callspec.params.get("shared_worker") if callspec else None
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    return _ByWorkerOrFile(config, log)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Put the shared worker into a test's id, by which xdist knows it."""
+    return f"worker-{val}" if argname == "shared_worker" else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say of a test whether it is quick, and what it must not leave."""
+    kind = item.path.relative_to(Path(__file__).parent).parts[0]
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    may_be_quick = kind == "unit" or params.get("shared_worker") == "asyncio"
+    if may_be_quick and item.get_closest_marker("slow") is None:
+        item.add_marker("quick")
+    is_async = isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function)
+    if is_async and kind != "browser":  # whose loop is the session's
+        item.fixturenames.insert(0, "no_task_left")  # type: ignore[attr-defined]  # a Function's
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,18 @@
-"""Declaring tasks, and enqueueing calls of them.
+"""Declares tasks, and enqueues calls of them.
 
-What a module with tasks imports is here; code outside of the package finds the same in `service`.
+blueprint.py  `@blueprint.task` records a function as a task
+handle.py     a declared task: call it as the function, or enqueue it
+arguments.py  checks a call against the function's signature; schema.py makes JSON Schemas of it
+options.py    how one call is to be sent
+registry.py   finds the tasks of an app
+job.py        accepted jobs, as their caller sees them; current.py: the job that the caller is in
+celery/       the app's own Celery app
+sending/      the only code that publishes
+
+A task module makes a blueprint; the registry finds it; the Celery app is built from the registry.
+`await handle.enqueue(…)` checks the arguments, and asks the app's Enqueuer (sending/) to send.
+This room imports results, redis, signals and errors; it names the rooms of workers and of the
+transport by dotted path. Code in this package imports tasks' tools from here, users from `service`.
 """
 
 from service.jobs.blueprint import TaskBlueprint

@@ -1,9 +1,10 @@
 """Checks a call's arguments against the signature and the annotations of its task."""
 
 import inspect
+import json
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any, Final, NoReturn
@@ -13,25 +14,27 @@ import msgspec
 from kombu.utils.json import dumps
 
 from service.errors import InvalidArgumentsError
-from service.jobs.options import SendOptions
+from service.jobs.options import OPTION_NAMES
 
-_DEEPEST: Final = 100  # nested lists and objects; a few hundred end a stock worker's process
-# What Kombu's JSON carries as itself. Anything else is sent as the plain JSON that it came as.
-_CARRIED: Final = (datetime, date, time, Decimal, UUID)
-# Kombu takes an object of just these keys for an encoded value of its own.
+_MAX_DEPTH: Final = 100  # of lists and objects; a few hundred end the process of a stock worker
+_MAX_SHOWN: Final = 4_000  # characters of JSON; longer arguments are not shown
+# Types that Kombu's JSON can encode and decode; other values are sent as the JSON that came.
+_KOMBU_TYPES: Final = (datetime, date, time, Decimal, UUID)
+# Kombu decodes an object with exactly these keys as a value of another type.
 _RESERVED: Final = {"__type__", "__value__"}
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_ANY: Final = inspect.Parameter.empty
-_OPTIONS: Final = frozenset(each.name for each in fields(SendOptions))
+_EMPTY: Final = inspect.Parameter.empty
 
 
 @dataclass(frozen=True, slots=True)
-class _Parameter:
+class TaskParameter:
+    """A parameter of a task's function."""
+
     name: str
-    type: Any  # `Any` where there is no annotation, or one that msgspec does not know
+    type: Any  # `Any` where there is no annotation that msgspec knows
     required: bool
     default: Any
-    by_position: bool  # cannot be given by name
+    by_position: bool  # it cannot be given by name
 
 
 class Arguments:
@@ -41,32 +44,34 @@ class Arguments:
         self.task = task
         signature = inspect.signature(function)
         hints = _hints(function)
-        given = list(signature.parameters.values())[1 if bound else 0 :]
-        self._positional = [_parameter(p, hints) for p in given if p.kind in _POSITIONAL]
-        named = [_parameter(p, hints) for p in given if p.kind is p.KEYWORD_ONLY]
+        own = list(signature.parameters.values())[1 if bound else 0 :]
+        self._positional = [_parameter(p, hints) for p in own if p.kind in _POSITIONAL]
+        named = [_parameter(p, hints) for p in own if p.kind is p.KEYWORD_ONLY]
         self.parameters = [*self._positional, *named]
         self._by_name = {p.name: p for p in self.parameters if not p.by_position}
-        self._rest = next((_type_of(p, hints) for p in given if p.kind is p.VAR_POSITIONAL), None)
-        self._more = next((_type_of(p, hints) for p in given if p.kind is p.VAR_KEYWORD), None)
-        self.takes_more = self._more is not None
-        self.returns = _known(hints.get("return", Any))
+        self._var_positional = next(
+            (_type_of(p, hints) for p in own if p.kind is p.VAR_POSITIONAL), None
+        )
+        self._var_keyword = next((_type_of(p, hints) for p in own if p.kind is p.VAR_KEYWORD), None)
+        self.takes_any_name = self._var_keyword is not None
+        self.returns = _checkable(hints.get("return", Any))
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Raise InvalidArgumentsError where the function would not take these."""
         positional = self._positional
-        if len(args) > len(positional) and self._rest is None:
+        if len(args) > len(positional) and self._var_positional is None:
             reason = f"{len(positional)} can be given by position, not {len(args)}"
             self._refuse("", reason)
         for number, value in enumerate(args):
             if number < len(positional):
                 self._convert(positional[number].name, positional[number].type, value)
             else:
-                self._convert(f"*[{number}]", self._rest, value)
+                self._convert(f"*[{number}]", self._var_positional, value)
         taken = {parameter.name for parameter in positional[: len(args)]}
         for name, value in kwargs.items():
             if name in taken and name in self._by_name:
                 self._refuse(name, "it is given twice, by position and by name")
-            if name in _OPTIONS and name not in self._by_name and not self.takes_more:
+            if name in OPTION_NAMES and name not in self._by_name and not self.takes_any_name:
                 self._refuse(name, f"the task has no such argument, but `.options({name}=…)` has")
             self._convert(name, self._type_named(name), value)
         for parameter in self.parameters:
@@ -76,7 +81,7 @@ class Arguments:
                 self._refuse(parameter.name, "it is required")
 
     def from_json(self, values: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The call that a decoded JSON object of arguments by name stands for.
+        """Make `args` and `kwargs` of a decoded JSON object of arguments by name.
 
         Raises InvalidArgumentsError.
         """
@@ -85,9 +90,9 @@ class Arguments:
         known = {parameter.name: parameter for parameter in self.parameters}
         converted: dict[str, Any] = {}
         for name, value in values.items():
-            wanted = known[name].type if name in known else self._type_named(name)
-            meant = self._convert(name, wanted, value)
-            converted[name] = meant if isinstance(meant, _CARRIED) else value
+            expected = known[name].type if name in known else self._type_named(name)
+            typed = self._convert(name, expected, value)
+            converted[name] = typed if isinstance(typed, _KOMBU_TYPES) else value
         args: list[Any] = []
         for parameter in self.parameters:
             if parameter.name not in converted and parameter.required:
@@ -99,25 +104,39 @@ class Arguments:
     def refuse_unencodable(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], error: Exception
     ) -> NoReturn:
-        """Raise InvalidArgumentsError for the first of these that no JSON can be made of."""
+        """Raise InvalidArgumentsError, which names the first argument that is not JSON."""
         names = [parameter.name for parameter in self._positional]
         names += [f"*[{number}]" for number in range(len(names), len(args))]
         given = [*zip(names, args, strict=False), *kwargs.items()]
         name = next((name for name, value in given if not is_encodable(value)), "")
         self._refuse(name, f"no JSON can be made of it: {error}", error)
 
+    def shown(
+        self, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """The arguments by name, as anyone may see them; None if they are too long or not JSON."""
+        # In the order of the signature, in which those that can be given by position come first.
+        shown = {parameter.name: parameter.default for parameter in self.parameters}
+        shown.update(zip(shown, args or (), strict=False))
+        shown.update(kwargs or {})
+        try:
+            size = len(json.dumps(shown, allow_nan=False))
+        except (TypeError, ValueError, RecursionError):  # only Kombu's own JSON can carry them
+            return None
+        return shown if size <= _MAX_SHOWN else None
+
     def _type_named(self, name: str) -> Any:
         if name in self._by_name:
             return self._by_name[name].type
-        if self._more is None:
+        if self._var_keyword is None:
             self._refuse(name, "the task has no such argument")
-        return self._more
+        return self._var_keyword
 
-    def _convert(self, name: str, wanted: Any, value: Any) -> Any:
-        if wanted is Any:
+    def _convert(self, name: str, expected: Any, value: Any) -> Any:
+        if expected is Any:
             return value
         try:
-            return msgspec.convert(value, wanted, dec_hook=_as_is)
+            return msgspec.convert(value, expected, dec_hook=_as_is)
         except (msgspec.ValidationError, OverflowError) as error:
             self._refuse(name, str(error), error)
         except RecursionError as error:
@@ -125,13 +144,13 @@ class Arguments:
 
     def _refuse_unsafe(self, name: str, value: Any) -> None:
         level = [value]
-        for _ in range(_DEEPEST):
+        for _ in range(_MAX_DEPTH):
             if any(isinstance(each, dict) and each.keys() == _RESERVED for each in level):
                 self._refuse(name, "an object of just `__type__` and `__value__` is reserved")
             level = [inner for each in level for inner in _inside(each)]
             if not level:
                 return
-        self._refuse(name, f"it is nested more than {_DEEPEST} deep")
+        self._refuse(name, f"it is nested more than {_MAX_DEPTH} deep")
 
     def _refuse(self, name: str, reason: str, cause: Exception | None = None) -> NoReturn:
         raise InvalidArgumentsError(self.task, name, reason) from cause
@@ -156,35 +175,35 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
     except (NameError, TypeError, AttributeError):
-        return {}  # names that exist for type checkers only; then there is nothing to check
+        return {}  # names that exist for type checkers only: no argument can be checked
 
 
-def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> _Parameter:
-    return _Parameter(
+def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> TaskParameter:
+    return TaskParameter(
         name=parameter.name,
         type=_type_of(parameter, hints),
-        required=parameter.default is _ANY,
-        default=None if parameter.default is _ANY else parameter.default,
+        required=parameter.default is _EMPTY,
+        default=None if parameter.default is _EMPTY else parameter.default,
         by_position=parameter.kind is parameter.POSITIONAL_ONLY,
     )
 
 
 def _type_of(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    return _known(hints.get(parameter.name, Any))
+    return _checkable(hints.get(parameter.name, Any))
 
 
-def _known(annotation: Any) -> Any:
+def _checkable(annotation: Any) -> Any:
     """The annotation if msgspec can check values against it, else `Any`."""
     try:
         msgspec.json.Decoder(annotation)
         msgspec.json.schema(annotation, schema_hook=lambda _: {})
-    except Exception:  # noqa: BLE001  whatever a strange annotation makes of this
+    except Exception:  # noqa: BLE001  an annotation can be any object, and fail in any way
         return Any
     return annotation
 
 
-def _as_is(wanted: type, value: Any) -> Any:
-    """Take an instance of a class that msgspec knows nothing of."""
-    if not isinstance(value, wanted):
-        raise msgspec.ValidationError(f"Expected `{wanted.__name__}`")
+def _as_is(expected: type, value: Any) -> Any:
+    """Accept an instance of a class that msgspec does not know."""
+    if not isinstance(value, expected):
+        raise msgspec.ValidationError(f"Expected `{expected.__name__}`")
     return value

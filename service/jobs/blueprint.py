@@ -6,10 +6,10 @@ from typing import Any, Concatenate, Literal, ParamSpec, Protocol, TypeVar, over
 from quart import Quart
 
 from service.errors import ConfigurationError
-from service.jobs.handle import EXTENSION, TaskHandle
+from service.jobs.handle import EXTENSION, AnyHandle, TaskHandle
 
 P = ParamSpec("P")
-V = TypeVar("V")  # what the job's result is
+V = TypeVar("V")  # the type of a job's result
 
 
 class _Decorator(Protocol):
@@ -43,7 +43,7 @@ class TaskBlueprint:
                 [f"A task blueprint's name is one word without dots; {name!r} is not."]
             )
         self.name = name
-        self.handles: list[TaskHandle[..., Any, Any]] = []
+        self.handles: list[AnyHandle] = []
 
     def __repr__(self) -> str:
         return f"<TaskBlueprint {self.name}: {len(self.handles)} tasks>"
@@ -87,15 +87,18 @@ class TaskBlueprint:
     ) -> Any:
         """Record a function, sync or async, as a task.
 
-        `name` replaces `<blueprint>.<function>`; `public` lets it be started from outside;
-        `show_arguments` shows what a job was called with to whoever has its address; `options`
+        `name` replaces `<blueprint>.<function>`; `public` lets HTTP clients start the task;
+        `show_arguments` shows a job's arguments to anyone who has the job's address; `options`
         are Celery's own (`bind`, `autoretry_for`, `time_limit`, …).
         """
 
-        def record(function: Callable[..., Any]) -> TaskHandle[..., Any, Any]:
-            full_name = name or f"{self.name}.{function.__name__}"
-            told = {**options, "bind": bind, "show_arguments": show_arguments}
-            handle: TaskHandle[..., Any, Any] = TaskHandle(full_name, function, told, public=public)
+        def record(function: Callable[..., Any]) -> AnyHandle:
+            handle: AnyHandle = TaskHandle(
+                name or f"{self.name}.{function.__name__}",
+                function,
+                {**options, "bind": bind, "show_arguments": show_arguments},
+                public=public,
+            )
             self.handles.append(handle)
             return handle
 
@@ -111,4 +114,4 @@ class TaskBlueprint:
             raise ConfigurationError(
                 [f"{self!r} is registered on an app without jobs. Make the app by `create_app()`."]
             )
-        parts.tasks.add(self.handles, self)
+        parts.tasks.add(self)

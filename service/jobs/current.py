@@ -1,4 +1,4 @@
-"""What a task may ask about itself while it runs."""
+"""What a task can ask about its own job while it runs."""
 
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -12,7 +12,7 @@ from service.results.model import Progress
 
 @dataclass(frozen=True, slots=True)
 class CurrentJob:
-    """The job that the code around it belongs to."""
+    """The job whose body the calling code belongs to."""
 
     id: str
     task: str
@@ -20,7 +20,7 @@ class CurrentJob:
     report: Callable[[Progress], None] = field(repr=False, compare=False)
 
 
-# Set by ContextTask for the time of a body. Child asyncio tasks and `asyncio.to_thread` copy it.
+# Set by ContextTask while a body runs. Child asyncio tasks and `asyncio.to_thread` copy it.
 running: Final[ContextVar[CurrentJob]] = ContextVar("running_job")
 
 current_job: CurrentJob = LocalProxy(  # type: ignore[assignment]  # a proxy stands for its object
@@ -30,10 +30,10 @@ current_job: CurrentJob = LocalProxy(  # type: ignore[assignment]  # a proxy sta
 
 
 def report_progress(current: float, total: float | None = None, note: str = "") -> None:
-    """Tell whoever follows the job how far it is.
+    """Show everyone who follows the job how far it is.
 
-    `current` of `total` units of work are done; leave `total` out where it is not known. Where
-    the function was called directly, so that there is no job, nobody is told.
+    `current` of `total` units of work are done; leave `total` out where it is not known. Does
+    nothing where the task's function was called directly, as there is no job then.
     """
     job = running.get(None)
     if job is not None:

@@ -1,19 +1,19 @@
-"""What a declared task is to the code that calls it: the plain function, and what enqueues it."""
+"""A declared task as other code uses it: the plain function, which can also be enqueued."""
 
 from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar
+from functools import cached_property
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack
 
 from quart import current_app, has_app_context
 
 from service.errors import NoAppContextError
 from service.jobs.arguments import Arguments
 from service.jobs.job import Job
-from service.jobs.options import PLAIN, SendOptions
+from service.jobs.options import NO_OPTIONS, SendOptions, send_options
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns
-V = TypeVar("V")  # what the job's result is: R, or what awaiting R gives
+V = TypeVar("V")  # the type of a job's result: R, or what awaiting R gives
 
 EXTENSION: Final = "service"  # the key of `app.extensions` under which the app's Parts are
 
@@ -29,7 +29,7 @@ class Sender(Protocol):
         name: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
-        options: SendOptions = PLAIN,
+        options: SendOptions = NO_OPTIONS,
     ) -> Job[Any]:
         """Hand a call of the task to the broker."""
 
@@ -37,9 +37,9 @@ class Sender(Protocol):
 class TaskHandle(Generic[P, R, V]):
     """A recorded task: called directly it is the plain function.
 
-    `enqueue` is for async code. The rest is Celery's own, synchronous as Celery has it. All of
-    it but the direct call of an unbound function needs an app context, to know which app's
-    broker to use.
+    `enqueue` is for async code; `delay`, `apply_async`, `s` and `si` are Celery's own, and
+    synchronous. All but the direct call of an unbound function need an app context: the current
+    app decides which broker is used.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class TaskHandle(Generic[P, R, V]):
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
         self.__wrapped__ = function
-        self._arguments: Arguments | None = None
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name}>"
@@ -72,39 +71,17 @@ class TaskHandle(Generic[P, R, V]):
         """
         return await self.sender.enqueue(self.name, args, kwargs)
 
-    def options(  # noqa: PLR0913  each is one of Celery's options, by name only
-        self,
-        *,
-        countdown: float | None = None,
-        eta: datetime | None = None,
-        queue: str | None = None,
-        priority: int | None = None,
-        expires: float | datetime | None = None,
-        job_id: str | None = None,
-        headers: Mapping[str, Any] | None = None,
-    ) -> "TaskCall[P, V]":
-        """The same task, to be sent otherwise: `await handle.options(countdown=5).enqueue(1)`.
+    def options(self, **options: Unpack[SendOptions]) -> "TaskWithOptions[P, V]":
+        """The same task, sent with options: `await handle.options(countdown=5).enqueue(1)`.
 
-        Seconds, or moments for `eta` and `expires`; `priority` is from 0 to 9. Enqueueing the
-        same `job_id` again makes no second job. Raises ValueError and InvalidJobIdError.
+        SendOptions says what each means. Raises TypeError, ValueError and InvalidJobIdError.
         """
-        options = SendOptions(
-            countdown=countdown,
-            eta=eta,
-            queue=queue,
-            priority=priority,
-            expires=expires,
-            job_id=job_id,
-            headers=headers,
-        )
-        return TaskCall(self, options)
+        return TaskWithOptions(self, send_options(**options))
 
-    @property
+    @cached_property
     def arguments(self) -> Arguments:
-        """What the task takes and gives."""
-        if self._arguments is None:
-            self._arguments = Arguments(self.name, self.function, bound=self.celery_options["bind"])
-        return self._arguments
+        """What the task takes and returns."""
+        return Arguments(self.name, self.function, bound=self.celery_options["bind"])
 
     @property
     def celery_task(self) -> Any:
@@ -136,7 +113,10 @@ class TaskHandle(Generic[P, R, V]):
         return sender
 
 
-class TaskCall(Generic[P, V]):
+AnyHandle: TypeAlias = TaskHandle[..., Any, Any]
+
+
+class TaskWithOptions(Generic[P, V]):
     """A task with options of its own, ready to be enqueued any number of times."""
 
     def __init__(self, handle: TaskHandle[P, Any, V], options: SendOptions) -> None:

@@ -1,4 +1,4 @@
-"""Jobs that were accepted, as the code that enqueued them sees them."""
+"""Accepted jobs, as the code that enqueued them sees them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ V = TypeVar("V")
 
 
 class Job(Generic[V]):
-    """One accepted call of a task; `id` is where its result can be found."""
+    """One accepted call of a task. `id` is the job's id, under which its result is stored."""
 
     def __init__(self, job_id: str, task: str, watcher: Watcher) -> None:
         self.id = job_id
@@ -36,7 +36,7 @@ class Job(Generic[V]):
 
 
 class JobGroup:
-    """The accepted calls of a group, in its order; a group within it is a group here too."""
+    """The accepted calls of a group, in its order; a group within it is a JobGroup too."""
 
     def __init__(self, group_id: str, jobs: "Sequence[Job[Any] | JobGroup]") -> None:
         self.id = group_id

@@ -1,69 +1,48 @@
-"""One call of a task, and how it is to be sent."""
+"""The options with which one call of a task is sent."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, TypedDict, Unpack, cast
 
 from service.errors import InvalidJobIdError
 from service.results.model import is_job_id
 
+_HIGHEST_PRIORITY: Final = 9
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SendOptions:
-    """Celery's options of a call; None leaves what the task and the routes say.
+
+class SendOptions(TypedDict, total=False):
+    """Celery's options of a call; one that is None or left out is up to the task and the routes.
 
     `countdown` is in seconds, `expires` in seconds or a moment, `priority` from 0 to 9 (on Redis
-    0 is served first). Raises ValueError and InvalidJobIdError.
+    0 is served first). Enqueueing the same `job_id` again makes no second job.
     """
 
-    countdown: float | None = None
-    eta: datetime | None = None
-    queue: str | None = None
-    priority: int | None = None
-    expires: float | datetime | None = None
-    job_id: str | None = None
-    headers: Mapping[str, Any] | None = None
-
-    def __post_init__(self) -> None:
-        if self.job_id is not None and not is_job_id(self.job_id):
-            raise InvalidJobIdError(self.job_id)
-        if self.countdown is not None and self.eta is not None:
-            raise ValueError("Give `countdown` or `eta`, not both.")
-        if self.priority is not None and not 0 <= self.priority <= 9:  # noqa: PLR2004  as told
-            raise ValueError("`priority` is a whole number from 0 to 9.")
-
-    @property
-    def plain(self) -> bool:
-        """Whether nothing in the message depends on the moment or on the one call."""
-        return (
-            self.countdown is None
-            and self.eta is None
-            and self.expires is None
-            and self.headers is None
-        )
-
-    def as_celery(self) -> dict[str, Any]:
-        """The options that are given, by Celery's names, without the id."""
-        given = {
-            "countdown": self.countdown,
-            "eta": self.eta,
-            "queue": self.queue,
-            "priority": self.priority,
-            "expires": self.expires,
-            "headers": self.headers and dict(self.headers),
-        }
-        return {name: value for name, value in given.items() if value is not None}
+    countdown: float | None
+    eta: datetime | None
+    queue: str | None
+    priority: int | None
+    expires: float | datetime | None
+    job_id: str | None
+    headers: Mapping[str, Any] | None
 
 
-PLAIN = SendOptions()
+OPTION_NAMES: Final = frozenset(SendOptions.__annotations__)
+NO_OPTIONS: Final[SendOptions] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A task of Celery's with the arguments for one job of it."""
+def send_options(**options: Unpack[SendOptions]) -> SendOptions:
+    """Check options, and leave out those that are None.
 
-    task: Any
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    options: SendOptions = PLAIN
+    Raises TypeError for an unknown name, ValueError and InvalidJobIdError for a wrong value.
+    """
+    if unknown := options.keys() - OPTION_NAMES:
+        raise TypeError(f"There is no option {min(unknown)!r}, only {sorted(OPTION_NAMES)}.")
+    given = cast("SendOptions", {k: value for k, value in options.items() if value is not None})
+    job_id = given.get("job_id")
+    if job_id is not None and not is_job_id(job_id):
+        raise InvalidJobIdError(job_id)
+    if "countdown" in given and "eta" in given:
+        raise ValueError("Give `countdown` or `eta`, not both.")
+    if not 0 <= (given.get("priority") or 0) <= _HIGHEST_PRIORITY:
+        raise ValueError("`priority` is a whole number from 0 to 9.")
+    return given

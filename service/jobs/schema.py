@@ -1,21 +1,24 @@
-"""JSON Schemas of what a task takes and gives, from its annotations."""
+"""JSON Schemas of what a task takes and returns, from its annotations."""
 
 import json
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from service.jobs.arguments import Arguments
+from service.jobs.arguments import Arguments, TaskParameter
 
 
-def task_schemas(
-    arguments: Arguments, ref_template: str
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The schema of the object of arguments, that of the result, and those that they refer to.
+class TaskSchemas(NamedTuple):
+    """The schema of a task's object of arguments, of its result, and those that they refer to."""
 
-    `ref_template` is where the third can be found, with `{name}` for a name.
-    """
+    arguments: dict[str, Any]
+    result: dict[str, Any]
+    components: dict[str, Any]
+
+
+def task_schemas(arguments: Arguments, ref_template: str) -> TaskSchemas:
+    """The schemas of a task; `ref_template` is the address of a component, with `{name}` in it."""
     parameters = arguments.parameters
     schemas, components = msgspec.json.schema_components(
         [*(parameter.type for parameter in parameters), arguments.returns],
@@ -23,26 +26,27 @@ def task_schemas(
         ref_template=ref_template,
     )
     *given, result = schemas
-    properties = {}
-    for parameter, schema in zip(parameters, given, strict=True):
-        if parameter.type is datetime:  # which msgspec takes with a time zone and without
-            schema["format"] = "date-time"
-        properties[parameter.name] = schema
-        if not parameter.required:
-            properties[parameter.name] = {**schema, **_default(parameter.default)}
-    taken: dict[str, Any] = {
+    taken = {
         "type": "object",
-        "properties": properties,
+        "properties": {
+            parameter.name: schema | _details(parameter)
+            for parameter, schema in zip(parameters, given, strict=True)
+        },
         "required": [parameter.name for parameter in parameters if parameter.required],
-        "additionalProperties": arguments.takes_more,
+        "additionalProperties": arguments.takes_any_name,
     }
-    return taken, result, dict(components)
+    return TaskSchemas(taken, result, components)
 
 
-def _default(value: Any) -> dict[str, Any]:
-    try:
-        plain = msgspec.to_builtins(value)
-        json.dumps(plain, allow_nan=False)
-    except (TypeError, ValueError):
-        return {}  # not JSON, so no client could give it
-    return {"default": plain}
+def _details(parameter: TaskParameter) -> dict[str, Any]:
+    details: dict[str, Any] = {}
+    if parameter.type is datetime:  # which msgspec takes with a time zone and without
+        details["format"] = "date-time"
+    if not parameter.required:
+        try:
+            plain = msgspec.to_builtins(parameter.default)
+            json.dumps(plain, allow_nan=False)
+        except (TypeError, ValueError):
+            return details  # the default is not JSON, so no client could give it
+        details["default"] = plain
+    return details

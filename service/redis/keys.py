@@ -43,7 +43,7 @@ class ResultKeys:
 
     @property
     def recent_jobs(self) -> str:
-        """The dashboard's stream: `n` counts the rows so far, `rows` has some JobRows."""
+        """The dashboard's stream: `n` counts the events so far, `rows` has some of them."""
         return f"{self.own}service:recent-jobs"
 
     @property

@@ -14,12 +14,11 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.celery_worker import is_stopping
 from service.errors import BrokerUnavailableError, ResultsUnavailableError, UnstorableResultError
 from service.jobs.celery.app import QuartCelery
-from service.jobs.sending.shown_arguments import shown_arguments
 from service.parts import parts_of
 from service.redis.transient import answer_of, will_pass
 from service.results.model import State
 from service.results.record import encode_job, encode_queued, now
-from service.signals import JobEvent, job_changed
+from service.signals import JobEvent, job_changed, seconds_since_epoch
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.lifespan import is_on_loop
 from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, get_writer
@@ -192,7 +191,7 @@ class Backend(RedisBackend):
         if request is not None:
             request.stored_state = state
         if state in _ANNOUNCED and job_changed.receivers:
-            job_changed.send(self.app.quart_app, event=_event(task_id, state, request))
+            job_changed.send_event(self.app.quart_app, _event(task_id, state, request))
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
@@ -289,7 +288,9 @@ class Backend(RedisBackend):
     def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
         """A job's arguments, where its task allows showing them."""
         task = None if request is None else self.tasks.get(getattr(request, "task", None))
-        return None if task is None else shown_arguments(task, request.args, request.kwargs)
+        if task is None:
+            return None
+        return self.app.shown_arguments(task, request.args, request.kwargs)
 
     @cached_property
     def tasks(self) -> Any:
@@ -312,14 +313,16 @@ class SentinelBackend(Backend, CelerySentinelBackend):
 
 def _event(task_id: str, state: str, request: Any) -> JobEvent:
     task = getattr(request, "task", None)
+    at = time.time()
     return JobEvent(
         task_id,
         state,
         task if isinstance(task, str) else "",
-        time.time(),
+        at,
         getattr(request, "hostname", None),
-        getattr(request, "queued_at", None),
-        getattr(request, "started_at", None),
+        seconds_since_epoch(getattr(request, "queued_at", None)),
+        seconds_since_epoch(getattr(request, "started_at", None)),
+        at if state in states.READY_STATES else None,
         getattr(request, "retries", None) or 0,
     )
 

@@ -4,7 +4,6 @@ import logging
 import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from celery import bootsteps
@@ -12,7 +11,13 @@ from celery.worker import state
 
 from service.broker.celery_worker import all_of
 from service.broker.leases.registry import lease_age
-from service.signals import JobEvent, WorkerStatus, job_changed, worker_reported
+from service.signals import (
+    JobEvent,
+    WorkerStatus,
+    job_changed,
+    seconds_since_epoch,
+    worker_reported,
+)
 
 logger: Final = logging.getLogger(__name__)
 
@@ -75,7 +80,7 @@ class ReporterStep(bootsteps.StartStopStep):
                 continue
             running.add(request.id)
             if request.id not in self._noted:
-                job_changed.send(self._app, event=_running(request, started))
+                job_changed.send_event(self._app, _running(request, started))
         self._noted = running
 
     def _status(self) -> WorkerStatus:
@@ -84,7 +89,7 @@ class ReporterStep(bootsteps.StartStopStep):
             pool=_name_of(worker.pool_cls),
             capacity=worker.pool.num_processes if worker.pool else worker.concurrency,
             running=len(state.active_requests),
-            held=_held(),
+            deliveries=_held(),
             queues=sorted(worker.app.amqp.queues.consume_from),
             started_at=self._started_at,
             lease_age=lease_age(),
@@ -98,8 +103,8 @@ def _running(request: Any, started: float) -> JobEvent:
         request.name,
         started,
         request.hostname,
-        (request.message.headers or {}).get("queued_at"),
-        datetime.fromtimestamp(started, UTC).isoformat(),
+        seconds_since_epoch((request.message.headers or {}).get("queued_at")),
+        started,
     )
 
 

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Final
 
 from service import create_app
-from service.dashboard.events.recorder import get_recorder
+from service.dashboard.extension import dashboard_of
 from service.signals import job_changed
 from service.tasks.demo import my_add
 from tests.support.process import Process
@@ -67,7 +67,7 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
     """
     app = create_app({"SERVICE_REDIS_URL": url})
 
-    recorder = get_recorder(app)
+    recorder = dashboard_of(app).recorder
 
     async def turn(name: str) -> float:
         if name == "with":
@@ -91,7 +91,7 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
 
 
 def main() -> None:
-    """Print a line for each, and what noting costs."""
+    """Print a line for each, and what recording costs."""
     rates: dict[str, list[float]] = {name: [] for name in APPS}
     costs: dict[str, list[float]] = {name: [] for name in APPS}
     with tempfile.TemporaryDirectory() as folder, Valkey(Path(folder)) as valkey:

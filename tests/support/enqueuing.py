@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from service import create_app
 from service.errors import BrokerUnavailableError
-from service.jobs.options import SendOptions
+from service.jobs.options import SendOptions, send_options
 from service.parts import parts_of
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Enqueuing:
     def enqueue(self, task: str, *args: object, **options: Any) -> str:
         """Enqueue a job, as a patient user would: with one id, until it is accepted."""
         options.setdefault("job_id", str(uuid4()))
-        return self._run(self._insist(task, args, SendOptions(**options)))
+        return self._run(self._insist(task, args, send_options(**options)))
 
     def result(self, task: str, *args: object, timeout: float = 20) -> Any:
         """Enqueue a job and wait for its value."""

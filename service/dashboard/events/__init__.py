@@ -1,1 +1,15 @@
-"""What is noted of each job, and read back."""
+"""Records job events, and reads them back.
+
+    recorder   takes the job events of this process; every second a thread reports them to Redis
+    report.lua the one step that takes a report: the stream of events, worker statuses, counts
+    stats      counts events by task and by ten seconds
+    recent     the most recent jobs in memory: filtered, searched, sorted, in pages
+    reader     reads the stream, the counts, the workers and the queues into memory
+    snapshot   what the reader found at one moment
+    figures    what charts, tiles and tables say of a snapshot
+
+job_changed -> recorder -> report.lua -> Redis -> reader -> recent and snapshot -> figures
+
+Threads: any thread may record; one thread per process reports, in a worker the reporter's. The
+reader belongs to the event loop. Imports results, Redis, signals, and the parts of the app.
+"""

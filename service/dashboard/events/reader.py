@@ -1,193 +1,159 @@
-"""Reads what the dashboard shows: at most once a second, however many look."""
+"""Reads what the dashboard shows: at most once a second, however many people look."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
-from redis.asyncio import Redis
+import msgspec
 
-from service.dashboard.events.recent import RecentJobs
-from service.dashboard.events.rows import JobRow, decode_rows
+from service.dashboard.events.recent import RecentJobs, decode_events
 from service.dashboard.events.snapshot import Point, Queue, Snapshot, Worker
 from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
-from service.dashboard.events.status import decode_status
 from service.errors import ResultsUnavailableError
+from service.parts import Parts
 from service.redis.bounded import bounded
-from service.redis.keys import ResultKeys
+from service.redis.keys import broker_keys
+from service.results.model import State
 from service.results.record import decode
-from service.signals import WorkerStatus
-
-logger: Final = logging.getLogger(__name__)
+from service.signals import JobEvent, WorkerStatus
 
 INTERVAL: Final = 1.0  # seconds
+
 _ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stall Redis
-_OPEN: Final = 2  # newest buckets, which may still change
-_LOOK_AGAIN: Final = 3.0  # seconds after which an unfinished job's own record is asked
-_RECORDS: Final = 100  # records asked in one reading
-
-
-@dataclass(frozen=True, slots=True)
-class QueueKeys:
-    """A queue's lists in Redis: one for each priority, and that of its dead letters."""
-
-    name: str
-    waiting: tuple[str, ...]
-    dead: str
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where in Redis everything is found.
-
-    `own` are the monitor's records. `queues` adds those of Celery's settings to those that it is
-    given; `record` is the key of a job's record, and `held` that of the hash of what workers hold.
-    """
-
-    own: ResultKeys
-
-    queues: Callable[[set[str]], Sequence[QueueKeys]]
-    record: Callable[[str], str]
-    held: str
+_OPEN_BUCKETS: Final = 2  # the newest ones: reports of them may still come
+_ASK_AFTER: Final = 3.0  # seconds after which the record of an unfinished job is read
+_RECORDS: Final = 100  # records in one reading
 
 
 class Reader:
-    """One per web process: it reads when somebody asks, and for a second that serves all."""
+    """One per web process. It reads when somebody asks, and one reading serves all for a second.
 
-    def __init__(
-        self,
-        client: Redis,
-        places: Places,
-        *,
-        broker: Redis,
-        timeout: float,
-        keep: int,
-    ) -> None:
-        self._client = client
-        self._broker = broker
-        self._timeout = timeout
-        self._places = places
-        self._last_id = "-"
+    `jobs` are the recent jobs, `snapshot` is the rest.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._last_entry = ""
         self._buckets: dict[int, dict[str, int]] = {}
-        self._asked: dict[str, float] = {}
+        self._asked_at: dict[str, float] = {}  # by id of an unfinished job
+        self._worker_queues: set[str] = set()  # names of those that workers took jobs from
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
-        self.jobs = RecentJobs(keep)
-        self.known: set[str] = set()  # queues that workers have taken jobs from
+        self.jobs = RecentJobs(parts.settings.recent_jobs)
         self.snapshot = Snapshot()
 
     async def refresh(self) -> Snapshot:
-        """What is so now, or was a second ago at most; with `problem` if Redis cannot be asked."""
+        """Read, unless that was done a second ago; with a `problem` if Redis does not answer."""
         if time.monotonic() - self._read_at >= INTERVAL and self._reading is None:
-            # A task of its own: the one who asked may go away, others share the answer.
+            # In an asyncio task of its own: the caller may go away, and others share the answer.
             self._reading = asyncio.create_task(self._read())
         if self._reading is not None:
             await asyncio.shield(self._reading)
         return self.snapshot
 
     def expire(self) -> None:
-        """Have the next `refresh` read anew: something was just changed here."""
+        """Have the next `refresh` read anew, because something was just changed here."""
         self._read_at = float("-inf")
+
+    def queue_names(self) -> list[str]:
+        """The queues of Celery's settings, and those that workers take jobs from."""
+        return sorted({*self._parts.celery.get().amqp.queues, *self._worker_queues})
 
     async def _read(self) -> None:
         try:
-            async with bounded(self._timeout):
-                await self._read_rows()
-                await self._look_again()
-                self.snapshot = await self._read_rest()
+            async with bounded(self._parts.settings.redis_timeout):
+                await self._read_events()
+                await self._read_records()
+                self.snapshot = await self._read_snapshot()
         except ResultsUnavailableError as error:
             self.snapshot = replace(self.snapshot, problem=str(error))
         finally:
             self._read_at = time.monotonic()
             self._reading = None
 
-    async def _read_rows(self) -> None:
-        """Take in what was added to the stream since last time; all of it at first."""
-        own = self._places.own
+    async def _read_events(self) -> None:
+        """Take in what was added to the stream since the last reading; all of it at first."""
+        redis, stream = self._parts.redis, self._parts.keys.recent_jobs
         while True:
-            after = "-" if self._last_id == "-" else f"({self._last_id}"
-            entries: Any = await self._client.xrange(own.recent_jobs, after, "+", count=_ENTRIES)
-            if not entries:
-                return
-            for _, fields in entries:
-                self.jobs.add(decode_rows(fields.get(b"rows", b"")))
+            after = f"({self._last_entry}" if self._last_entry else "-"
+            entries: Any = await redis.xrange(stream, after, "+", count=_ENTRIES)
+            for name, fields in entries:
+                self.jobs.add(decode_events(fields.get(b"rows", b"")))
+                self._last_entry = name.decode()
                 await asyncio.sleep(0)  # all of a full list at once would stop the event loop
-            self._last_id = entries[-1][0].decode()
             if len(entries) < _ENTRIES:
                 return
 
-    async def _look_again(self) -> None:
-        """Ask the records of unfinished jobs: the note of a killed worker may never come."""
-        now = time.time()
-        waiting = [
-            row
-            for row in self.jobs.unfinished()
-            if now - self._asked.get(row.id, row.at) > _LOOK_AGAIN
-        ]
-        chosen = sorted(waiting, key=lambda row: self._asked.get(row.id, row.at))[:_RECORDS]
-        if not chosen:
+    async def _read_records(self) -> None:
+        """Read the records of unfinished jobs: the last event of a killed worker never comes."""
+        now, unfinished = time.time(), self.jobs.unfinished()
+        asked_at = {job.id: at for job in unfinished if (at := self._asked_at.get(job.id))}
+        due = [job for job in unfinished if now - asked_at.get(job.id, job.at) > _ASK_AFTER]
+        due = sorted(due, key=lambda job: asked_at.get(job.id, job.at))[:_RECORDS]
+        if not due:
             return
-        records: Any = await self._client.mget([self._places.record(row.id) for row in chosen])
-        self._asked = {i: at for i, at in self._asked.items() if self.jobs.get(i) is not None}
-        for row, record in zip(chosen, records, strict=True):
-            self._asked[row.id] = now
-            if record is not None and (found := _row_of(row, record)) is not None:
-                self.jobs.add([found])
-                if found.ready:
-                    del self._asked[row.id]
+        keys = [self._parts.keys.record(job.id) for job in due]
+        records: Any = await self._parts.redis.mget(keys)
+        for job, record in zip(due, records, strict=True):
+            asked_at[job.id] = now
+            if record is not None and (event := _event_of(job, record)) is not None:
+                self.jobs.add([event])
+        self._asked_at = asked_at
 
-    async def _read_rest(self) -> Snapshot:
-        own, now = self._places.own, bucket_of(time.time())
-        wanted = range(now - SPAN // STEP, now + 1)
-        self._buckets = {n: b for n, b in self._buckets.items() if n in wanted and n < now - _OPEN}
-        missing = [number for number in wanted if number not in self._buckets]
-        pipe = self._client.pipeline(transaction=False)
+    async def _read_snapshot(self) -> Snapshot:
+        keys, newest = self._parts.keys, bucket_of(time.time())
+        shown = range(newest - SPAN // STEP, newest + 1)
+        final = range(shown.start, newest - _OPEN_BUCKETS)
+        self._buckets = {n: counts for n, counts in self._buckets.items() if n in final}
+        missing = [number for number in shown if number not in self._buckets]
+        pipe = self._parts.redis.pipeline(transaction=False)
         for number in missing:
-            pipe.hgetall(own.stats(number))
+            pipe.hgetall(keys.stats(number))
         pipe.time()
-        pipe.hgetall(own.workers)
-        pipe.zrange(own.workers_seen, 0, -1, withscores=True)
-        answers: list[Any] = await pipe.execute()
-        for number, counts in zip(missing, answers, strict=False):
-            self._buckets[number] = {k.decode(): int(v) for k, v in counts.items()}
-        clock, statuses, seen = answers[len(missing) :]
-        workers = _workers(clock[0] + clock[1] / 1e6, statuses, dict(seen))
-        queues, held = await self._read_queues(workers)
+        pipe.hgetall(keys.workers)
+        pipe.zrange(keys.workers_seen, 0, -1, withscores=True)
+        *buckets, (seconds, microseconds), statuses, seen = await pipe.execute()
+        for number, counts in zip(missing, buckets, strict=True):
+            self._buckets[number] = {name.decode(): int(many) for name, many in counts.items()}
+        workers = _workers(seconds + microseconds / 1e6, statuses, dict(seen))
+        queues, deliveries = await self._read_queues(workers)
         return Snapshot(
-            at=time.time(),
             workers=workers,
             queues=queues,
-            held=held,
-            points=tuple(Point(n * STEP, overall(self._buckets[n])) for n in wanted),
+            deliveries=deliveries,
+            points=tuple(Point(n * STEP, overall(self._buckets[n])) for n in shown),
+            total=overall(*self._buckets.values()),
             tasks=by_task(self._buckets.values()),
             jobs=len(self.jobs),
         )
 
     async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[tuple[Queue, ...], int]:
-        """What the broker's Redis has: the queues, and how many messages are held."""
+        """The queues, and how many deliveries there are in all, from the broker's Redis."""
         alive = [worker.status for worker in workers if worker.is_alive]
-        self.known |= {name for status in alive for name in status.queues}
-        queues = self._places.queues(self.known)
-        pipe = self._broker.pipeline(transaction=False)
-        pipe.hlen(self._places.held)
-        for queue in queues:
-            for key in (*queue.waiting, queue.dead):
+        self._worker_queues.update(name for status in alive for name in status.queues)
+        keys, names = broker_keys(self._parts.celery.get().conf), self.queue_names()
+        deliveries_key, _ = keys.in_flight
+        pipe = self._parts.broker_redis.pipeline(transaction=False)
+        pipe.hlen(deliveries_key)
+        for name in names:
+            for key in (keys.dead_letters_of(name), *keys.lists_of(name)):
                 pipe.llen(key)
-        lengths = iter(await pipe.execute())
-        held = next(lengths)
-        found = tuple(
+        deliveries, *lengths = await pipe.execute()
+        left = iter(lengths)
+        queues = tuple(
             Queue(
-                name=queue.name,
-                waiting=sum(islice(lengths, len(queue.waiting))),
-                dead=next(lengths),
-                held=sum(status.held.get(queue.name, 0) for status in alive),
+                name=name,
+                dead=next(left),
+                waiting=sum(islice(left, len(keys.lists_of(name)))),
+                deliveries=sum(status.deliveries.get(name, 0) for status in alive),
             )
-            for queue in queues
+            for name in names
         )
-        return found, held
+        return queues, deliveries
 
 
 def _workers(
@@ -195,29 +161,33 @@ def _workers(
 ) -> tuple[Worker, ...]:
     found: list[Worker] = []
     for name, stored in sorted(statuses.items()):
-        status: WorkerStatus | None = decode_status(stored)
-        if status is not None:
-            age = max(0.0, now - seen.get(name, 0.0))
-            found.append(Worker(name.decode(errors="replace"), age, status))
+        try:
+            status = msgspec.json.decode(stored, type=WorkerStatus)
+        except msgspec.MsgspecError:
+            continue  # that of another version of the service
+        age = max(0.0, now - seen.get(name, 0.0))
+        found.append(Worker(name.decode(errors="replace"), age, status))
     return tuple(found)
 
 
-def _row_of(row: JobRow, record: bytes) -> JobRow | None:
-    """The row that a job's own record makes; None if it tells nothing new."""
+def _event_of(job: JobEvent, record: bytes) -> JobEvent | None:
+    """The event that a job's own record tells of; None if it is not a new one."""
     try:
-        result = decode(row.id, record)
+        result = decode(job.id, record)
     except ValueError:
         return None
-    if result.state == row.state or not (result.ready or row.state == "QUEUED"):
+    if result.state == job.state or not (result.ready or job.state == State.QUEUED):
         return None
-    return JobRow(
-        id=row.id,
+    return msgspec.structs.replace(
+        job,
         state=result.state.value,
-        task=result.task or row.task,
+        task=result.task or job.task,
         at=time.time(),
-        worker=row.worker,
-        queued_at=result.queued_at.timestamp() if result.queued_at else row.queued_at,
-        started_at=result.started_at.timestamp() if result.started_at else row.started_at,
-        finished_at=result.finished_at.timestamp() if result.finished_at else None,
-        retries=row.retries,
+        queued_at=_seconds(result.queued_at) or job.queued_at,
+        started_at=_seconds(result.started_at) or job.started_at,
+        finished_at=_seconds(result.finished_at),
     )
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return None if moment is None else moment.timestamp()

@@ -1,41 +1,55 @@
--- Take one process's report of the last second; one that comes twice is taken once.
+-- Take one process's report of the last second; a report that comes twice is taken once.
 -- KEYS: mark, recent jobs, workers, when they were seen, then the buckets of counts
--- ARGV: rows to keep, their lifetime, the buckets' lifetime, worker's name ('' for none),
---       its status ('' when it leaves), number of rows, the rows as one text,
+-- ARGV: how many events to keep, their TTL, the buckets' TTL, the worker's name ('' for none),
+--       its status ('' when it leaves), how many events, the events as one JSON array,
 --       then triples: which bucket (from 1), field, how much to add
-if not redis.call('SET', KEYS[1], '1', 'NX', 'EX', 60) then return 0 end
-local worker, rows = ARGV[4], tonumber(ARGV[6])
-if worker ~= '' then
-  if ARGV[5] == '' then
-    redis.call('HDEL', KEYS[3], worker)
-    redis.call('ZREM', KEYS[4], worker)
-  else
-    local time = redis.call('TIME')
-    local now = time[1] + time[2] / 1000000
-    for _, gone in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - 600)) do
-      redis.call('HDEL', KEYS[3], gone)
-      redis.call('ZREM', KEYS[4], gone)
-    end
-    redis.call('HSET', KEYS[3], worker, ARGV[5])
-    redis.call('ZADD', KEYS[4], now, worker)
-    redis.call('EXPIRE', KEYS[3], 3600)
-    redis.call('EXPIRE', KEYS[4], 3600)
+-- Answers 1; 0 if the report was taken before.
+local MARK_TTL = 60 -- seconds, as are all of these
+local WORKERS_TTL = 3600
+local FORGET_WORKER_AFTER = 600 -- without a report
+
+local mark, recent, workers, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local keep, recent_ttl, bucket_ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
+local worker, status, count, events = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
+local FIRST_BUCKET, FIRST_TRIPLE = 5, 8 -- in KEYS and ARGV
+
+local function forget(name)
+  redis.call('HDEL', workers, name)
+  redis.call('ZREM', seen, name)
+end
+
+-- An entry of the stream is [id, {'n', events up to and with it, 'rows', events}].
+local function entry(command, from, to)
+  local found = redis.call(command, recent, from, to, 'COUNT', 1)[1]
+  return found and found[1], found and found[2][2] or 0
+end
+
+if not redis.call('SET', mark, '1', 'NX', 'EX', MARK_TTL) then return 0 end
+if worker ~= '' and status == '' then
+  forget(worker)
+elseif worker ~= '' then
+  local time = redis.call('TIME')
+  local now = time[1] + time[2] / 1000000
+  local gone = redis.call('ZRANGEBYSCORE', seen, '-inf', now - FORGET_WORKER_AFTER)
+  for _, name in ipairs(gone) do forget(name) end
+  redis.call('HSET', workers, worker, status)
+  redis.call('ZADD', seen, now, worker)
+  redis.call('EXPIRE', workers, WORKERS_TTL)
+  redis.call('EXPIRE', seen, WORKERS_TTL)
+end
+if count > 0 then
+  local _, total = entry('XREVRANGE', '+', '-')
+  total = total + count
+  redis.call('XADD', recent, '*', 'n', total, 'rows', events)
+  local oldest, number = entry('XRANGE', '-', '+')
+  while total - number >= keep do
+    redis.call('XDEL', recent, oldest)
+    oldest, number = entry('XRANGE', '-', '+')
   end
+  redis.call('EXPIRE', recent, recent_ttl)
 end
-if rows > 0 then
-  -- An entry is [id, {'n', rows up to and with it, 'rows', text}].
-  local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-  local total = (last and last[2][2] or 0) + rows
-  redis.call('XADD', KEYS[2], '*', 'n', total, 'rows', ARGV[7])
-  local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-  while total - oldest[2][2] >= tonumber(ARGV[1]) do
-    redis.call('XDEL', KEYS[2], oldest[1])
-    oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)[1]
-  end
-  redis.call('EXPIRE', KEYS[2], ARGV[2])
+for i = FIRST_TRIPLE, #ARGV, 3 do
+  redis.call('HINCRBY', KEYS[FIRST_BUCKET - 1 + ARGV[i]], ARGV[i + 1], ARGV[i + 2])
 end
-for i = 8, #ARGV, 3 do
-  redis.call('HINCRBY', KEYS[4 + ARGV[i]], ARGV[i + 1], ARGV[i + 2])
-end
-for i = 5, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[3]) end
+for i = FIRST_BUCKET, #KEYS do redis.call('EXPIRE', KEYS[i], bucket_ttl) end
 return 1

@@ -1,10 +1,12 @@
 """What the dashboard shows at one moment; pure data."""
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from service.dashboard.events.stats import TaskStats
-from service.dashboard.events.status import GONE_AFTER
 from service.signals import WorkerStatus
+
+_GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,17 +19,17 @@ class Worker:
 
     @property
     def is_alive(self) -> bool:
-        """Whether it reports still."""
-        return self.age < GONE_AFTER
+        """Whether it still reports."""
+        return self.age < _GONE_AFTER
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """How many jobs are where of a queue."""
+    """How many messages of a queue wait, are delivered to workers that report, or are dead."""
 
     name: str
     waiting: int
-    held: int
+    deliveries: int
     dead: int
 
 
@@ -41,13 +43,14 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All but the list of jobs. `problem` says why what is shown is old, if it is."""
+    """All but the list of jobs. `problem` says why the rest is out of date, if it is."""
 
     at: float = 0.0
     workers: tuple[Worker, ...] = ()
     queues: tuple[Queue, ...] = ()
-    held: int = 0
+    deliveries: int = 0  # those of workers that are gone included
     points: tuple[Point, ...] = ()
+    total: TaskStats = field(default_factory=TaskStats)
     tasks: dict[str, TaskStats] = field(default_factory=dict)
     jobs: int = 0
     problem: str = ""
@@ -59,5 +62,5 @@ class Snapshot:
 
     @property
     def orphaned(self) -> int:
-        """Jobs that are held, but by no worker that reports."""
-        return max(0, self.held - sum(queue.held for queue in self.queues))
+        """Deliveries of workers that do not report any more."""
+        return max(0, self.deliveries - sum(queue.deliveries for queue in self.queues))

@@ -1,4 +1,4 @@
-"""Counts of what jobs did, by task and by ten seconds; pure."""
+"""Counts what jobs did, by task and by ten seconds; pure."""
 
 import math
 from collections import Counter
@@ -6,24 +6,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from service.dashboard.events.rows import moment
 from service.results.model import State
 from service.signals import JobEvent
 
 STEP: Final = 10  # seconds in one bucket
-SPAN: Final = 3600  # seconds that are kept and shown
+SPAN: Final = 3600  # seconds that are shown
 
 _SEPARATOR: Final = "\x1f"
-_PER_DECADE: Final = 5  # classes of run times: each is 1.58 times as long as the one before
-_FINE: Final = 0.001  # seconds; whatever is quicker counts as this
+_CLASSES_PER_DECADE: Final = 5  # of run times: each is 1.58 times as long as the one before
+_SHORTEST: Final = 0.001  # seconds; whatever is quicker counts as this
 _KINDS: Final[dict[str, str]] = {
-    State.QUEUED.value: "queued",
-    State.SUCCESS.value: "ok",
-    State.FAILURE.value: "failed",
-    State.RETRY.value: "retried",
-    State.REVOKED.value: "revoked",
+    State.QUEUED: "queued",
+    State.SUCCESS: "ok",
+    State.FAILURE: "failed",
+    State.RETRY: "retried",
+    State.REVOKED: "revoked",
 }
-_TIMED: Final = frozenset({"ok", "failed", "revoked"})
+_COUNTED: Final = frozenset({*_KINDS.values(), "ms"})
 
 
 def bucket_of(time: float) -> int:
@@ -32,23 +31,22 @@ def bucket_of(time: float) -> int:
 
 
 def count(events: Iterable[JobEvent]) -> Counter[tuple[int, str]]:
-    """What to add to which field of which bucket for what happened to jobs."""
-    found: dict[tuple[int, str, str], int] = {}
-    times: dict[tuple[int, str], list[float]] = {}
+    """How much to add to which field of which bucket for these events."""
+    counts: dict[tuple[int, str, str], int] = {}
+    run_times: dict[tuple[int, str], list[float]] = {}
     for event in events:
         if (kind := _KINDS.get(event.state)) is None:
             continue
-        task, at = event.task, event.at
-        bucket = bucket_of(at)
+        bucket, task = bucket_of(event.at), event.task
         key = (bucket, kind, task)
-        found[key] = found.get(key, 0) + 1
-        if kind in _TIMED and (started := moment(event.started_at)) is not None:
-            times.setdefault((bucket, task), []).append(max(0.0, at - started))
-    totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in found.items()})
-    for (bucket, task), ran in times.items():
-        totals[bucket, f"ms{_SEPARATOR}{task}"] = round(sum(ran) * 1000)
-        for number, many in Counter(map(_class_of, ran)).items():
-            totals[bucket, f"t{number}{_SEPARATOR}{task}"] = many
+        counts[key] = counts.get(key, 0) + 1
+        if (ran_for := event.ran_for) is not None:
+            run_times.setdefault((bucket, task), []).append(ran_for)
+    totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in counts.items()})
+    for (bucket, task), times in run_times.items():
+        totals[bucket, f"ms{_SEPARATOR}{task}"] = round(sum(times) * 1000)
+        for number, jobs in Counter(map(_class_of, times)).items():
+            totals[bucket, f"t{number}{_SEPARATOR}{task}"] = jobs
     return totals
 
 
@@ -61,12 +59,12 @@ class TaskStats:
     failed: int = 0
     retried: int = 0
     revoked: int = 0
-    ms: int = 0
+    ms: int = 0  # that they ran, all together
     times: Counter[int] = field(default_factory=Counter)  # how many jobs in which class
 
     @property
     def finished(self) -> int:
-        """Jobs that came to an end."""
+        """Jobs that ended."""
         return self.ok + self.failed + self.revoked
 
     @property
@@ -85,11 +83,11 @@ class TaskStats:
         return None
 
     def add(self, kind: str, amount: int) -> None:
-        """Add what a field of a bucket says; one that is not known is passed over."""
-        if kind.startswith("t") and kind[1:].isdecimal():
-            self.times[int(kind[1:])] += amount
-        elif kind in {"queued", "ok", "failed", "retried", "revoked", "ms"}:
+        """Add what a field of a bucket says; a kind that is not known is passed over."""
+        if kind in _COUNTED:
             setattr(self, kind, getattr(self, kind) + amount)
+        elif kind.startswith("t") and kind[1:].isdecimal():
+            self.times[int(kind[1:])] += amount
 
 
 def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:
@@ -102,17 +100,18 @@ def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:
     return found
 
 
-def overall(bucket: Mapping[str, int]) -> TaskStats:
-    """One bucket's sum over all tasks."""
+def overall(*buckets: Mapping[str, int]) -> TaskStats:
+    """The buckets' sum over all tasks."""
     total = TaskStats()
-    for name, amount in bucket.items():
-        total.add(name.partition(_SEPARATOR)[0], amount)
+    for bucket in buckets:
+        for name, amount in bucket.items():
+            total.add(name.partition(_SEPARATOR)[0], amount)
     return total
 
 
 def _class_of(seconds: float) -> int:
-    return max(0, round(_PER_DECADE * math.log10(max(seconds, _FINE) / _FINE)))
+    return max(0, round(_CLASSES_PER_DECADE * math.log10(max(seconds, _SHORTEST) / _SHORTEST)))
 
 
 def _seconds_of(number: int) -> float:
-    return float(_FINE * 10 ** (number / _PER_DECADE))
+    return float(_SHORTEST * 10 ** (number / _CLASSES_PER_DECADE))

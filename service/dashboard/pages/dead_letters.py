@@ -1,4 +1,4 @@
-"""Dead letters: to be read, put back into their queue, or dropped."""
+"""Shows dead letters, puts them back into their queues, and drops them."""
 
 import json
 from contextlib import suppress
@@ -8,18 +8,18 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters.model import Box, DeadLetter, box_for
+from service.broker.dead_letters.model import DeadLetter, box_for
 from service.broker.dead_letters.store import AsyncDeadLetters
-from service.broker.dead_letters.store import Page as Letters
+from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import require_admin
-from service.dashboard.pages.views import get_reader, queue_keys
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
-PAGE: Final = 20  # letters
-_LAST: Final = 10**9  # page; Redis counts up to 2**63
+PAGE: Final = 20  # letters of a queue
+_LAST_PAGE: Final = 10**9  # Redis counts up to 2**63
+_MAX_TEXT: Final = 20_000  # characters of a message
 
 dead_letters = Blueprint("dead_letters", __name__, url_prefix="/dashboard/dead-letters")
 dead_letters.before_request(require_admin)
@@ -28,19 +28,19 @@ dead_letters.before_request(require_admin)
 @dead_letters.get("")
 async def show() -> ResponseReturnValue:
     """The dead letters of all queues, newest first."""
-    number = min(max(1, request.args.get("page", 1, type=int)), _LAST)
-    box, letters = _box()
-    pages: list[tuple[str, Letters]] = []
-    async with bounded(parts_of(current_app).settings.redis_timeout):
-        for queue in box.queues:
-            found = await letters.page(queue, offset=(number - 1) * PAGE, limit=PAGE)
-            pages.append((queue, found))
+    number = min(max(1, request.args.get("page", 1, type=int)), _LAST_PAGE)
+    store, offset = _store(), (number - 1) * PAGE
+    async with bounded(_timeout()):
+        pages = {
+            queue: await store.page(queue, offset=offset, limit=PAGE)
+            for queue in dashboard_of(current_app).reader.queue_names()
+        }
     page = await render_template(
-        "dead_letters.html",
-        queues=[(queue, [_shown(x) for x in found.letters], found.total) for queue, found in pages],
-        total=sum(found.total for _, found in pages),
+        "dashboard/dead_letters.html",
+        queues=[(queue, map(_shown, page.letters), page.total) for queue, page in pages.items()],
+        total=sum(page.total for page in pages.values()),
         number=number,
-        last=max(1, *(-(-found.total // PAGE) for _, found in pages)),
+        last=max(1, *(-(-page.total // PAGE) for page in pages.values())),
         done=request.args.get("done", ""),
     )
     return page, {"Cache-Control": "no-store"}
@@ -49,12 +49,11 @@ async def show() -> ResponseReturnValue:
 @dead_letters.post("/<letter_id>/replay")
 async def replay(letter_id: str) -> ResponseReturnValue:
     """Put the job back into its queue, as if it were new."""
-    _, letters = _box()
-    timeout = parts_of(current_app).settings.redis_timeout
-    async with bounded(timeout):
-        letter = await _find(letters, letter_id)
-    async with bounded(timeout, maybe_accepted=True):
-        if not await letters.replay(letter):
+    store = _store()
+    async with bounded(_timeout()):
+        letter = await _find(store, letter_id)
+    async with bounded(_timeout(), maybe_accepted=True):
+        if not await store.replay(letter):
             raise _gone()
     if letter.job_id:
         app: Any = current_app
@@ -64,25 +63,30 @@ async def replay(letter_id: str) -> ResponseReturnValue:
 
 @dead_letters.post("/<letter_id>/drop")
 async def drop(letter_id: str) -> ResponseReturnValue:
-    """Forget it for ever."""
-    _, letters = _box()
-    async with bounded(parts_of(current_app).settings.redis_timeout):
-        if not await letters.drop(await _find(letters, letter_id)):
+    """Forget the dead letter for ever."""
+    store = _store()
+    async with bounded(_timeout()):
+        if not await store.drop(await _find(store, letter_id)):
             raise _gone()
     return _back("dropped")
 
 
-def _box() -> tuple[Box, AsyncDeadLetters]:
-    queues = [queue.name for queue in queue_keys(current_app, get_reader(current_app).known)]
-    box = box_for(get_celery(current_app).conf.broker_transport_options, queues)
-    client, results = parts_of(current_app).broker_redis, parts_of(current_app).redis
-    apart = None if results is client else results
-    keys = parts_of(current_app).keys
-    return box, AsyncDeadLetters(client, keys, box, results=apart)
+def _store() -> AsyncDeadLetters:
+    parts, names = parts_of(current_app), dashboard_of(current_app).reader.queue_names()
+    return AsyncDeadLetters(
+        parts.broker_redis,
+        parts.keys,
+        box_for(get_celery(current_app).conf.broker_transport_options, names),
+        results=None if parts.redis is parts.broker_redis else parts.redis,
+    )
 
 
-async def _find(letters: AsyncDeadLetters, letter_id: str) -> DeadLetter:
-    letter = await letters.get(letter_id)
+def _timeout() -> float:
+    return parts_of(current_app).settings.redis_timeout
+
+
+async def _find(store: AsyncDeadLetters, letter_id: str) -> DeadLetter:
+    letter = await store.get(letter_id)
     if letter is None:
         raise _gone()
     return letter
@@ -93,7 +97,7 @@ def _gone() -> NotFound:
 
 
 def _back(done: str) -> ResponseReturnValue:
-    get_reader(current_app).expire()
+    dashboard_of(current_app).reader.expire()
     return redirect(url_for("dead_letters.show", done=done), 303)
 
 
@@ -101,4 +105,4 @@ def _shown(letter: DeadLetter) -> dict[str, Any]:
     text = letter.message.decode(errors="replace")
     with suppress(ValueError, RecursionError):
         text = pretty(json.loads(text))
-    return {"letter": letter, "text": text[:20_000]}
+    return {"letter": letter, "text": text[:_MAX_TEXT]}

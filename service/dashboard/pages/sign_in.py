@@ -1,11 +1,12 @@
-"""Lets who has the admin token sign in, by a cookie that only this service can have made."""
+"""Signs operators in: whoever has the admin token gets a cookie that only this service can make."""
 
 import hashlib
 import hmac
 import time
 from typing import Any, Final
 
-from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from itsdangerous import BadSignature, Signer
+from quart import Blueprint, current_app, make_response, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import Forbidden, NotFound
 
@@ -13,23 +14,29 @@ from service.parts import parts_of
 from service.web.http.negotiation import wants_page
 
 _COOKIE: Final = "service_admin"
-_LONGEST_TIME: Final = 15  # digits
-_LASTS: Final = 12 * 3600  # seconds
+_TTL: Final = 12 * 3600  # seconds
 _BEARER: Final = "bearer"
 
-admin = Blueprint("admin", __name__, url_prefix="/dashboard")
+# Serves the templates and static files of all the dashboard: whoever signs in needs some of them.
+admin = Blueprint(
+    "admin",
+    "service.dashboard",
+    url_prefix="/dashboard",
+    template_folder="templates",
+    static_folder="static",
+)
 
 
 async def require_admin() -> ResponseReturnValue | None:
-    """Before a request: 404 where there is no dashboard, else only for who has signed in."""
+    """Before a request: 404 if the app has no dashboard; else only operators who signed in pass."""
     if not _token():
         raise NotFound
     if is_admin():
         return None
+    address = url_for("admin.ask")
     if request.method == "GET" and wants_page():
-        return redirect(url_for("admin.ask"), 303)
-    where = url_for("admin.ask")
-    raise Forbidden(f"Sign in at {where}, or send the token as `Authorization: Bearer`.")
+        return redirect(address, 303)
+    raise Forbidden(f"Sign in at {address}, or send the token as `Authorization: Bearer`.")
 
 
 @admin.app_context_processor
@@ -38,13 +45,17 @@ def _for_every_page() -> dict[str, Any]:
 
 
 def is_admin() -> bool:
-    """Whether the request comes from somebody who has the token."""
+    """Whether the request has the token, or a cookie that was given for it."""
     if not (token := _token()):
         return False
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() == _BEARER:
         return _same(given.strip(), token)
-    return _holds(request.cookies.get(_COOKIE, ""), token)
+    try:
+        until = int(cookie_signer(token).unsign(request.cookies.get(_COOKIE, "")))
+    except (BadSignature, ValueError):
+        return False
+    return until > time.time()
 
 
 @admin.get("/sign-in")
@@ -52,44 +63,41 @@ async def ask() -> ResponseReturnValue:
     """Ask for the token."""
     if not _token():
         raise NotFound
-    return await _form(failed=False)
+    return await render_template("dashboard/sign_in.html", failed=False)
 
 
 @admin.post("/sign-in")
 async def sign_in() -> ResponseReturnValue:
-    """Give the cookie to who has the token."""
+    """Give the cookie to whoever has the token."""
     if not (token := _token()):
         raise NotFound
     form = await request.form
     if not _same(form.get("token", "").strip(), token):
-        return await _form(failed=True), 403
-    response = _to("dashboard.show")
-    _set_cookie(response, _sign(int(time.time()) + _LASTS, token), _LASTS)
-    return response
+        return await render_template("dashboard/sign_in.html", failed=True), 403
+    until = str(int(time.time()) + _TTL)
+    return await _redirect("dashboard.show", cookie_signer(token).sign(until).decode(), _TTL)
 
 
 @admin.post("/sign-out")
 async def sign_out() -> ResponseReturnValue:
     """Take the cookie back."""
-    response = _to("pages.index")
-    _set_cookie(response, "", 0)
-    return response
+    return await _redirect("pages.index", "", 0)
 
 
-async def _form(*, failed: bool) -> str:
-    return await render_template("sign_in.html", failed=failed)
+def cookie_signer(token: str) -> Signer:
+    """Signs the cookie, which says when it expires. Its key comes from the token.
+
+    So a new token ends all cookies. The cookie has its end in it, not its beginning, because
+    itsdangerous refuses a beginning that the clock of another process has not reached yet.
+    """
+    return Signer(token, salt=_COOKIE, key_derivation="hmac", digest_method=hashlib.sha256)
 
 
-def _to(endpoint: str) -> Response:
-    response = redirect(url_for(endpoint), 303)
-    assert isinstance(response, Response)  # noqa: S101  redirect is typed more widely
-    return response
-
-
-def _set_cookie(response: Response, value: str, max_age: int) -> None:
+async def _redirect(endpoint: str, cookie: str, max_age: int) -> ResponseReturnValue:
+    response = await make_response(redirect(url_for(endpoint), 303))
     response.set_cookie(
         _COOKIE,
-        value,
+        cookie,
         max_age=max_age,
         path=url_for("dashboard.show"),
         secure=request.is_secure,
@@ -97,6 +105,7 @@ def _set_cookie(response: Response, value: str, max_age: int) -> None:
         samesite="Lax",
     )
     response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _token() -> str:
@@ -105,18 +114,3 @@ def _token() -> str:
 
 def _same(one: str, other: str) -> bool:
     return hmac.compare_digest(one.encode(), other.encode())
-
-
-def _sign(until: int, token: str) -> str:
-    """A cookie's value: until when it holds, and a signature that needs the token."""
-    key = hashlib.sha256(f"{_COOKIE}:{token}".encode()).digest()
-    return f"{until}.{hmac.new(key, str(until).encode(), 'sha256').hexdigest()}"
-
-
-def _holds(cookie: str, token: str) -> bool:
-    until = cookie.partition(".")[0]
-    if len(until) > _LONGEST_TIME or not (until.isascii() and until.isdecimal()):
-        return False
-    if not _same(cookie, _sign(int(until), token)):
-        return False
-    return int(until) > time.time()

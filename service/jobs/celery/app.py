@@ -1,9 +1,9 @@
 """Builds the Celery app of a Quart app, once, when it is first used."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Final, Protocol
 
 from celery import Celery
@@ -13,10 +13,9 @@ from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
-from service.jobs.celery.capture import current_outbox
+from service.jobs.celery.capture import current_capture
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
-from service.jobs.celery.task_options import check_options
-from service.jobs.registry import TaskRegistry
+from service.jobs.registry import TaskRegistry, check_options
 from service.results.record import now
 from service.settings import Settings
 from service.signals import send_queued
@@ -31,16 +30,16 @@ class OffLoop(Protocol):
     """How a worker makes blocking calls for code that runs on its event loop."""
 
     def is_needed(self) -> bool:
-        """Whether the calling code is such, and can wait for a thread."""
+        """Whether the caller runs on the loop, and can wait for a thread."""
 
     def call(self, function: Callable[[], Any]) -> Any:
         """Make the call in a thread, and wait for it without blocking the loop."""
 
 
 class _Connection(Connection):
-    """A connection that calls its broker what its users call it.
+    """A connection whose address begins with the scheme that the user gave.
 
-    Kombu names it by the transport's dotted path, which Flower, for one, does not know.
+    Kombu puts the transport's dotted path there, which Flower, for one, does not know.
     """
 
     def as_uri(self, *args: Any, **options: Any) -> str:
@@ -64,7 +63,7 @@ class QuartCelery(Celery):
     def __init__(self, quart_app: Quart, handles: TaskRegistry, **options: Any) -> None:
         super().__init__(
             quart_app.name,
-            # Whoever runs a worker makes it current; in a web process two apps must not mix.
+            # A worker makes its app current; in a web process two apps must not mix.
             set_as_current=False,
             task_cls=_TASK_BASE,
             **options,
@@ -75,14 +74,26 @@ class QuartCelery(Celery):
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
-        """The task object of this name; made now if its blueprint was registered only lately."""
-        if name not in self.tasks:
+        """The task object of this name; made now if it is not there yet."""
+        task = self.tasks.get(name)
+        if task is None:
             handle = self.handles[name]
             # shared=False: a shared task is put into every other Celery app of the process too.
             options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
             check_options(handle, options.get("base") or self.Task)
             self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
-        return self.tasks[name]
+            task = self.tasks[name]
+        return task
+
+    def shown_arguments(
+        self, task: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """What anyone who knows a job's id may see of its arguments; None for nothing.
+
+        A task that was not declared on a TaskBlueprint shows nothing.
+        """
+        handle = self.handles.get(task.name) if getattr(task, "show_arguments", False) else None
+        return None if handle is None else handle.arguments.shown(args, kwargs)
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Celery's own, for tasks that are classes, which then run their bodies as others do."""
@@ -95,7 +106,7 @@ class QuartCelery(Celery):
     def _task_from_fun(  # type: ignore[override]  # celery-types: each option by name
         self, fun: Callable[..., Any], name: str | None = None, base: Any = None, **options: Any
     ) -> Any:
-        """Celery's own, which all its ways of making a task of a function end in."""
+        """Celery's own, through which every function becomes a task."""
         base = self._context_task(base or self.Task)
         return super()._task_from_fun(fun, name, base, **options)
 
@@ -113,33 +124,31 @@ class QuartCelery(Celery):
         base: type = symbol_by_name(_TASK_BASE)
         return base
 
+    _uses_utc = cached_property(Celery.uses_utc_timezone)
+
     def uses_utc_timezone(self) -> bool:
-        """Celery's own, which takes a lock for each message that a worker gets."""
+        """Celery's own, asked once: it takes a lock, and a worker asks for each message."""
         return self._uses_utc
 
-    @cached_property
-    def _uses_utc(self) -> bool:
-        return super().uses_utc_timezone()
-
     def use_off_loop(self, off_loop: OffLoop) -> None:
-        """Have blocking calls made this way from now on, where that is needed."""
+        """Make blocking calls this way from now on, where that is needed."""
         self._off_loop = off_loop
 
     def off_loop(self, function: Callable[[], Any]) -> Any:
-        """Make a call that blocks: where the caller is, unless that is on the event loop."""
+        """Make a blocking call: here, or in a thread where the caller runs on the event loop."""
         if self._off_loop is not None and self._off_loop.is_needed():
             return self._off_loop.call(function)
         return function()
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
-        """Celery's own, or where the Enqueuer has Celery build messages, what collects them.
+        """Celery's own, or the capture inside `capture_publishes`.
 
-        Nothing on the event loop may hold one of the few producers. Celery's groups take one for
-        all their tasks; there each task takes its own, in a thread.
+        Code on the event loop must not hold one of the few producers. A group of Celery's takes one
+        for all its tasks; on the loop each of its tasks takes its own, in a thread.
         """
-        outbox = current_outbox() if producer is None else None
-        if outbox is not None:
-            return nullcontext(outbox)
+        capture = current_capture() if producer is None else None
+        if capture is not None:
+            return nullcontext(capture)
         if producer is None and self._off_loop is not None and self._off_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
@@ -149,32 +158,28 @@ class QuartCelery(Celery):
     ) -> Any:
         """Celery's `send_task`, which `delay` and the rest end in, with a QUEUED record first.
 
-        So a job that was sent by Celery's own means is known from the same moment on. Inside an
-        `async def` task and its child tasks it is done in a thread, while the event loop goes on.
+        A job that is sent by Celery's own means is thus known from the same moment on. Inside an
+        `async def` task and its child tasks a thread does it, and the event loop goes on.
         """
-
-        def send() -> Any:
-            return self._send(name, args, kwargs, *positional, **options)
-
-        return send() if current_outbox() is not None else self.off_loop(send)
-
-    def _send(self, name: str, args: Any, kwargs: Any, *positional: Any, **options: Any) -> Any:
-        options["task_id"] = options.get("task_id") or uuid()
+        job_id = options["task_id"] = options.get("task_id") or uuid()
         queued_at = now()
         options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
-        if current_outbox() is not None:
-            return super().send_task(name, args, kwargs, *positional, **options)
-        if not options.get("ignore_result"):
+        send = partial(super().send_task, name, args, kwargs, *positional, **options)
+
+        def record_and_send() -> Any:
+            # The backend may be another one, by setting.
             store_queued = getattr(self.backend, "store_queued", None)
-            if store_queued is not None:  # the backend may be another one, by setting
-                store_queued(options["task_id"], name, queued_at)
-        sent = super().send_task(name, args, kwargs, *positional, **options)
-        send_queued(self.quart_app, options["task_id"], name)
-        return sent
+            if store_queued is not None and not options.get("ignore_result"):
+                store_queued(job_id, name, queued_at)
+            sent = send()
+            send_queued(self.quart_app, job_id, name)
+            return sent
+
+        return send() if current_capture() is not None else self.off_loop(record_and_send)
 
 
 class CeleryBuilder:
-    """Builds an app's Celery app at the first call, and has the same one from then on."""
+    """Builds an app's Celery app at the first call of `get`, and keeps it."""
 
     def __init__(self, app: Quart, settings: Settings, tasks: TaskRegistry) -> None:
         self._app = app

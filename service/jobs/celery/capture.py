@@ -1,6 +1,11 @@
-"""Collects the messages that Celery would publish, instead of publishing them.
+"""Records the messages that Celery would publish, instead of publishing them.
 
-So Celery's own code, routers and canvas included, decides what is sent, and never waits.
+Celery's own code, with its routers and its canvas, so decides what is sent, and never waits.
+
+Why Celery gets this capture, and not the producer that the message builder has for Kombu: the Kombu
+publisher needs the call itself, to publish it in a thread and perhaps again under another id; the
+names of the jobs that follow are read from bodies that are not encoded yet; and a canvas that is
+read in a thread would hold the builder's lock for all that time.
 """
 
 from collections.abc import Iterator
@@ -11,8 +16,8 @@ from typing import Any, Final
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """One call of `Producer.publish`. An event of Celery's own has no job."""
+class PublishCall:
+    """One call of `Producer.publish`; `job_id` is empty for an event of Celery's own."""
 
     job_id: str
     task: str
@@ -21,20 +26,20 @@ class Letter:
     options: dict[str, Any]
 
 
-class _Outbox:
+class PublishCapture:
     """Stands where Celery expects a Kombu producer."""
 
     def __init__(self) -> None:
-        self.letters: list[Letter] = []
+        self.calls: list[PublishCall] = []
         self.serializer = None
         self.connection = self
 
     def publish(self, body: Any, **options: Any) -> None:
-        """Keep what would have been published."""
+        """Record the call."""
         headers = options.get("headers") or {}
-        options["retry"] = False  # ours is the deadline, and whoever calls may try again
-        self.letters.append(
-            Letter(
+        options["retry"] = False  # the deadline is ours, and our caller may try again
+        self.calls.append(
+            PublishCall(
                 job_id=headers.get("id", ""),
                 task=headers.get("task", ""),
                 queued_at=headers.get("queued_at", ""),
@@ -47,20 +52,20 @@ class _Outbox:
         return nullcontext()
 
 
-_current: Final[ContextVar[_Outbox | None]] = ContextVar("outbox", default=None)
+_current: Final[ContextVar[PublishCapture | None]] = ContextVar("publish_capture", default=None)
 
 
 @contextmanager
-def collecting() -> Iterator[list[Letter]]:
-    """Whatever Celery publishes in this context is put into the list, and not sent."""
-    outbox = _Outbox()
-    token = _current.set(outbox)
+def capture_publishes() -> Iterator[list[PublishCall]]:
+    """Put every call that Celery makes in this context into the list."""
+    capture = PublishCapture()
+    token = _current.set(capture)
     try:
-        yield outbox.letters
+        yield capture.calls
     finally:
         _current.reset(token)
 
 
-def current_outbox() -> Any:
-    """What to publish with where `collecting`, else None."""
+def current_capture() -> PublishCapture | None:
+    """What Celery is to publish with inside `capture_publishes`, else None."""
     return _current.get()

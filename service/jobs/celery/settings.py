@@ -1,5 +1,6 @@
 """Translates the service's settings into Celery's configuration."""
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from celery.app.defaults import SETTING_KEYS
@@ -18,11 +19,8 @@ TRANSPORTS: Final = {
     "sentinel": "service.broker.transport:SentinelTransport",
 }
 
-# Given by the user, these are taken together with what we set.
+# Given by the user, these are merged with ours.
 _MERGED: Final = ("broker_transport_options", "result_backend_transport_options")
-
-_ONE_BROKER: Final = ("broker_read_url", "broker_write_url")
-
 _ONLY_JSON: Final[dict[str, Any]] = {
     "task_serializer": "json",
     "result_serializer": "json",
@@ -30,41 +28,24 @@ _ONLY_JSON: Final[dict[str, Any]] = {
     "accept_content": ["json"],
     "result_accept_content": ["json"],
 }
+_ONE_BROKER: Final = "jobs are taken from where they are sent to. Set SERVICE_CELERY__BROKER_URL."
+# Why these cannot be set, neither as settings nor by the variables that Celery reads.
+_REFUSED: Final = {
+    "result_backend": "results are in the Redis of SERVICE_REDIS_URL, where /result/<id> reads"
+    " them.",
+    "broker_read_url": _ONE_BROKER,
+    "broker_write_url": _ONE_BROKER,
+}
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
     """Celery's configuration for these settings; those given as SERVICE_CELERY__* win.
 
-    Raises ConfigurationError for a name that Celery does not know and for another serializer.
+    Raises ConfigurationError for a name that Celery does not know, and for a value that this
+    service cannot work with.
     """
     given = settings.celery
-    problems = [
-        f"SERVICE_CELERY__{name} is not a setting of Celery."
-        for name in given
-        if name not in SETTING_KEYS
-    ] + [
-        f"SERVICE_CELERY__{name}={given[name]!r} cannot be used: messages and results are JSON"
-        " only, so that nobody who can write to Redis can run code here."
-        for name, value in _ONLY_JSON.items()
-        if name in given and given[name] != value
-    ]
-    if given.get("task_always_eager"):
-        problems.append(
-            "SERVICE_CELERY__TASK_ALWAYS_EAGER cannot be used: a job would run, and block, where it"
-            " is enqueued. Call the task itself, which is a plain function."
-        )
-    if "result_backend" in given:
-        problems.append(
-            "SERVICE_CELERY__RESULT_BACKEND, or CELERY_RESULT_BACKEND in the environment, cannot be"
-            " used: results are in the Redis of SERVICE_REDIS_URL, where /result/<id> reads them."
-        )
-    problems += [
-        f"SERVICE_CELERY__{name.upper()}, or CELERY_{name.upper()} in the environment, cannot be"
-        " used: jobs are taken from where they are sent to. Set SERVICE_CELERY__BROKER_URL."
-        for name in _ONE_BROKER
-        if name in given
-    ]
-    if problems:
+    if problems := [*_problems(given)]:
         raise ConfigurationError(problems)
     return {
         "broker_url": broker_url(settings),
@@ -73,7 +54,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "result_backend": _result_backend(settings.redis_url),
-        "result_backend_transport_options": _backend_options(settings),
+        "result_backend_transport_options": {
+            **sentinel_options(given),
+            **(given.get("result_backend_transport_options") or {}),
+        },
         "result_expires": settings.result_expires,
         "result_backend_always_retry": True,
         # One backend for all threads of a process; else each builds its own, with connections.
@@ -91,6 +75,26 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _problems(given: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in given.items():
+        setting = f"SERVICE_CELERY__{name.upper()}"
+        if name not in SETTING_KEYS:
+            yield f"{setting} is not a setting of Celery."
+        elif name in _ONLY_JSON and value != _ONLY_JSON[name]:
+            yield (
+                f"{setting}={value!r} cannot be used: messages and results are JSON only, so that"
+                " no one who can write to Redis can run code here."
+            )
+        elif name in _REFUSED:
+            variable = f"CELERY_{name.upper()} in the environment"
+            yield f"{setting}, or {variable}, cannot be used: {_REFUSED[name]}"
+        elif name == "task_always_eager" and value:
+            yield (
+                f"{setting} cannot be used: a job would run, and block, where it is enqueued. Call"
+                " the task itself, which is a plain function."
+            )
+
+
 def _transport(settings: Settings) -> dict[str, Any]:
     """The transport that loses nothing, where the broker is a Redis; else Celery's own."""
     given = settings.celery
@@ -99,7 +103,7 @@ def _transport(settings: Settings) -> dict[str, Any]:
     if not settings.lease or scheme not in TRANSPORTS or "broker_transport" in given:
         return {
             "broker_transport_options": options,
-            # Kombu puts back what still runs: to start anew is better than to run twice at once.
+            # Kombu puts back jobs that still run: better to start them anew than run them twice.
             "worker_cancel_long_running_tasks_on_connection_loss": True,
         }
     return {
@@ -116,11 +120,6 @@ def _transport(settings: Settings) -> dict[str, Any]:
 def _result_backend(redis_url: str) -> str:
     backend = _SENTINEL_BACKEND if is_sentinel(redis_url) else _BACKEND
     if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
-        # What redis-py does by default; Celery wants to be told.
+        # redis-py's default, without which Celery refuses the address.
         redis_url += ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
     return f"{backend}+{redis_url}"
-
-
-def _backend_options(settings: Settings) -> dict[str, Any]:
-    given = settings.celery.get("result_backend_transport_options") or {}
-    return {**sentinel_options(settings.celery), **given}

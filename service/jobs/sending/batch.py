@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.errors import BrokerUnavailableError
-from service.jobs.sending.message import Envelope
+from service.errors import BrokerUnavailableError, QueueFullError, ServiceError
+from service.jobs.sending.message import BuiltMessage
+from service.jobs.sending.publisher import UNCONDITIONAL, Accepted, Conditions
 from service.redis.batcher import Batcher
 from service.redis.keys import ResultKeys
 from service.redis.script import Script
@@ -22,53 +23,30 @@ _MAX_JOBS: Final = 32  # in one batch, which keeps Redis from everything else fo
 _MAX_BYTES: Final = 1_000_000  # of messages in one batch
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On what terms a job is to be accepted.
-
-    `once` is an idempotency key and `fingerprint` what it stands for; `limit` is how many jobs
-    may wait in `lists` (0: any number).
-    """
-
-    once: str = ""
-    fingerprint: str = ""
-    limit: int = 0
-    lists: Sequence[str] = ()
-
-
-FREELY: Final = Terms()
-
-
 @dataclass(slots=True, eq=False)
 class _PendingSend:
     """Jobs that are to be accepted together, and the caller that waits for it."""
 
-    arguments: list[Any]
+    messages: Sequence[BuiltMessage]
+    conditions: Conditions
+    done: asyncio.Future[list[Accepted]]
     count: int
     size: int
-    done: asyncio.Future[list[str]]
-    sent: bool = field(default=False)
+    sent: bool = False
 
     @property
     def is_wanted(self) -> bool:
         """Whether the caller still waits: else its time is over, or it is gone."""
         return not self.done.done()
 
-    def answer(self, answers: list[Any]) -> None:
-        """Give the caller what Redis said of its jobs."""
+    def finish(self, outcome: list[Accepted] | ServiceError) -> None:
+        """Give the caller its jobs, or the error to raise."""
         if self.done.done():
             return
-        refused = [answer[0].decode() for answer in answers if isinstance(answer, list)]
-        if refused:
-            self.fail(refused[0], maybe_accepted=len(refused) < len(answers))
+        if isinstance(outcome, ServiceError):
+            self.done.set_exception(outcome)
         else:
-            self.done.set_result([answer.decode() for answer in answers])
-
-    def fail(self, reason: str, *, maybe_accepted: bool) -> None:
-        """Tell the caller that there is no answer."""
-        if not self.done.done():
-            error = BrokerUnavailableError(reason, maybe_accepted=maybe_accepted)
-            self.done.set_exception(error)
+            self.done.set_result(outcome)
 
 
 class BatchWriter:
@@ -84,18 +62,17 @@ class BatchWriter:
             self._send, max_count=_MAX_JOBS, max_bytes=_MAX_BYTES, parallel=_CONNECTIONS
         )
 
-    async def write(self, envelopes: Sequence[Envelope], terms: Terms = FREELY) -> list[str]:
-        """Have each job accepted; for each, what enqueue.lua answers.
+    async def write(
+        self, messages: Sequence[BuiltMessage], conditions: Conditions = UNCONDITIONAL
+    ) -> list[Accepted]:
+        """Have each job accepted, if the conditions hold for it.
 
-        Raises BrokerUnavailableError, which knows whether the jobs may have been accepted.
+        Raises QueueFullError, and BrokerUnavailableError, which knows whether jobs may have been
+        accepted.
         """
-        arguments: list[Any] = []
-        size = 0
-        for envelope in envelopes:
-            self._add(arguments, envelope, terms)
-            size += len(envelope.message)
         loop = asyncio.get_running_loop()
-        pending = _PendingSend(arguments, len(envelopes), size, loop.create_future())
+        size = sum([len(message.message) for message in messages])
+        pending = _PendingSend(messages, conditions, loop.create_future(), len(messages), size)
         self._batcher.add(pending)
         timer = loop.call_later(self._timeout, self._give_up, pending)
         try:
@@ -104,28 +81,14 @@ class BatchWriter:
             timer.cancel()
 
     async def aclose(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         await self._batcher.close()
         for connection in self._connections:
             await connection.disconnect()
 
-    def _add(self, arguments: list[Any], envelope: Envelope, terms: Terms) -> None:
-        arguments += (
-            self.keys.record(envelope.job_id),
-            envelope.record,
-            envelope.message,
-            len(envelope.destinations),
-        )
-        for destination in envelope.destinations:
-            arguments += destination
-        if terms is FREELY:
-            arguments.append("")
-        else:
-            value = f"{envelope.job_id} {terms.fingerprint}"
-            arguments += (terms.limit, terms.once, value, len(terms.lists), *terms.lists)
-
     def _give_up(self, pending: _PendingSend) -> None:
-        pending.fail(f"no answer within {self._timeout:g} s", maybe_accepted=pending.sent)
+        reason = f"no answer within {self._timeout:g} s"
+        pending.finish(BrokerUnavailableError(reason, maybe_accepted=pending.sent))
 
     async def _send(self, batch: list[_PendingSend]) -> None:
         def on_send() -> None:
@@ -134,15 +97,61 @@ class BatchWriter:
 
         connection = self._idle.pop()
         reason, maybe_accepted = "the server is stopping", True
-        arguments = [argument for pending in batch for argument in pending.arguments]
+        arguments: list[Any] = [self._ttl]
+        for pending in batch:
+            for message in pending.messages:
+                arguments += self._arguments(message, pending.conditions)
         try:
-            answers = iter(await connection.run(_SCRIPT, (), (self._ttl, *arguments), on_send))
+            answers = iter(await connection.run(_SCRIPT, (), arguments, on_send))
             for pending in batch:
-                pending.answer([next(answers) for _ in range(pending.count)])
+                pending.finish(_outcome(pending, [next(answers) for _ in pending.messages]))
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             reason = str(error) or f"no answer within {self._timeout:g} s"
             maybe_accepted = batch[0].sent and not wrote_nothing(error)
         finally:
             self._idle.append(connection)
-            for pending in batch:  # none may be left waiting
-                pending.fail(reason, maybe_accepted=maybe_accepted)
+            for pending in batch:  # no caller may be left waiting
+                if pending.is_wanted:
+                    pending.finish(BrokerUnavailableError(reason, maybe_accepted=maybe_accepted))
+
+    def _arguments(self, message: BuiltMessage, conditions: Conditions) -> list[Any]:
+        """What enqueue.lua takes of one job."""
+        key = self.keys.record(message.job_id)
+        arguments = [key, message.record, message.message, len(message.destinations)]
+        for destination in message.destinations:
+            arguments += (destination.command, destination.key)
+        if conditions is UNCONDITIONAL:
+            arguments.append("")
+            return arguments
+        lists = [key for destination in message.destinations for key in destination.lists]
+        idempotency_key = ""
+        if conditions.idempotency_key:
+            task = message.task or ""
+            idempotency_key = self.keys.idempotency(task, conditions.idempotency_key)
+        value = f"{message.job_id} {conditions.fingerprint}"
+        return [*arguments, conditions.limit, idempotency_key, value, len(lists), *lists]
+
+
+def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted] | ServiceError:
+    """What enqueue.lua's answers mean for the caller."""
+    refused = [reason.decode() for verdict, reason in answers if verdict == b"refused"]
+    if refused:
+        maybe_accepted = len(refused) < len(answers)
+        return BrokerUnavailableError(refused[0], maybe_accepted=maybe_accepted)
+    if answers[0][0] == b"full":
+        return QueueFullError(pending.messages[0].task or "", pending.conditions.limit)
+    return [
+        _accepted(message, pending.conditions, verdict, value.decode())
+        for message, (verdict, value) in zip(pending.messages, answers, strict=True)
+    ]
+
+
+def _accepted(
+    message: BuiltMessage, conditions: Conditions, verdict: bytes, value: str
+) -> Accepted:
+    if verdict == b"new":
+        return Accepted(message.job_id)
+    if verdict == b"known":
+        return Accepted(message.job_id, is_new=False, fingerprint=conditions.fingerprint)
+    job_id, _, fingerprint = value.partition(" ")
+    return Accepted(job_id, is_new=False, fingerprint=fingerprint)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from celery.exceptions import Ignore, TaskRevokedError
 
-from service.errors import JobFinishedError, ResultsUnavailableError
+from service.errors import BrokerUnavailableError, JobFinishedError, ResultsUnavailableError
 from service.jobs.sending.enqueuer import Enqueuer
 from service.results.model import Result, State
 from service.results.record import decode, encode_ended
@@ -22,7 +22,7 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
     """Cancel a job that waits at once; have one that runs stopped as its worker's pool can.
 
     Returns what is known of the job then. Raises JobFinishedError, UnknownJobError,
-    InvalidJobIdError and ResultsUnavailableError.
+    InvalidJobIdError, ResultsUnavailableError and BrokerUnavailableError.
     """
     for _ in range(_ATTEMPTS):
         stored = await store.read(job_id)
@@ -56,6 +56,6 @@ def refuse_if_cancelled(task: Any, request: Any, stored: bytes | str | None) -> 
 async def _tell_workers(enqueuer: Enqueuer, job_id: str) -> None:
     try:
         await enqueuer.revoke(job_id)
-    except ResultsUnavailableError as error:
+    except BrokerUnavailableError as error:
         # The record is enough: workers ask it. This only spares them the message.
         logger.warning("The workers were not told that job %s is cancelled: %s", job_id, error)

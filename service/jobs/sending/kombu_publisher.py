@@ -1,82 +1,86 @@
-"""Sends jobs to brokers other than the service's Redis: by Kombu, on a few threads."""
+"""Publishes on brokers other than the service's Redis: by Kombu, on a few threads."""
 
 import asyncio
 import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
-from kombu.utils.uuid import uuid
+from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
-from service.jobs.celery.capture import Letter
-from service.jobs.options import Call
-from service.jobs.sending.batch import FREELY, BatchWriter, Terms
-from service.jobs.sending.message import Envelope, queued_envelope
-from service.jobs.sending.redis_publisher import letter_of
-from service.jobs.sending.threads import Threads
+from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.capture import PublishCall
+from service.jobs.sending.batch import BatchWriter
+from service.jobs.sending.message import BuiltMessage
+from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
+from service.jobs.sending.publisher_threads import PublisherThreads
 from service.redis.bounded import bounded
 from service.redis.compare_and_set import compare_and_set
 from service.results.record import encode_queued, mark_of, now
 
 logger: Final = logging.getLogger(__name__)
 
-_UNSENT: Final = "unsent"  # since when it is being sent, in seconds since the epoch
-_LONG_AGO: Final = 1.0
-_PATIENCE: Final = 3  # timeouts: to connect, to publish, and for the broker's word
-_LOOK_AGAIN: Final = 0.05  # seconds
+_UNSENT: Final = "unsent"  # mark: since when it is being published, in seconds since the epoch
+_LONG_AGO: Final = 1.0  # seconds since the epoch
+_MAX_TIMEOUTS: Final = 3  # that publishing takes: to connect, to publish, for the confirmation
+_POLL_INTERVAL: Final = 0.05  # seconds
 
 
-class KombuBroker:
-    """Writes the record first, marked as unsent, then publishes, then takes the mark away.
+class KombuPublisher:
+    """Writes the record first, marked as unsent, then publishes, then removes the mark.
 
-    The two cannot be one step. The mark says since when somebody publishes; where that failed
-    half-way it says a time long ago, so that enqueueing its id again publishes again: the job may
+    The two cannot be one step. The mark holds the time at which publishing began; where that failed
+    half-way it holds a time long ago, so that enqueueing the id again publishes again: the job may
     then run twice, but is never lost.
     """
 
-    def __init__(self, celery: Any, writer: BatchWriter, client: Redis, threads: Threads) -> None:
+    def __init__(
+        self, celery: QuartCelery, writer: BatchWriter, client: Redis, threads: PublisherThreads
+    ) -> None:
         self._celery = celery
         self._writer = writer
         self._client = client
         self._threads = threads
         self._timeout = threads.timeout
-        self._own = threading.local()
+        self._of_thread = threading.local()
         self._connections: list[Any] = []
 
-    async def send(self, call: Call, terms: Terms = FREELY) -> str:
+    async def send(self, request: SendRequest) -> Accepted:
         """Send one call. The length of the queue is not looked at: this broker bounds its own."""
-        letter = letter_of(call, call.options.job_id or uuid())
-        unsent = _checked(letter)
-        (answer,) = await self._writer.write([unsent], replace(terms, limit=0))
-        if answer == "new":
-            await self._publish(letter, unsent)
-            return letter.job_id
-        if answer != "known":  # the idempotency key has a job already
-            letter = letter_of(call, answer.split(" ")[0])
-        if (earlier := await self._left_unsent(letter)) is not None:
-            await self._publish(letter, earlier)
-        return letter.job_id if answer == "known" else answer
+        call = publish_call_for(request)
+        unsent = _checked(call)
+        (accepted,) = await self._writer.write([unsent], request.conditions)
+        if accepted.is_new:
+            await self._publish(call, unsent)
+            return accepted
+        if accepted.job_id != call.job_id:  # the idempotency key has an earlier job
+            call = publish_call_for(replace(request, job_id=accepted.job_id))
+        if (left := await self._left_unsent(call)) is not None:
+            await self._publish(call, left)
+        return accepted
 
-    async def send_letters(
-        self, letters: Sequence[Letter], followers: Mapping[str, str | None]
+    async def send_canvas(
+        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
     ) -> None:
         """Send a canvas, one message after the other."""
         moment = now()
-        marked = [_checked(letter) for letter in letters]  # raises before there are any records
+        unsent = [_checked(call) for call in calls]  # raises before there are any records
         if followers:
             await self._writer.write(
-                [queued_envelope(job_id, task, moment) for job_id, task in followers.items()]
+                [
+                    BuiltMessage(job_id, task, "", encode_queued(job_id, task, moment))
+                    for job_id, task in followers.items()
+                ]
             )
-        for number, (letter, unsent) in enumerate(zip(letters, marked, strict=True)):
+        for number, (call, record) in enumerate(zip(calls, unsent, strict=True)):
             try:
-                await self._writer.write([unsent])
-                await self._publish(letter, unsent)
+                await self._writer.write([record])
+                await self._publish(call, record)
             except BrokerUnavailableError as error:
                 raise BrokerUnavailableError(
                     error.reason, maybe_accepted=error.maybe_accepted or number > 0
@@ -87,60 +91,58 @@ class KombuBroker:
         await self._threads.run(lambda: self._celery.control.revoke(job_id, terminate=True))
 
     async def aclose(self) -> None:
-        """Drop the connections of all threads, without a word to the broker."""
+        """Drop the connections of all threads, without waiting for the broker."""
         for connection in self._connections:
             connection.collect()
         self._connections.clear()
 
-    async def _publish(self, letter: Letter, unsent: Envelope) -> None:
+    async def _publish(self, call: PublishCall, unsent: BuiltMessage) -> None:
         try:
-            await self._threads.run(lambda: self._publish_now(letter))
+            await self._threads.run(lambda: self._publish_in_thread(call))
         except BrokerUnavailableError as error:
-            await self._settle(unsent, _marked(letter, _LONG_AGO) if error.maybe_accepted else "")
+            await self._replace(unsent, _record(call, _LONG_AGO) if error.maybe_accepted else "")
             raise
-        await self._settle(unsent, _sent_record(letter))
+        await self._replace(unsent, _record(call))
 
-    async def _settle(self, unsent: Envelope, record: str) -> None:
+    async def _replace(self, unsent: BuiltMessage, record: str) -> None:
         if not unsent.record:
             return  # an event of Celery's own, not a job
         try:
-            await self._change(unsent, record)
+            await self._compare_and_set(unsent.job_id, unsent.record, record)
         except BrokerUnavailableError as error:
-            logger.warning("The record of job %s could not be settled: %s", unsent.job_id, error)
+            logger.warning("The record of job %s still says unsent: %s", unsent.job_id, error)
 
-    async def _change(self, envelope: Envelope, record: str) -> bool:
-        """Replace the job's record; whether it was still this one."""
-        key = self._writer.keys.record(envelope.job_id)
+    async def _compare_and_set(self, job_id: str, before: str | bytes, after: str) -> bool:
         async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
-            return await compare_and_set(self._client, key, envelope.record, record)
+            key = self._writer.keys.record(job_id)
+            return await compare_and_set(self._client, key, before, after)
 
-    async def _left_unsent(self, letter: Letter) -> Envelope | None:
-        """The job's record, if it is for us to publish now; waits while another call does."""
+    async def _left_unsent(self, call: PublishCall) -> BuiltMessage | None:
+        """The job's record, if this call is to publish it now; waits while another call does."""
         give_up_at = time.monotonic() + self._timeout
         while True:
             async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
-                stored = await self._client.get(self._writer.keys.record(letter.job_id))
+                stored = await self._client.get(self._writer.keys.record(call.job_id))
             if stored is None or (since := mark_of(stored, _UNSENT)) is None:
                 return None
-            if time.time() - since > _PATIENCE * self._timeout:
-                text = stored if isinstance(stored, str) else stored.decode()
-                ours = _unsent(letter)
-                if await self._change(Envelope(letter.job_id, "", text, ()), ours.record):
-                    return ours
+            if time.time() - since > _MAX_TIMEOUTS * self._timeout:
+                unsent = _unsent(call)
+                if await self._compare_and_set(call.job_id, stored, unsent.record):
+                    return unsent
             elif time.monotonic() > give_up_at:
                 raise BrokerUnavailableError("another call sends this job", maybe_accepted=True)
-            await asyncio.sleep(_LOOK_AGAIN)
+            await asyncio.sleep(_POLL_INTERVAL)
 
-    def _publish_now(self, letter: Letter) -> None:
-        """Publish and wait for the broker's word, on a connection of this thread's own."""
-        if getattr(self._own, "producer", None) is None:
-            self._own.producer = self._connect()
-        producer = self._own.producer
+    def _publish_in_thread(self, call: PublishCall) -> None:
+        """Publish and wait for the confirmation, on a connection of this thread's own."""
+        if getattr(self._of_thread, "producer", None) is None:
+            self._of_thread.producer = self._connect()
+        producer = self._of_thread.producer
         try:
             options = {"timeout": self._timeout, "confirm_timeout": self._timeout}
-            producer.publish(letter.body, **{**letter.options, **options})
+            producer.publish(call.body, **{**call.options, **options})
         except Exception as error:
-            self._own.producer = None
+            self._of_thread.producer = None
             self._connections.remove(producer.connection)
             producer.connection.collect()
             raise BrokerUnavailableError(
@@ -148,8 +150,9 @@ class KombuBroker:
             ) from error
 
     def _connect(self) -> Any:
-        transport = {**self._celery.conf.broker_transport_options, "confirm_publish": True}
-        connection = self._celery.connection_for_write(
+        celery: Any = self._celery
+        transport = {**celery.conf.broker_transport_options, "confirm_publish": True}
+        connection = celery.connection_for_write(
             connect_timeout=self._timeout, transport_options=transport
         )
         try:
@@ -157,23 +160,20 @@ class KombuBroker:
         except (OperationalError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
         self._connections.append(connection)
-        return self._celery.amqp.Producer(connection, auto_declare=False)
+        return celery.amqp.Producer(connection, auto_declare=False)
 
 
-def _checked(letter: Letter) -> Envelope:
-    """The record of a letter that is new. Raises EncodeError, as publishing it would."""
-    dumps(letter.body, letter.options.get("serializer"))
-    return _unsent(letter)
+def _checked(call: PublishCall) -> BuiltMessage:
+    """The marked record of a new job. Raises EncodeError, as publishing it would."""
+    dumps(call.body, call.options.get("serializer"))
+    return _unsent(call)
 
 
-def _unsent(letter: Letter) -> Envelope:
-    """The record of a letter while it is not sent."""
-    return Envelope(letter.job_id, "", _marked(letter, time.time()) if letter.job_id else "", ())
+def _unsent(call: PublishCall) -> BuiltMessage:
+    record = _record(call, time.time()) if call.job_id else ""
+    return BuiltMessage(call.job_id, call.task, "", record)
 
 
-def _marked(letter: Letter, since: float) -> str:
-    return encode_queued(letter.job_id, letter.task, letter.queued_at, marks={_UNSENT: since})
-
-
-def _sent_record(letter: Letter) -> str:
-    return encode_queued(letter.job_id, letter.task, letter.queued_at)
+def _record(call: PublishCall, unsent_since: float | None = None) -> str:
+    marks = {} if unsent_since is None else {_UNSENT: unsent_since}
+    return encode_queued(call.job_id, call.task, call.queued_at, marks=marks)

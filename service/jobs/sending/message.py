@@ -1,40 +1,44 @@
-"""Writes a job as the message that Celery's workers read, and as the record of its being queued."""
+"""Builds messages as Kombu's Redis transport would, without a connection to a server."""
 
 import threading
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from kombu import Connection
 from kombu.transport import virtual
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.utils.json import dumps
+from msgspec import Struct
 
-from service.jobs.celery.capture import Letter
+from service.jobs.celery.capture import PublishCall
 from service.results.record import encode_queued
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """A job ready to be written to Redis.
+class Destination(NamedTuple):
+    """Where a message is written: by LPUSH to a queue's list, by PUBLISH to a broadcast's channel.
 
-    `destinations` are Redis commands with their keys: LPUSH of a queue's list, PUBLISH for a
-    broadcast. None at all: only the record is to be written.
+    `lists` are all lists of the queue, in which the jobs before this one may wait.
+    """
+
+    command: str
+    key: str
+    lists: tuple[str, ...] = ()
+
+
+class BuiltMessage(Struct, frozen=True):
+    """A job ready to be written to Redis; without destinations, only its record is written.
+
+    `job_id` and `record` are empty for a message that is not a job.
     """
 
     job_id: str
+    task: str | None
     message: str
     record: str
-    destinations: tuple[tuple[str, str], ...]
-
-
-def queued_envelope(job_id: str, task: str | None, queued_at: str) -> Envelope:
-    """A record alone, of a job that another one will send."""
-    record = encode_queued(job_id, task, queued_at)
-    return Envelope(job_id=job_id, message="", record=record, destinations=())
+    destinations: tuple[Destination, ...] = ()
 
 
 class _Channel(virtual.Channel):
-    """Kombu's Redis channel as far as it decides what is written where; it writes nothing."""
+    """Kombu's Redis channel as far as it decides where a message goes; it writes nothing."""
 
     supports_fanout = True
     sep = RedisChannel.sep
@@ -53,7 +57,8 @@ class _Channel(virtual.Channel):
 
     def __init__(self, connection: Any, **options: Any) -> None:
         super().__init__(connection, **options)
-        self.written: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.destinations: list[Destination] = []
         if not self.fanout_prefix:
             self.keyprefix_fanout = ""
         elif isinstance(self.fanout_prefix, str):
@@ -62,12 +67,20 @@ class _Channel(virtual.Channel):
         self.keyprefix_fanout = self.keyprefix_fanout.format(db=database.strip("/") or "0")
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
-        key = self.list_for(queue, self._get_message_priority(message, reverse=False))
-        self.written.append(("LPUSH", self.global_keyprefix + key, dumps(message)))
+        priority = self._get_message_priority(message, reverse=False)
+        lists = tuple(self._key(self.list_for(queue, step)) for step in self.priority_steps)
+        key = self._key(self.list_for(queue, priority))
+        self._add(Destination("LPUSH", key, lists), message)
 
     def _put_fanout(self, exchange: str, message: Any, routing_key: str, **_: Any) -> None:
-        topic = self.topic_for(exchange, routing_key)
-        self.written.append(("PUBLISH", self.global_keyprefix + topic, dumps(message)))
+        self._add(Destination("PUBLISH", self._key(self.topic_for(exchange, routing_key))), message)
+
+    def _key(self, name: str) -> str:
+        return f"{self.global_keyprefix}{name}"
+
+    def _add(self, destination: Destination, message: Any) -> None:
+        self.text = self.text or dumps(message)
+        self.destinations.append(destination)
 
     def _new_queue(self, queue: str, **_: Any) -> None:
         pass
@@ -88,43 +101,39 @@ class _Transport(virtual.Transport):
         self.state = virtual.BrokerState()  # Kombu's own is one for all apps of the process
 
 
-class Sealer:
-    """Makes envelopes of letters the way that Kombu's Redis transport would."""
+class MessageBuilder:
+    """Builds the messages of one Celery app; several threads may use it."""
 
     def __init__(self, celery: Any) -> None:
-        broker = celery.connection_for_write()
+        self._celery = celery
         connection = Connection(
             transport=_Transport,
-            virtual_host=broker.virtual_host,
+            virtual_host=celery.connection_for_write().virtual_host,
             transport_options=celery.conf.broker_transport_options,
         )
         self._channel: Any = connection.channel()
         self._producer = celery.amqp.Producer(self._channel, auto_declare=False)
-        self._sealing = threading.Lock()
+        self._building = threading.Lock()
         for queue in celery.amqp.queues.values():
-            queue(self._channel).declare()  # a topic exchange knows where to only by its bindings
+            queue(self._channel).declare()  # a topic exchange finds its queues by their bindings
 
-    def seal(self, letter: Letter) -> Envelope:
-        """The envelope of a letter. Raises kombu's EncodeError where its body is not JSON."""
-        written = self._publish(letter.body, letter.options)
-        record = encode_queued(letter.job_id, letter.task, letter.queued_at)
-        return Envelope(
-            job_id=letter.job_id,
-            message=written[0][2] if written else "",
-            record=record if letter.job_id else "",
-            destinations=tuple((command, key) for command, key, _ in written),
+    def build(self, call: PublishCall, arguments: dict[str, Any] | None = None) -> BuiltMessage:
+        """Build the message that the call would publish; its record has the arguments, if given.
+
+        Raises kombu's EncodeError where its body is not JSON.
+        """
+        with self._building:
+            self._clear()
+            self._producer.publish(call.body, **call.options)
+            text, destinations = self._channel.text, tuple(self._channel.destinations)
+        record = encode_queued(call.job_id, call.task, call.queued_at, arguments=arguments)
+        return BuiltMessage(
+            call.job_id, call.task, text, record if call.job_id else "", destinations
         )
 
-    def lists(self, key: str) -> list[str]:
-        """The Redis lists, one for each priority, of the queue that has this one."""
-        channel = self._channel
-        queue = key.removeprefix(channel.global_keyprefix).split(channel.sep, 1)[0]
-        return [
-            channel.global_keyprefix + channel.list_for(queue, p) for p in channel.priority_steps
-        ]
-
-    def seal_revoke(self, celery: Any, job_id: str) -> Envelope:
-        """Celery's control message that has whoever runs the job end it, and others not begin."""
+    def build_revoke(self, job_id: str) -> BuiltMessage:
+        """Build Celery's control message that ends a job where it runs, and bars it elsewhere."""
+        celery = self._celery
         mailbox = type(celery.control.mailbox)(
             celery.conf.control_exchange,
             type="fanout",
@@ -134,14 +143,11 @@ class Sealer:
             clock=celery.clock,
         )
         arguments = {"task_id": job_id, "terminate": True, "signal": "TERM"}
-        with self._sealing:
-            self._channel.written.clear()
+        with self._building:
+            self._clear()
             mailbox._broadcast("revoke", arguments, channel=self._channel)  # noqa: SLF001
-            ((command, key, message),) = self._channel.written
-        return Envelope(job_id="", message=message, record="", destinations=((command, key),))
+            return BuiltMessage("", None, self._channel.text, "", (*self._channel.destinations,))
 
-    def _publish(self, body: Any, options: dict[str, Any]) -> list[tuple[str, str, str]]:
-        with self._sealing:
-            self._channel.written.clear()
-            self._producer.publish(body, **options)
-            return list(self._channel.written)
+    def _clear(self) -> None:
+        self._channel.text = ""
+        self._channel.destinations.clear()

@@ -1,6 +1,6 @@
-"""A task's message with everything in place that is the same for each job.
+"""A task's message with gaps: all that is the same for each job of the task is in place.
 
-Celery's routers, options and representation of arguments cost several times what is left.
+Celery's routers, options and representation of arguments cost several times what filling costs.
 """
 
 import base64
@@ -18,27 +18,29 @@ from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
-from service.jobs.sending.message import Envelope
+from service.jobs.sending.message import BuiltMessage, Destination
+from service.jobs.sending.publisher import SendRequest
+from service.results.record import encode_queued
 
-# What is put where a job's own values go. No name or option can have them: they are not JSON
-# escapes, and JSON writes every control character as one.
-_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY = (f"\x00{mark}\x00" for mark in "ITQAKB")
-_MARK: Final = re.compile(r"\\u0000([ITQAKB])\\u0000")
-_PLAIN: Final = frozenset({int, float, bool, type(None)})
-_SHORT: Final = 100  # characters of text of which `repr` is what `saferepr` gives
+# Placeholders for a job's own values. They hold NUL, which JSON always escapes: no name or option
+# can contain one.
+_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY = (f"\x00{letter}\x00" for letter in "ITQAKB")
+_SHOWN: Final = {"\x00S\x00": None}  # stands for the object of arguments
+_GAP: Final = re.compile(r"\\u0000([ITQAKB])\\u0000|\{\"\\u0000S\\u0000\": null\}")
+_PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
+_MAX_PLAIN: Final = 100  # characters up to which `saferepr` gives what `repr` gives
+_NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def can_have_template(celery: Any, task: Any) -> bool:
-    """Whether each message of the task is made alike, by Celery's own code."""
+    """Whether Celery's own code makes all messages of the task alike."""
     return (
         task.apply_async.__func__ is Task.apply_async
         and task.shadow_name.__func__ is Task.shadow_name
         and task.serializer in (None, "json")
         and celery.conf.task_protocol == 2  # noqa: PLR2004  of Celery's messages
         and not getattr(task, "compression", None)
-        and not getattr(
-            task, "_dump_pydantic_arguments", None
-        )  # then `apply_async` rewrites the arguments
+        and not getattr(task, "_dump_pydantic_arguments", None)  # it changes the arguments
         and not celery.conf.task_compression
         and not celery.conf.task_send_sent_event
         and not celery.conf.task_always_eager
@@ -47,7 +49,7 @@ def can_have_template(celery: Any, task: Any) -> bool:
 
 
 def is_observed(celery: Any) -> bool:
-    """Whether somebody wants to see, or to change, each message when it is sent."""
+    """Whether other code wants to see, or to change, each message when it is sent."""
     return bool(
         before_task_publish.receivers
         or after_task_publish.receivers
@@ -57,25 +59,31 @@ def is_observed(celery: Any) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Template:
-    """Text around marks; `fill` puts a job's own values in their place."""
+class MessageTemplate:
+    """Text of a message and of a record, split at the gaps."""
 
+    task: str | None
     message: tuple[str, ...]
     record: tuple[str, ...]
-    destinations: tuple[tuple[str, str], ...]
+    record_with_arguments: tuple[str, ...]
+    destinations: tuple[Destination, ...]
     repr_size: int
     repr_levels: int
 
     def fill(
-        self, job_id: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], queued_at: str
-    ) -> Envelope:
-        """The envelope of one job. Raises kombu's EncodeError where its body is not JSON."""
+        self, request: SendRequest, queued_at: str, arguments: Mapping[str, Any] | None
+    ) -> BuiltMessage:
+        """Build the message of one job; its record has the arguments, unless they are None.
+
+        Raises kombu's EncodeError where the body is not JSON.
+        """
+        args, kwargs = request.args, request.kwargs
         try:
             body = dumps((args, kwargs, _NO_CANVAS))
         except (TypeError, ValueError, RecursionError) as error:
             raise EncodeError(str(error)) from error
         values = {
-            "I": job_id,
+            "I": request.job_id,
             "T": str(uuid4()),
             "Q": queued_at,
             "A": self._repr(args),
@@ -83,21 +91,50 @@ class Template:
             "B": base64.b64encode(body.encode()).decode(),
         }
         get = values.get
-        return Envelope(
-            job_id=job_id,
-            message="".join([get(part, part) for part in self.message]),
-            record="".join([get(part, part) for part in self.record]),
-            destinations=self.destinations,
-        )
+        if arguments is None:
+            record = "".join([get(part, part) for part in self.record])
+        else:
+            values["S"] = json.dumps(arguments)
+            record = "".join([get(part, part) for part in self.record_with_arguments])
+        message = "".join([get(part, part) for part in self.message])
+        return BuiltMessage(request.job_id, self.task, message, record, self.destinations)
 
     def _repr(self, value: Any) -> str:
         """What Celery shows of arguments, as the inside of a JSON string."""
         if _is_plain(value):
             text = repr(value)
-            if len(text) <= _SHORT:
+            if len(text) <= _MAX_PLAIN:
                 return text
         shown: str = saferepr(value, self.repr_size, maxlevels=self.repr_levels)
         return json.dumps(shown)[1:-1]
+
+
+def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
+    """Make a template of one message, or None where a task's messages depend on the moment."""
+    message = json.loads(sample.message)
+    headers, properties = message["headers"], message["properties"]
+    if headers["eta"] or headers["expires"] or len(sample.destinations) != 1:
+        return None
+    if message["content-type"] != "application/json" or properties["body_encoding"] != "base64":
+        return None
+    message["body"] = _BODY
+    headers |= {"id": _ID, "root_id": _ID, "argsrepr": _ARGS, "kwargsrepr": _KWARGS}
+    headers["queued_at"] = _TIME
+    properties |= {"correlation_id": _ID, "delivery_tag": _TAG}
+    return MessageTemplate(
+        task=sample.task,
+        message=_split(json.dumps(message)),
+        record=_split(encode_queued(_ID, sample.task, _TIME)),
+        record_with_arguments=_split(encode_queued(_ID, sample.task, _TIME, arguments=_SHOWN)),
+        destinations=sample.destinations,
+        repr_size=celery.amqp.argsrepr_maxsize,
+        repr_levels=celery.conf.task_repr_maxlevels,
+    )
+
+
+def _split(text: str) -> tuple[str, ...]:
+    """The text around gaps, with the letter of each gap between."""
+    return tuple("S" if part is None else part for part in _GAP.split(text))
 
 
 def _is_plain(value: Any) -> bool:
@@ -106,33 +143,4 @@ def _is_plain(value: Any) -> bool:
         if not all(type(name) is str and name.isidentifier() and name.isascii() for name in value):
             return False
         value = tuple(value.values())
-    return type(value) is tuple and all(type(item) in _PLAIN for item in value)
-
-
-_NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
-
-
-def cut(celery: Any, sample: Envelope) -> Template | None:
-    """Make a template of one sealed job, or None where its message depends on the moment."""
-    told = json.loads(sample.message)
-    headers, properties = told["headers"], told["properties"]
-    if headers["eta"] or headers["expires"] or len(sample.destinations) != 1:
-        return None
-    if told["content-type"] != "application/json" or properties["body_encoding"] != "base64":
-        return None
-    told["body"] = _BODY
-    headers |= {"id": _ID, "root_id": _ID, "argsrepr": _ARGS, "kwargsrepr": _KWARGS}
-    headers["queued_at"] = _TIME
-    properties |= {"correlation_id": _ID, "delivery_tag": _TAG}
-    stored = {**json.loads(sample.record), "task_id": _ID, "queued_at": _TIME}
-    return Template(
-        message=_split(told),
-        record=_split(stored),
-        destinations=sample.destinations,
-        repr_size=celery.amqp.argsrepr_maxsize,
-        repr_levels=celery.conf.task_repr_maxlevels,
-    )
-
-
-def _split(value: Any) -> tuple[str, ...]:
-    return tuple(_MARK.split(json.dumps(value)))
+    return type(value) is tuple and all(type(item) in _PLAIN_TYPES for item in value)

@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest
 from service.errors import UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.batch import Terms
+from service.jobs.sending.publisher import Conditions
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.openapi import Operation, documented, parameter
@@ -65,16 +65,17 @@ async def start(name: str) -> ResponseReturnValue:
         raise BadRequest(f"An Idempotency-Key has at most {_LONGEST_KEY} characters.")
     values = await read_arguments(name)
     args, kwargs = handle.arguments.from_json(values)
-    terms = Terms(
-        once=key,
+    conditions = Conditions(
+        idempotency_key=key,
         fingerprint=hashlib.sha256(_CANONICAL.encode(values)).hexdigest() if key else "",
         limit=parts_of(current_app).settings.max_queue,
     )
-    job, is_new = await parts_of(current_app).enqueuer.enqueue_once(name, args, kwargs, terms)
-    state = State.QUEUED if is_new else (await parts_of(current_app).store.get(job.id)).state
-    result_url = f"{request.root_path}/result/{job.id}"  # `url_for` takes 5 % of such a request
+    enqueuer, store = parts_of(current_app).enqueuer, parts_of(current_app).store
+    job = await enqueuer.enqueue_if(name, args, kwargs, conditions)
+    state = State.QUEUED if job.is_new else (await store.get(job.job_id)).state
+    result_url = f"{request.root_path}/result/{job.job_id}"  # `url_for` takes 5 % of a request
     accepted = {
-        "id": job.id,
+        "id": job.job_id,
         "state": state.value,
         "result_url": result_url,
         "events_url": f"{result_url}/events",

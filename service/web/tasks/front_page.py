@@ -8,9 +8,8 @@ from quart.typing import ResponseReturnValue
 
 from service.errors import UnknownTaskError
 from service.jobs.handle import TaskHandle
-from service.jobs.job import Job
 from service.jobs.schema import task_schemas
-from service.jobs.sending.batch import Terms
+from service.jobs.sending.publisher import Conditions
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation, documented
@@ -37,11 +36,11 @@ async def index() -> ResponseReturnValue:
         return await _answer_to_head()
     if wants_page():
         return await _page(request.args.get("job", "")), _HEADERS
-    job = await _enqueue(_TASK, (1, 2), {})
+    job_id = await _enqueue(_TASK, (1, 2), {})
     body = {
         "message": _GREETING,
-        "id": job.id,
-        "result_url": url_for("results.show", job_id=job.id),
+        "id": job_id,
+        "result_url": url_for("results.show", job_id=job_id),
     }
     return body, _HEADERS
 
@@ -62,21 +61,21 @@ async def start(name: str) -> ResponseReturnValue:
         raise UnknownTaskError(name)
     values = values_of(_fields(handle), await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
-    job = await _enqueue(name, args, kwargs)
-    return redirect(url_for("results.show", job_id=job.id), 303)
+    job_id = await _enqueue(name, args, kwargs)
+    return redirect(url_for("results.show", job_id=job_id), 303)
 
 
-async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Job[Any]:
-    """As HTTP does it: no more than the queue may hold. Raises QueueFullError."""
-    terms = Terms(limit=parts_of(current_app).settings.max_queue)
-    job, _ = await parts_of(current_app).enqueuer.enqueue_once(name, args, kwargs, terms)
-    return job
+async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+    """Enqueue as all of HTTP does, and return the id. Raises QueueFullError."""
+    conditions = Conditions(limit=parts_of(current_app).settings.max_queue)
+    accepted = await parts_of(current_app).enqueuer.enqueue_if(name, args, kwargs, conditions)
+    return accepted.job_id
 
 
 async def _page(job_id: str) -> str:
     started = not job_id
     if started:
-        job_id = (await _enqueue(_TASK, (1, 2), {})).id
+        job_id = await _enqueue(_TASK, (1, 2), {})
     result = await parts_of(current_app).store.get(job_id)
     return await render_template(
         "index.html",

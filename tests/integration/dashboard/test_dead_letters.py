@@ -8,7 +8,7 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
-from service.dashboard.pages.views import get_reader
+from service.dashboard.extension import dashboard_of
 from tests.support.dead import DEAD, dead_letter
 from tests.support.valkey import Valkey
 
@@ -55,7 +55,7 @@ async def test_a_message_that_nests_too_deep_is_shown_as_it_is(app: Quart, valke
 
 
 async def test_the_broker_may_have_a_redis_of_its_own(redis_url: str) -> None:
-    """The letters, the queues and what is held are there, and the job's record is not."""
+    """The letters, the queues and the deliveries are there, and the job's record is not."""
     broker_url = redis_url.replace("/0", "/1")
     settings = {
         "SERVICE_REDIS_URL": redis_url,
@@ -67,9 +67,9 @@ async def test_the_broker_may_have_a_redis_of_its_own(redis_url: str) -> None:
         broker.lpush(DEAD, dead_letter("job", "a.task", []))
         broker.hset("unacked", "tag", "")
         async with app.test_app():
-            now = await get_reader(app).refresh()
+            now = await dashboard_of(app).reader.refresh()
             assert [queue.dead for queue in now.queues] == [1]
-            assert now.held == 1
+            assert now.deliveries == 1
             replayed = await app.test_client().post(f"{PAGE}/job/replay", headers=HEADERS)
         assert replayed.status_code == 303
         assert broker.llen("celery") == 1

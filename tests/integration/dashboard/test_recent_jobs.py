@@ -3,8 +3,6 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 import pytest
@@ -12,8 +10,6 @@ from quart import Quart
 
 from service import create_app
 from service.dashboard.events.recorder import Recorder
-from service.redis.clients import connect_blocking
-from service.redis.keys import ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent
 from tests.support.valkey import Valkey
@@ -32,31 +28,21 @@ def job_id(number: int) -> str:
 
 @pytest.fixture(name="app")
 async def _app(redis_url: str) -> AsyncIterator[Quart]:
-    """An app with 12,000 jobs noted, a second apart, each by what a worker or enqueuer notes."""
-    settings = read_settings({"SERVICE_REDIS_URL": redis_url})
-    recorder = Recorder(
-        partial(connect_blocking, settings),
-        timeout=settings.redis_timeout,
-        keep=settings.recent_jobs,
-        lifetime=600,
-        keys=ResultKeys(),
-    )
+    """An app with 12,000 jobs recorded, a second apart, as workers and enqueuers record them."""
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_RESULT_EXPIRES": 600}
+    recorder = Recorder(read_settings(settings))
     recorder.take_over()
     for start in range(0, SENT, 4_000):
         for number in range(start, start + 4_000):
-            at, state = BEGAN + number, STATES[number % len(STATES)]
-            queued: str | None = None
-            started: str | None = None
-            if state != "QUEUED":
-                # The run times are 1 to 10 seconds.
-                moments = (at, at + 20 - number % 10 - 1)
-                queued, started = (datetime.fromtimestamp(m, UTC).isoformat() for m in moments)
-                at += 20
-            worker = None if state == "QUEUED" else f"celery@host-{number % 3}"
+            queued, state = BEGAN + number, STATES[number % len(STATES)]
             task = TASKS[number % 4]
-            recorder.record(
-                None, JobEvent(job_id(number), state, task, at, worker, queued, started)
-            )
+            event = JobEvent(job_id(number), state, task, queued, queued_at=queued)
+            if state != "QUEUED":
+                ended = queued + 20
+                started = ended - number % 10 - 1  # the run times are 1 to 10 seconds
+                worker = f"celery@host-{number % 3}"
+                event = JobEvent(job_id(number), state, task, ended, worker, queued, started, ended)
+            recorder.record(None, event)
         assert recorder.report()
     recorder.close()
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})

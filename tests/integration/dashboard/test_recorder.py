@@ -1,24 +1,18 @@
 """The recorder and the reader, against a real Valkey."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from quart import Quart
-from redis import ConnectionPool, Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis import Redis
 
 from service import create_app
-from service.dashboard.events.recent import Query
+from service.dashboard.events.recent import Query, decode_events
 from service.dashboard.events.recorder import Recorder
-from service.dashboard.events.rows import decode_rows
 from service.dashboard.events.stats import by_task
-from service.dashboard.events.status import encode_status
-from service.dashboard.pages.views import get_reader
-from service.redis.clients import connect_blocking
+from service.dashboard.extension import dashboard_of
 from service.redis.keys import RECORD, ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent, WorkerStatus
@@ -29,14 +23,19 @@ KEEP = 100
 KEYS = ResultKeys()
 
 
-def _client_of(redis_url: str) -> Callable[[], Redis]:
-    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_REDIS_TIMEOUT": 0.3}
-    return partial(connect_blocking, read_settings(settings))
+def recorder_on(redis_url: str) -> Recorder:
+    settings = {
+        "SERVICE_REDIS_URL": redis_url,
+        "SERVICE_REDIS_TIMEOUT": 0.3,
+        "SERVICE_RECENT_JOBS": KEEP,
+        "SERVICE_RESULT_EXPIRES": 60,
+    }
+    return Recorder(read_settings(settings))
 
 
 @pytest.fixture
 def recorder(redis_url: str) -> Iterator[Recorder]:
-    recorder = Recorder(_client_of(redis_url), timeout=0.5, keep=KEEP, lifetime=60, keys=KEYS)
+    recorder = recorder_on(redis_url)
     yield recorder
     recorder.close()
 
@@ -48,39 +47,46 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
         yield app
 
 
-def rows_sent(redis: Redis) -> int:
+def events_sent(redis: Redis) -> int:
     newest: Any = redis.xrevrange(KEYS.recent_jobs, count=1)
     return int(newest[0][1]["n"]) if newest else 0
 
 
 def event(number: int, state: str = "SUCCESS", *, age: float = 0) -> JobEvent:
     now = time.time() - age
-    queued, started = (datetime.fromtimestamp(now - ago, UTC).isoformat() for ago in (2, 1))
-    return JobEvent(f"job-{number}", state, "a.task", now, "w@h", queued, started)
+    finished = None if state == "STARTED" else now
+    return JobEvent(f"job-{number}", state, "a.task", now, "w@h", now - 2, now - 1, finished)
 
 
-def status(**changes: object) -> str:
-    values = {"pool": "solo", "capacity": 4, "running": 1, "held": {"celery": 3}, "queues": ["x"]}
-    return encode_status(WorkerStatus(**{**values, "started_at": 0.0, **changes}))  # type: ignore[arg-type]  # one by one they fit
+def status(*, running: int = 1, lease_age: float | None = None) -> WorkerStatus:
+    return WorkerStatus(
+        pool="solo",
+        capacity=4,
+        running=running,
+        deliveries={"celery": 3},
+        queues=["x"],
+        started_at=0.0,
+        lease_age=lease_age,
+    )
 
 
-async def test_what_was_noted_is_shown(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
+async def test_what_was_recorded_is_shown(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
     """By its thread, within a second or so, without anybody asking for it."""
     recorder.record(None, event(1))
     recorder.record(None, event(2, "FAILURE"))
-    reader = get_reader(app)
+    reader = dashboard_of(app).reader
     with valkey.client() as redis:
-        wait_until(lambda: rows_sent(redis) == 2, description="both are reported")
+        wait_until(lambda: events_sent(redis) == 2, description="both are reported")
     now = await reader.refresh()
     assert now.jobs == 2
-    assert [found.id for found in reader.jobs.find(Query(state="FAILURE")).rows] == ["job-2"]
+    assert [job.id for job in reader.jobs.find(Query(state="FAILURE")).jobs] == ["job-2"]
     assert (now.tasks["a.task"].ok, now.tasks["a.task"].failed) == (1, 1)
     assert now.tasks["a.task"].mean == pytest.approx(1, abs=0.01)
 
 
 async def test_many_lookers_are_one_reader(app: Quart, valkey: Valkey) -> None:
     """However many look, Redis is asked once a second."""
-    reader = get_reader(app)
+    reader = dashboard_of(app).reader
     await reader.refresh()
     with valkey.client() as redis:
         before = redis.info("stats")["total_commands_processed"]
@@ -90,34 +96,23 @@ async def test_many_lookers_are_one_reader(app: Quart, valkey: Valkey) -> None:
         assert redis.info("stats")["total_commands_processed"] - before < 20
 
 
-class LosingAnswers(Redis):
-    """Does what it is told, and may lose the connection before it says so."""
-
-    def __init__(self, redis_url: str) -> None:
-        super().__init__(connection_pool=ConnectionPool.from_url(redis_url, decode_responses=True))
-        self.loses_answers = False
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        answer = super().execute_command(*args, **options)  # type: ignore[no-untyped-call]  # by redis-py
-        if self.loses_answers:
-            raise RedisConnectionError("The answer was lost.")
-        return answer
-
-
-async def test_a_report_that_comes_twice_counts_once(redis_url: str, app: Quart) -> None:
+async def test_a_report_that_comes_twice_counts_once(own_valkey: Valkey) -> None:
     """Its answer was lost, so it was sent again."""
-    client = LosingAnswers(redis_url)
-    recorder = Recorder(lambda: client, timeout=0.5, keep=KEEP, lifetime=60, keys=KEYS)
+    recorder = recorder_on(own_valkey.url)
     recorder.take_over()
     recorder.record(None, event(1))
     assert recorder.report()
     recorder.record(None, event(2))
-    client.loses_answers = True
+    own_valkey.freeze()
     assert not recorder.report()
-    client.loses_answers = False
+    own_valkey.thaw()
+    with own_valkey.client() as redis:
+        wait_until(lambda: events_sent(redis) == 2, description="it has arrived all the same")
     assert recorder.report()
     recorder.close()
-    assert (await get_reader(app).refresh()).tasks["a.task"].ok == 2
+    app = create_app({"SERVICE_REDIS_URL": own_valkey.url})
+    async with app.test_app():
+        assert (await dashboard_of(app).reader.refresh()).tasks["a.task"].ok == 2
 
 
 async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey: Valkey) -> None:
@@ -129,8 +124,8 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
         assert recorder.report()
     with valkey.client() as redis:
         entries: Any = redis.xrange(KEYS.recent_jobs)
-    assert sum(len(decode_rows(entry["rows"].encode())) for _, entry in entries) == 3 * KEEP
-    reader = get_reader(app)
+    assert sum(len(decode_events(entry["rows"].encode())) for _, entry in entries) == 3 * KEEP
+    reader = dashboard_of(app).reader
     assert (await reader.refresh()).jobs == KEEP
     assert reader.jobs.get("job-1999") is not None
     assert reader.jobs.get("job-1000") is None
@@ -138,9 +133,8 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
 
 
 def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
-    """What was noted meanwhile is reported afterwards, and counted right."""
-    client = _client_of(own_valkey.url)
-    recorder = Recorder(client, timeout=0.3, keep=KEEP, lifetime=60, keys=KEYS)
+    """What was recorded meanwhile is reported afterwards, and counted right."""
+    recorder = recorder_on(own_valkey.url)
     recorder.take_over()
     recorder.record(None, event(1))
     assert recorder.report()
@@ -157,7 +151,7 @@ def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     recorder.record(None, event(3))
     wait_until(recorder.report, description="Redis takes the report")
     with own_valkey.client() as redis:
-        assert rows_sent(redis) == 3
+        assert events_sent(redis) == 3
         buckets = [redis.hgetall(key) for key in redis.scan_iter("service:stats:*")]
         counted = by_task({name: int(many) for name, many in found.items()} for found in buckets)
         assert counted["a.task"].ok == 3
@@ -168,18 +162,18 @@ def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
 async def test_workers_come_and_leave(recorder: Recorder, app: Quart) -> None:
     """One that leaves is not shown any more; what it held is still counted as held."""
     recorder.take_over()
-    reader = get_reader(app)
+    reader = dashboard_of(app).reader
     recorder.report("one@host", status())
     recorder.report("two@host", status(running=2, lease_age=1.5))
     now = await reader.refresh()
     assert [worker.name for worker in now.alive] == ["one@host", "two@host"]
-    assert {queue.name: queue.held for queue in now.queues} == {"celery": 6, "x": 0}
+    assert {queue.name: queue.deliveries for queue in now.queues} == {"celery": 6, "x": 0}
     recorder.report("one@host")
     reader.expire()
     assert [worker.name for worker in (await reader.refresh()).workers] == ["two@host"]
 
 
-async def test_a_job_whose_end_was_never_noted_is_looked_up(
+async def test_a_job_whose_end_was_never_reported_is_looked_up(
     recorder: Recorder, app: Quart, valkey: Valkey
 ) -> None:
     """Its worker was killed in the second before it would have reported."""
@@ -188,7 +182,7 @@ async def test_a_job_whose_end_was_never_noted_is_looked_up(
     recorder.report()
     with valkey.client() as redis:
         redis.set(f"{RECORD}job-1", '{"status": "FAILURE", "result": null}', ex=60)
-    reader = get_reader(app)
+    reader = dashboard_of(app).reader
     await reader.refresh()
     found = reader.jobs.get("job-1")
     assert found is not None
@@ -199,7 +193,7 @@ async def test_without_redis_the_dashboard_says_so(own_valkey: Valkey) -> None:
     """And shows what it last knew."""
     app = create_app({"SERVICE_REDIS_URL": own_valkey.url, "SERVICE_REDIS_TIMEOUT": 0.3})
     async with app.test_app():
-        reader = get_reader(app)
+        reader = dashboard_of(app).reader
         assert not (await reader.refresh()).problem
         own_valkey.kill()
         reader.expire()

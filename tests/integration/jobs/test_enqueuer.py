@@ -19,8 +19,8 @@ from redis import Redis
 from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
 from service.jobs.job import Job
-from service.jobs.sending.batch import Terms
 from service.jobs.sending.enqueuer import Enqueuer
+from service.jobs.sending.publisher import Accepted, Conditions
 from service.parts import parts_of
 from service.redis.keys import RECORD
 from service.tasks.demo import find_primes, my_add
@@ -262,22 +262,21 @@ async def test_a_key_gives_one_job_and_a_full_queue_none(
 ) -> None:
     """Atomically: also where many come at once."""
 
-    async def one(key: str, limit: int = 5) -> tuple[Job[Any], bool]:
-        return await enqueuer.enqueue_once(
-            "demo.my_add", (1, 2), {}, Terms(once=key, fingerprint="f", limit=limit)
-        )
+    async def one(key: str, limit: int = 5) -> Accepted:
+        conditions = Conditions(idempotency_key=key, fingerprint="f", limit=limit)
+        return await enqueuer.enqueue_if("demo.my_add", (1, 2), {}, conditions)
 
     found = await asyncio.gather(*(one("k") for _ in range(20)))
-    assert len({job.id for job, _ in found}) == 1
-    assert sum(is_new for _, is_new in found) == 1
+    assert len({each.job_id for each in found}) == 1
+    assert sum(each.is_new for each in found) == 1
     outcomes = await asyncio.gather(*(one("") for _ in range(20)), return_exceptions=True)
     assert sum(isinstance(outcome, QueueFullError) for outcome in outcomes) == 16
     assert len(messages(own_valkey)) == 5
-    assert (await one("k"))[1] is False
+    assert (await one("k")).is_new is False
     with own_valkey.client() as redis:
-        redis.delete(RECORD + found[0][0].id)
+        redis.delete(RECORD + found[0].job_id)
         redis.delete("celery")
-    assert (await one("k"))[1] is True
+    assert (await one("k")).is_new is True
 
 
 async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(

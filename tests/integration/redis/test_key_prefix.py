@@ -7,8 +7,7 @@ import pytest
 from quart import Quart
 
 from service import create_app
-from service.dashboard.events.recorder import get_recorder
-from service.dashboard.pages.views import get_reader
+from service.dashboard.extension import dashboard_of
 from tests.support.broker import POOLS
 from tests.support.valkey import Valkey
 from tests.support.workers import worker_process
@@ -38,12 +37,12 @@ async def test_neither_jobs_nor_figures_nor_idempotency_keys_are_mixed(
                 "/tasks/demo.my_add", json={"a": 1, "b": 2}, headers={"Idempotency-Key": "k"}
             )
             ids.append((await answer.get_json())["id"])
-            get_recorder(app).report("w@h")
+            dashboard_of(app).recorder.report("w@h")
         assert ids[0] != ids[1]
         for app, id_ in zip((ours, theirs), ids, strict=True):
-            now = await get_reader(app).refresh()
+            now = await dashboard_of(app).reader.refresh()
             assert now.jobs == 1
-            assert get_reader(app).jobs.get(id_) is not None
+            assert dashboard_of(app).reader.jobs.get(id_) is not None
             assert now.tasks["demo.my_add"].queued == 1
 
 

@@ -1,15 +1,18 @@
 """What browsers are told that pages may do, and who may do what from where."""
 
+import hmac
 import time
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 import pytest
+from itsdangerous import Signer
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
-from service.dashboard.pages import sign_in as admin
+from service.dashboard.pages.sign_in import cookie_signer
 
 TOKEN = "a-token-for-this-test"  # noqa: S105  of an app that lives for a test
 BROWSER = {"Accept": "text/html"}
@@ -146,12 +149,39 @@ async def test_the_cookie_is_signed_and_for_us_alone(client: Client) -> None:
         return (await client.get("/dashboard", headers={"Cookie": cookie})).status_code == 200
 
     until, _, signature = value.removeprefix("service_admin=").partition(".")
+    expired = cookie_signer(TOKEN).sign(str(int(time.time()) - 1)).decode()
+    foreign = cookie_signer("another-token-than-ours").sign(until).decode()
+    other_use = Signer(TOKEN, digest_method=sha256).sign(until).decode()
+    no_time = cookie_signer(TOKEN).sign("for-ever").decode()
+    old_key = sha256(f"service_admin:{TOKEN}".encode()).digest()
+    old_form = f"{until}.{hmac.new(old_key, until.encode(), 'sha256').hexdigest()}"
     assert await opens(value)
     assert not await opens(f"service_admin={int(until) + 9}.{signature}")
     assert not await opens(f"service_admin={until}.")
     assert not await opens("service_admin=\u0663.x")
-    assert not await opens(f"service_admin={admin._sign(int(until), 'another-token-than-ours')}")
-    assert not await opens(f"service_admin={admin._sign(int(time.time()) - 1, TOKEN)}")
+    for refused in (expired, foreign, other_use, no_time, old_form):
+        assert not await opens(f"service_admin={refused}")
+
+
+async def test_the_cookie_lasts_twelve_hours(client: Client) -> None:
+    """In the browser, and by what is signed: a browser can be made to keep it for longer."""
+    response = await client.post("/dashboard/sign-in", form={"token": TOKEN})
+    cookie = response.headers["Set-Cookie"]
+    assert "Max-Age=43200" in cookie
+    until = int(cookie.removeprefix("service_admin=").partition(".")[0])
+    assert 43_100 < until - time.time() <= 43_200
+
+
+async def test_a_new_token_ends_all_cookies(redis_url: str, client: Client) -> None:
+    """Whoever had the old one is out."""
+    response = await client.post("/dashboard/sign-in", form={"token": TOKEN})
+    cookie = response.headers["Set-Cookie"].split(";")[0]
+    for token, status in ((TOKEN, 200), (f"{TOKEN}-changed", 403)):
+        app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": token})
+        async with app.test_app():
+            own = app.test_client(use_cookies=False)
+            answer = await own.get("/dashboard", headers={"Cookie": cookie})
+            assert answer.status_code == status
 
 
 async def test_a_wrong_token_gets_no_cookie(client: Client) -> None:

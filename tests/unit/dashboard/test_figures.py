@@ -1,23 +1,22 @@
-"""Rows, counts and the list of recent jobs."""
+"""Job events as Redis keeps them, counts of them, and the list of recent jobs."""
 
-from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 
-from service.dashboard.events.recent import PAGE, Query, RecentJobs
-from service.dashboard.events.rows import JobRow, decode_rows, encode_events, newer
+from service.dashboard.events.figures import task_figures
+from service.dashboard.events.recent import PAGE, Query, RecentJobs, decode_events, newer
 from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.events.stats import by_task, count, overall
-from service.dashboard.pages.figures import tasks
 from service.signals import JobEvent
 
 
-def row(job_id: str, state: str = "SUCCESS", **values: Any) -> JobRow:
-    return JobRow(**{"id": job_id, "state": state, "task": "a.task", "at": 100.0, **values})
+def event(job_id: str, state: str = "SUCCESS", **values: Any) -> JobEvent:
+    return JobEvent(**{"id": job_id, "state": state, "task": "a.task", "at": 100.0, **values})
 
 
-def event(
+def ended(
     job_id: str,
     state: str = "SUCCESS",
     *,
@@ -25,41 +24,37 @@ def event(
     at: float = 100.0,
     started: float | None = None,
 ) -> JobEvent:
-    queued_at, started_at = (
-        None if moment is None else datetime.fromtimestamp(moment, UTC).isoformat()
-        for moment in (97.0, started)
-    )
-    return JobEvent(job_id, state, task, at, "w", queued_at, started_at)
+    return JobEvent(job_id, state, task, at, "w", 97.0, started, at)
 
 
-def test_rows_survive_redis() -> None:
-    """Those that another version wrote are passed over."""
-    queued = JobEvent("1", "QUEUED", "a.task", 100.0)
-    assert decode_rows(encode_events([queued, event("1", started=98.0)])) == [
-        row("1", "QUEUED", queued_at=100.0),
-        row("1", worker="w", queued_at=97.0, started_at=98.0, finished_at=100.0),
-    ]
-    assert decode_rows(b'[["1"]]') == []
-    assert decode_rows(b"nonsense") == []
+def test_events_survive_redis() -> None:
+    """Those that another version wrote are passed over; what lacks at the end is not known."""
+    events = [event("1", "QUEUED", queued_at=100.0), ended("1", started=98.0)]
+    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0]'
+    assert msgspec.json.encode(events[1]) == stored
+    assert decode_events(msgspec.json.encode(events)) == events
+    assert decode_events(b'[["1","QUEUED","a.task",100.0,null,100.0]]') == events[:1]
+    assert decode_events(b'[["1"]]') == []
+    assert decode_events(b"nonsense") == []
 
 
 def test_a_job_that_has_ended_stays_ended() -> None:
-    """Notes of different processes come in any order."""
-    queued = row("1", "QUEUED", at=3, queued_at=1)
-    started, done = row("1", "STARTED", at=1), row("1", "SUCCESS", at=2)
+    """Events of different processes come in any order."""
+    queued = event("1", "QUEUED", at=3, queued_at=1)
+    started, done = event("1", "STARTED", at=1), event("1", "SUCCESS", at=2)
     for first, second in ((queued, done), (done, queued)):
         found = newer(first, second)
         assert (found.state, found.queued_at) == ("SUCCESS", 1)
     assert newer(started, queued).state == "STARTED"
-    assert newer(row("1", "RETRY", at=1), row("1", "STARTED", at=2)).state == "STARTED"
+    assert newer(event("1", "RETRY", at=1), event("1", "STARTED", at=2)).state == "STARTED"
 
 
 def test_counts_are_by_task_and_time() -> None:
     """Run times are kept as classes, so that quantiles cost little."""
-    notes = [event(str(n), at=105.0, started=105 - n / 100) for n in range(101)]
-    notes += [event("x", "FAILURE", task="b.task"), event("y", "REVOKED", task="b.task", at=111.0)]
-    notes += [event("z", "STARTED"), event("q", "QUEUED")]
-    totals = count(notes)
+    events = [ended(str(n), at=105.0, started=105 - n / 100) for n in range(101)]
+    events += [ended("x", "FAILURE", task="b.task"), ended("y", "REVOKED", task="b.task", at=111.0)]
+    events += [event("z", "STARTED"), event("q", "QUEUED")]
+    totals = count(events)
     buckets = [{f: a for (b, f), a in totals.items() if b == wanted} for wanted in (10, 11)]
     tasks = by_task(buckets)
     assert (tasks["a.task"].ok, tasks["a.task"].queued) == (101, 1)
@@ -74,17 +69,17 @@ def test_counts_are_by_task_and_time() -> None:
 
 def filled() -> RecentJobs:
     jobs = RecentJobs(1000)
-    jobs.add(
-        row(f"id-{n:03}", "FAILURE" if n % 3 else "SUCCESS", task=f"t.{n % 5}", queued_at=float(n))
-        for n in range(200)
-    )
+    for number in range(200):
+        state = "FAILURE" if number % 3 else "SUCCESS"
+        task = f"t.{number % 5}"
+        jobs.add([event(f"id-{number:03}", state, task=task, queued_at=float(number))])
     return jobs
 
 
 def test_the_list_is_filtered_and_searched() -> None:
     """Each word has to be somewhere in the task, the worker or the id."""
     jobs = filled()
-    jobs.add([row("of-a-worker", "PROGRESS", worker="Celery@Host")])
+    jobs.add([event("of-a-worker", "PROGRESS", worker="Celery@Host")])
     assert jobs.find(Query(state="SUCCESS")).found == 67
     assert jobs.find(Query(search="T.3")).found == 40
     assert jobs.find(Query(search="t.3 id-00")).found == 2
@@ -97,17 +92,17 @@ def test_the_list_is_sorted_and_paged() -> None:
     """A page that is not there is the last one; what lacks a value comes last either way."""
     jobs = filled()
     page = jobs.find(Query(page=99))
-    assert (page.number, page.pages, len(page.rows)) == (4, 4, 200 - 3 * PAGE)
-    assert [r.id for r in jobs.find(Query()).rows[:2]] == ["id-199", "id-198"]
-    assert [r.id for r in jobs.find(Query(sort="id", descending=False)).rows[:2]] == [
+    assert (page.number, page.pages, len(page.jobs)) == (4, 4, 200 - 3 * PAGE)
+    assert [job.id for job in jobs.find(Query()).jobs[:2]] == ["id-199", "id-198"]
+    assert [job.id for job in jobs.find(Query(sort="id", descending=False)).jobs[:2]] == [
         "id-000",
         "id-001",
     ]
     jobs.add(
-        [row("slow", started_at=1.0, finished_at=9.0), row("fast", started_at=1, finished_at=2)]
+        [event("slow", started_at=1.0, finished_at=9.0), event("fast", started_at=1, finished_at=2)]
     )
-    assert [r.id for r in jobs.find(Query(sort="run")).rows[:2]] == ["slow", "fast"]
-    assert [r.id for r in jobs.find(Query(sort="run", descending=False)).rows[:2]] == [
+    assert [job.id for job in jobs.find(Query(sort="run")).jobs[:2]] == ["slow", "fast"]
+    assert [job.id for job in jobs.find(Query(sort="run", descending=False)).jobs[:2]] == [
         "fast",
         "slow",
     ]
@@ -116,20 +111,20 @@ def test_the_list_is_sorted_and_paged() -> None:
 def test_the_list_forgets_what_began_first() -> None:
     """Not what was heard of last."""
     jobs = RecentJobs(3)
-    jobs.add(row(f"id-{n}", queued_at=float(n)) for n in (5, 1, 4, 2, 3))
-    assert sorted(r.id for r in jobs.find(Query()).rows) == ["id-3", "id-4", "id-5"]
+    jobs.add(event(f"id-{n}", queued_at=float(n)) for n in (5, 1, 4, 2, 3))
+    assert sorted(job.id for job in jobs.find(Query()).jobs) == ["id-3", "id-4", "id-5"]
 
 
 def test_a_quantile_is_not_shown_below_a_mean_that_it_may_as_well_be() -> None:
     """Quantiles are known to within a quarter: 4.2 s on average, 95 % within 4.0 s, is nonsense."""
-    alike = count([event(str(n), started=95.8) for n in range(20)])
+    alike = count([ended(str(n), started=95.8) for n in range(20)])
     long_tail = count(
-        [event(str(n), started=99.99) for n in range(99)] + [event("x", started=40.0)]
+        [ended(str(n), started=99.99) for n in range(99)] + [ended("x", started=40.0)]
     )
     shown = []
     for totals in (alike, long_tail):
         stats = by_task([{field: amount for (_, field), amount in totals.items()}])
-        (task,) = tasks(Snapshot(tasks=stats))
+        (task,) = task_figures(Snapshot(tasks=stats))
         shown.append((task.mean, task.high))
     assert shown[0] == (4.2, 4.2)
     mean, high = shown[1]

@@ -1,6 +1,9 @@
 """The Celery app as other tools see it."""
 
 import pytest
+from celery.backends.redis import RedisBackend, SentinelBackend
+from celery.concurrency.base import BasePool
+from kombu.transport import virtual
 from kombu.utils import symbol_by_name
 
 from service import create_app, get_celery
@@ -29,6 +32,22 @@ def test_the_transport_goes_by_the_scheme(scheme: str, transport: type) -> None:
     config = {"SERVICE_REDIS_URL": f"{scheme}://127.0.0.1:6390/2", **options}
     path = get_celery(create_app(config)).conf.broker_transport
     assert symbol_by_name(path) is transport
+
+
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("service.worker.pool:AsyncioPool", BasePool),
+        ("service.broker.transport:Transport", virtual.Transport),
+        ("service.broker.transport:SecureTransport", virtual.Transport),
+        ("service.broker.transport:SentinelTransport", virtual.Transport),
+        ("service.worker.backend:Backend", RedisBackend),
+        ("service.worker.backend:SentinelBackend", SentinelBackend),
+    ],
+)
+def test_paths_that_users_may_have_in_their_settings_lead_on(path: str, base: type) -> None:
+    """Wherever the classes move to in this package."""
+    assert issubclass(symbol_by_name(path), base)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-// Draws the last hour with uPlot, which base page loads as a plain script.
+// Draws the last hour with uPlot, which its page loads as a plain script.
 
 const HOUR = 3600;
 const HEIGHT = 190;
-const FAILED = 3; // its place in a row
+const FAILED = 3; // its column in a row
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // A colour of the stylesheet's, as a canvas needs it.
@@ -41,15 +41,15 @@ function options(element, series, format) {
         width: 1.75,
         fill: fill ? colour(`color-mix(in srgb, var(--${name}) 14%, transparent)`) : undefined,
         spanGaps: false,
-        points: { show: true, size: 5, width: 1, filter: lonely },
+        points: { show: true, size: 5, width: 1, filter: isolated },
         value: (_, value) => format(value),
       })),
     ],
   };
 }
 
-// The samples that have no neighbour to draw a line to.
-function lonely(plot, index, show) {
+// The values that have no neighbour to draw a line to.
+function isolated(plot, index, show) {
   if (!show) return null;
   const values = plot.data[index];
   const found = [];
@@ -59,8 +59,8 @@ function lonely(plot, index, show) {
   return found;
 }
 
-// A line along the bottom for what never happens would only hide the others.
-function withoutNothing(values) {
+// Without zeros beside zeros: a line along the bottom would only hide the others.
+function withoutZeros(values) {
   return values.map((value, at) =>
     value === 0 && !values[at - 1] && !values[at + 1] ? null : value,
   );
@@ -73,9 +73,9 @@ const SERIES = {
 
 export class Charts {
   constructor() {
-    this.rows = new Map(); // by when each begins
+    this.rows = new Map(); // by the time at which each begins
     this.plots = [];
-    this.places = [...document.querySelectorAll("[data-chart]")];
+    this.elements = [...document.querySelectorAll("[data-chart]")];
     dark.addEventListener("change", () => this.rebuild());
     new ResizeObserver(() => this.resize()).observe(document.getElementById("charts"));
   }
@@ -91,28 +91,28 @@ export class Charts {
 
   rebuild() {
     for (const plot of this.plots) plot.destroy();
-    this.plots = this.places.map((place) => {
-      const [series, format] = SERIES[place.dataset.chart];
-      return new window.uPlot(options(place, series, format), this.data(place), place);
+    this.plots = this.elements.map((element) => {
+      const [series, format] = SERIES[element.dataset.chart];
+      return new window.uPlot(options(element, series, format), this.data(element), element);
     });
   }
 
-  data(place) {
+  data(element) {
     const rows = [...this.rows.values()].sort((one, other) => one[0] - other[0]);
-    const columns = [0, ...SERIES[place.dataset.chart][2]];
+    const columns = [0, ...SERIES[element.dataset.chart][2]];
     return columns.map((column) => {
       const values = rows.map((row) => row[column]);
-      return column === FAILED ? withoutNothing(values) : values;
+      return column === FAILED ? withoutZeros(values) : values;
     });
   }
 
   draw() {
-    this.plots.forEach((plot, index) => plot.setData(this.data(this.places[index])));
+    this.plots.forEach((plot, index) => plot.setData(this.data(this.elements[index])));
   }
 
   resize() {
     this.plots.forEach((plot, index) => {
-      plot.setSize({ width: this.places[index].clientWidth, height: HEIGHT });
+      plot.setSize({ width: this.elements[index].clientWidth, height: HEIGHT });
     });
   }
 }

@@ -1,10 +1,10 @@
 // Keeps the dashboard as it is now: its parts come from the server, whole, when they change.
 
 import { Charts } from "./charts.js";
-import { showConnection } from "./connection.js";
-import { Follower } from "./follow.js";
-import { replaceContent } from "./swap.js";
-import { localTimes } from "./times.js";
+import { showConnection } from "../../static/connection.js";
+import { Follower } from "../../static/follow.js";
+import { replaceContent } from "../../static/swap.js";
+import { localTimes } from "../../static/times.js";
 
 const TYPING = 200; // milliseconds without a key until a search begins
 
@@ -12,13 +12,13 @@ const query = new URLSearchParams(location.search);
 const form = document.querySelector(".filter");
 const charts = new Charts();
 const follower = new Follower({
-  address: () => `${document.getElementById("charts").dataset.news}?${query}`,
+  address: () => `${document.getElementById("charts").dataset.updates}?${query}`,
   waits: false,
   onState: showConnection,
   onData: ({ fragments, points }) => {
     for (const [name, html] of Object.entries(fragments)) {
-      const place = document.querySelector(`[data-fragment="${name}"]`);
-      if (place) replaceContent(place, html);
+      const element = document.querySelector(`[data-fragment="${name}"]`);
+      if (element) replaceContent(element, html);
     }
     charts.add(points);
   },

@@ -6,10 +6,10 @@ from typing import Final
 from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.events.stats import STEP, TaskStats
 
-_MIDDLE: Final = 0.5
+_MEDIAN: Final = 0.5
 _HIGH: Final = 0.95
-_ROUGHLY: Final = 1.26  # how far a quantile may be from what it stands for
-_LATELY: Final = 6  # buckets that make the last minute
+_PRECISION: Final = 1.26  # factor by which a quantile may be wrong
+_LAST_MINUTE: Final = 60 // STEP  # buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,6 @@ class Figures:
     running: int
     capacity: int
     waiting: int
-    held: int
     dead: int
     per_second: float
     finished: int
@@ -48,7 +47,7 @@ def points(now: Snapshot, *, since: int) -> list[list[float | None]]:
             point.stats.queued / STEP,
             point.stats.ok / STEP,
             (point.stats.failed + point.stats.revoked) / STEP,
-            point.stats.quantile(_MIDDLE),
+            point.stats.quantile(_MEDIAN),
             point.stats.quantile(_HIGH),
         ]
         for point in now.points[:-1]
@@ -58,29 +57,22 @@ def points(now: Snapshot, *, since: int) -> list[list[float | None]]:
 
 def figures(now: Snapshot) -> Figures:
     """What the tiles say now."""
-    total = TaskStats()
-    for stats in now.tasks.values():
-        total.ok += stats.ok
-        total.failed += stats.failed
-        total.revoked += stats.revoked
-        total.times.update(stats.times)
-    lately = now.points[-1 - _LATELY : -1]
-    ended = sum(point.stats.finished for point in lately)
+    last_minute = now.points[-1 - _LAST_MINUTE : -1]
+    ended = sum(point.stats.finished for point in last_minute)
     return Figures(
         running=sum(worker.status.running for worker in now.alive),
         capacity=sum(worker.status.capacity for worker in now.alive),
         waiting=sum(queue.waiting for queue in now.queues),
-        held=now.held,
         dead=sum(queue.dead for queue in now.queues),
-        per_second=ended / (STEP * len(lately)) if lately else 0.0,
-        finished=total.finished,
-        failed=total.failed,
-        median=total.quantile(_MIDDLE),
-        high=total.quantile(_HIGH),
+        per_second=ended / (STEP * len(last_minute)) if last_minute else 0.0,
+        finished=now.total.finished,
+        failed=now.total.failed,
+        median=now.total.quantile(_MEDIAN),
+        high=now.total.quantile(_HIGH),
     )
 
 
-def tasks(now: Snapshot) -> list[TaskFigures]:
+def task_figures(now: Snapshot) -> list[TaskFigures]:
     """The tasks of the last hour, the slowest first."""
     found = [
         TaskFigures(name, stats, stats.mean, _high(stats))
@@ -91,8 +83,8 @@ def tasks(now: Snapshot) -> list[TaskFigures]:
 
 
 def _high(stats: TaskStats) -> float | None:
-    """The high quantile; where it may as well be the mean, which is known better, no less."""
+    """The high quantile. Where it may in truth be the mean, it is: the mean is known exactly."""
     mean, high = stats.mean, stats.quantile(_HIGH)
-    if mean is None or high is None:
-        return high
-    return mean if high < mean < high * _ROUGHLY else high
+    if mean is not None and high is not None and high < mean < high * _PRECISION:
+        return mean
+    return high
