@@ -1,1 +1,15 @@
-"""The Redis transport that loses nothing; Celery finds it by `broker_transport`."""
+"""The Redis transport that loses nothing; Celery finds it by `broker_transport`.
+
+    transport/        Kombu's transport, channel and QoS: takes, delivers, publishes
+    leases/           holds deliveries, renews their leases, recovers those of dead workers
+    dead_letters/     messages that were given up on: kept, shown, replayed, dropped
+    checks/           asks Redis at start whether it will keep what it is given
+    scripts.py        the Lua scripts, each one atomic step on deliveries; their files are in lua/
+    messages.py       Celery's messages as they lie in Redis
+    delivery.py       a delivery, and the options of its lease
+    celery_worker.py  what Celery's worker in this process does with its messages
+
+A message lies in a list, its queue. Taking moves it to the deliveries of a worker, under a tag of
+its own with a lease; an ack forgets it; a requeue, or a lease that expires, puts it back; too many
+deliveries bury it. May import results, redis, settings and errors. Threads: see leases/.
+"""

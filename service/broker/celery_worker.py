@@ -1,4 +1,7 @@
-"""Tells what Celery's worker in this process is doing with the messages that it was given."""
+"""Tells what Celery's worker in this process does with the messages that it was given.
+
+Like `celery.worker.state`, which most of it is read from, this is the state of a process.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +19,7 @@ def _remember(sender: Any, **_: Any) -> None:
 
 
 def is_worker() -> bool:
-    """Whether a worker runs here, be it one that is told to stop."""
+    """Whether a worker runs here, even one that was told to stop."""
     return bool(_ready)
 
 
@@ -31,27 +34,27 @@ def jobs_share_a_process() -> bool:
 
 
 def is_stopping() -> bool:
-    """Whether this process was told to end: warmly or at once. It is to take no more jobs."""
+    """Whether this process was told to end, warmly or at once, so that it takes no more jobs."""
     return _is_set(state.should_stop) or is_stopping_at_once()
 
 
 def is_stopping_at_once() -> bool:
-    """Whether it is to wait for none either (a cold shutdown)."""
+    """Whether this process was told to end without waiting for its jobs (a cold shutdown)."""
     return _is_set(state.should_terminate)
 
 
 def running() -> set[str]:
     """The tags of the messages whose jobs run at this moment."""
-    return {_tag(request) for request in all_of(state.active_requests)}
+    return {_tag_of(request) for request in all_of(state.active_requests)}
 
 
 def reserved() -> dict[str, Any]:
-    """Requests that were handed to the pool, by tag; it may not have started them yet."""
-    return {_tag(request): request for request in all_of(state.reserved_requests)}
+    """Requests that the pool was given, by tag; it may not have started them yet."""
+    return {_tag_of(request): request for request in all_of(state.reserved_requests)}
 
 
 def all_of(requests: Any) -> tuple[Any, ...]:
-    """What is in one of Celery's sets of requests, which the main thread may change meanwhile."""
+    """The members of one of Celery's sets of requests, which the main thread may change."""
     while True:
         try:
             return tuple(requests)
@@ -60,29 +63,30 @@ def all_of(requests: Any) -> tuple[Any, ...]:
 
 
 def keep_from_flush(requests: Iterable[Any]) -> None:
-    """Have the prefork pool keep what it has handed to a child.
+    """Have the prefork pool keep the jobs that it has sent to a child.
 
     After a loss Celery flushes that pool: it drops the jobs that no child has accepted. But a
-    child may have begun one whose acceptance is still on its way; dropped, it would run here and,
-    put back, elsewhere too. So what was written to a living child counts as accepted.
+    child may have begun one whose acceptance is still on its way. If that were dropped and
+    returned, it would run here and elsewhere. So a job that a living child was sent counts as
+    accepted.
     """
     for request in requests:
-        result = _result(request)
+        result = _pool_result_of(request)
         child = getattr(result, "_write_to", None)
         if result is not None and child is not None and child._is_alive():  # noqa: SLF001 - billiard
             result._accepted = True  # noqa: SLF001
 
 
 def may_still_run(request: Any) -> bool:
-    """Whether a request that was handed to the pool before a connection was lost will run.
+    """Whether a request that the pool was given before a connection was lost will run.
 
-    What the flush has dropped will not. Pools without a flush run all that they were given. While
-    the main thread waits for Redis nobody is told which jobs have begun or even ended, so it is
-    asked whether the pool still has what it was given.
+    It will not if the flush has dropped it; pools without a flush run all that they were given.
+    While the main thread waits for Redis, Celery does not learn which jobs have begun or ended, so
+    the pool is asked whether it still has the request.
     """
     if request in state.active_requests:
         return True
-    result = _result(request)
+    result = _pool_result_of(request)
     if result is None:
         return False
     cache = getattr(result, "_cache", None)
@@ -95,18 +99,23 @@ def may_still_run(request: Any) -> bool:
 
 def began(request: Any) -> None:
     """Say that a request's job runs, where the message came by a channel of ours."""
-    qos: Any = getattr(request.message.channel, "qos", None)
-    if hasattr(qos, "began"):
+    if (qos := _leased_qos(request.message)) is not None:
         qos.began(request.message.delivery_tag, request.id)
 
 
 def lost_lease(request: Any) -> bool:
     """Whether the lease on a request's message is known to be lost."""
-    qos: Any = getattr(request.message.channel, "qos", None)
-    return hasattr(qos, "lost_lease") and bool(qos.lost_lease(request.message.delivery_tag))
+    qos = _leased_qos(request.message)
+    return qos is not None and bool(qos.lost_lease(request.message.delivery_tag))
 
 
-def _result(request: Any) -> Any:
+def _leased_qos(message: Any) -> Any:
+    """The LeasedQoS of a message's channel; None if the message came by another transport."""
+    qos = getattr(message.channel, "qos", None)
+    return qos if hasattr(qos, "lost_lease") else None
+
+
+def _pool_result_of(request: Any) -> Any:
     reference = getattr(request, "_apply_result", None)
     return reference() if reference is not None else None
 
@@ -115,21 +124,22 @@ def _is_set(flag: Any) -> bool:
     return flag is not None and flag is not False  # 0 is an exit code, and means yes
 
 
-def _tag(request: Any) -> str:
+def _tag_of(request: Any) -> str:
     return str(request.message.delivery_tag)
 
 
-def _explain(message: Any, reason: str) -> None:
-    qos: Any = getattr(message.channel, "qos", None)
-    if hasattr(qos, "explain"):  # not if it came by another transport
+def _explain_rejection(message: Any, reason: str) -> None:
+    if (qos := _leased_qos(message)) is not None:
         qos.explain(message.delivery_tag, reason)
 
 
 @task_unknown.connect(dispatch_uid="service.broker.task_unknown")
 def _on_unknown(message: Any, name: str, **_: Any) -> None:
-    _explain(message, f"No task of this worker is named {name!r}.")
+    _explain_rejection(message, f"No task of this worker is named {name!r}.")
 
 
 @task_rejected.connect(dispatch_uid="service.broker.task_rejected")
 def _on_rejected(message: Any, exc: BaseException | None, **_: Any) -> None:
-    _explain(message, f"The message is no job that this worker can run: {exc or 'unknown form'}.")
+    _explain_rejection(
+        message, f"The message is no job that this worker can run: {exc or 'unknown form'}."
+    )

@@ -1,51 +1,55 @@
-"""What it means to hold a message, and for how long."""
+"""What a delivery is, and the options of its lease."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A message that this process holds under `tag`; `item` is its JSON.
+class Delivery:
+    """A message that was handed to this process under `tag`, and has not ended.
 
-    Once its job runs there is no item, but the job's id: Redis has the message, and of thousands
-    of jobs at once each is lighter by what it weighs.
-
-    `ident` is the delivery tag that its publisher gave it. It stays the same over deliveries,
-    while each delivery is held under a tag of its own.
+    `ident` is the delivery tag that the message's publisher gave it: it stays the same over
+    deliveries, while each delivery has a `tag` of its own. `job` is the job's id once that runs;
+    then `message` is empty, as Redis has it: of thousands of jobs each weighs that much less.
     """
 
     tag: str
     queue: str
-    item: bytes
+    message: bytes
     ident: str
     job: str | None = None
 
     @property
     def key(self) -> tuple[str, str]:
-        """What tells that two deliveries are of one message (an exchange can copy it to queues)."""
+        """Equal for deliveries of one message in one queue; an exchange can copy it to others."""
         return self.ident, self.queue
 
-    def without_item(self, job: str) -> "Held":
-        """The same as it is held while its job runs."""
-        return Held(self.tag, self.queue, b"", self.ident, job)
+    def without_message(self, job: str) -> "Delivery":
+        """The delivery as it is held while its job runs."""
+        return Delivery(self.tag, self.queue, b"", self.ident, job)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A delivery whose message cannot be a job, and why."""
+
+    delivery: Delivery
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseOptions:
     """Times in seconds; `stock` is how long a stock worker may hold a message.
 
-    `on_lost` is called with the tag and the job's id when a lease was lost, in the leases' thread.
+    `on_lost` is called with the tag and the job's id when a lease was lost, in the leases thread.
     """
 
     lease: float
     stock: float
     max_deliveries: int
-    priority_steps: tuple[int, ...]
-    separator: str
     on_lost: Callable[[str, str | None], object] | None = None
 
     @property
     def pause(self) -> float:
-        """Seconds between two looks at what is held, by this process and by others."""
+        """Seconds between two rounds of renewing leases, and of sweeping."""
         return self.lease / 10

@@ -1,4 +1,8 @@
-"""Reads Celery's messages as they lie in Redis: pure functions on their JSON."""
+"""Reads and rewrites Celery's messages as they lie in Redis: pure functions on their JSON.
+
+JSON is decoded as Kombu does it, in a quarter of the time. `use_in_celery` has Celery do the same:
+it replaces Kombu's serializer "json" for the whole process, which only a worker does.
+"""
 
 import json
 import re
@@ -8,14 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from service.broker.decoding import decode
+import msgspec
+from kombu import serialization
+from kombu.utils.json import dumps, loads
 
 # Kombu's own name for a message's properties is free-form; a stock worker leaves this one alone.
 DELIVERIES: Final = "x-deliveries"
-_JSON: Final = "application/json"
+JSON: Final = "application/json"
 # Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
-_DEEPEST: Final = 400
-_MOST: Final = 1 << 31  # deliveries; Redis's Lua counts no further than 2**53
+_MAX_DEPTH: Final = 400
+_MAX_DELIVERIES: Final = 1 << 31  # Redis's Lua counts no further than 2**53
 _STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKETS: Final = re.compile(rb"[\[\]{}]")
 _ID: Final = re.compile(rb'"id":\s*"([\w.-]{1,64})"')
@@ -27,23 +33,33 @@ class UnreadableMessageError(ValueError):
     """The message cannot be a job; the text says why."""
 
 
-def read(item: bytes) -> Payload:
-    """Decode a message that was taken; raises UnreadableMessageError."""
-    return _read(item, decode)
+def decode_json(document: Any) -> Any:
+    """What Kombu's own decoder makes of the document; raises what it raises."""
+    if isinstance(document, bytes | str):
+        # Kombu calls a hook for every object, to rebuild what `__type__` names.
+        marked = b"__type__" if isinstance(document, bytes) else "__type__"
+        if marked not in document:  # type: ignore[operator]  # both are of one type
+            try:
+                return msgspec.json.decode(document)
+            except (msgspec.MsgspecError, ValueError):
+                pass  # it is stricter (about NaN, for one), and words errors in its own way
+    return loads(document)
 
 
-def read_plain(item: bytes) -> Payload:
-    """Decode a message to be written again: what Kombu would rebuild stays in its JSON form.
+def use_in_celery() -> None:
+    """Have Celery's worker, which decodes each body twice, use `decode_json`.
 
-    Raises UnreadableMessageError.
+    A public call with an effect on the whole process: Kombu lets a serializer be registered under
+    a name that it knows already.
     """
-    return _read(item, json.loads)
+    serialization.register("json", dumps, decode_json, content_type=JSON, content_encoding="utf-8")
 
 
-def _read(item: bytes, decoder: Callable[[bytes], Any]) -> Payload:
-    check_depth(item)
+def read(message: bytes, decoder: Callable[[bytes], Any] = decode_json) -> Payload:
+    """Decode a message that was taken. Raises UnreadableMessageError."""
+    check_depth(message)
     try:
-        payload = decoder(item)
+        payload = decoder(message)
     except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
         raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
     if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
@@ -51,42 +67,47 @@ def _read(item: bytes, decoder: Callable[[bytes], Any]) -> Payload:
     return payload
 
 
+def read_plain(message: bytes) -> Payload:
+    """Decode a message to be written again: what Kombu would rebuild stays in its JSON form.
+
+    Raises UnreadableMessageError.
+    """
+    return read(message, json.loads)
+
+
 def check_depth(document: bytes) -> None:
     """Refuse JSON that nests so deep that a worker would fail on it."""
     # Counting is a hundred times cheaper than measuring, and nearly always enough.
-    if document.count(b"[") + document.count(b"{") <= _DEEPEST:
+    if document.count(b"[") + document.count(b"{") <= _MAX_DEPTH:
         return
     depth = deepest = 0
     for mark in _BRACKETS.findall(_STRINGS.sub(b"", document)):
         depth += 1 if mark in b"[{" else -1
         deepest = max(deepest, depth)
-    if deepest > _DEEPEST:
+    if deepest > _MAX_DEPTH:
         raise UnreadableMessageError(
-            f"The message nests {deepest} levels deep; the limit is {_DEEPEST}."
+            f"The message nests {deepest} levels deep; the limit is {_MAX_DEPTH}."
         )
 
 
 def decode_body(message: Any) -> None:
-    """Decode a JSON message's body, which the message then keeps; raises what decoding raises.
-
-    Kombu's decoder is as slow here as in `read`, and is needed as seldom.
-    """
+    """Decode the body of Kombu's `message`, which keeps it; raises what decoding raises."""
     text = message.body or b""
     check_depth(text)
     is_plain = isinstance(text, bytes) and b"__type__" not in text
-    if is_plain and message.content_encoding == "utf-8" and _JSON in (message.accept or (_JSON,)):
-        message._decoded_cache = decode(text)  # noqa: SLF001 - where `decode` keeps it
+    if is_plain and message.content_encoding == "utf-8" and JSON in (message.accept or (JSON,)):
+        message._decoded_cache = decode_json(text)  # noqa: SLF001 - where `decode` keeps it
     else:
         message.decode()
 
 
-def job_id(item: bytes) -> str | None:
+def job_id(message: bytes) -> str | None:
     """The id of the job that a message asks for, as far as it can be made out."""
     try:
-        payload = json.loads(item.decode(errors="replace"))
+        payload = json.loads(message.decode(errors="replace"))
     except RecursionError:
-        # Too deep to be decoded, but somebody waits for it.
-        match = _ID.search(item)
+        # Too deep to be decoded; but a client may wait for the job.
+        match = _ID.search(message)
         return match[1].decode() if match else None
     except ValueError:
         return None
@@ -112,9 +133,9 @@ def _id_in_body(payload: Any) -> Any:
 
 
 def deliveries(payload: Mapping[str, Any]) -> int:
-    """How often the message was delivered before, without an end."""
+    """How often the message was delivered before without being acknowledged."""
     count = payload["properties"].get(DELIVERIES, 0)
-    return min(count, _MOST) if isinstance(count, int) and count > 0 else 0
+    return min(count, _MAX_DELIVERIES) if isinstance(count, int) and count > 0 else 0
 
 
 def due(payload: Mapping[str, Any]) -> float | None:
@@ -127,7 +148,7 @@ def due(payload: Mapping[str, Any]) -> float | None:
 
 
 def redelivered(payload: Payload, count: int) -> str:
-    """The message, read plainly, as it goes back to its queue, delivered `count` times so far."""
+    """A plainly read message as it goes back to its queue, delivered `count` times so far."""
     properties = {**payload["properties"], DELIVERIES: count}
     if isinstance(properties.get("delivery_info"), dict):
         properties["delivery_info"] = {**properties["delivery_info"], "redelivered": True}

@@ -1,12 +1,12 @@
-"""Asks Redis to change who holds a message: one Lua script for each step that must be atomic."""
+"""Runs the broker's Lua scripts: one for each step on deliveries that must be atomic."""
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis import Redis
 
-from service.broker.delivery import Held
+from service.broker.delivery import Delivery, Unusable
 from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
@@ -33,118 +33,55 @@ def script(name: str) -> Script:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """A message whose holder has not renewed its lease; `held` is Kombu's record of it."""
+    """A delivery whose holder has not renewed its lease; `record` is Kombu's record of it."""
 
     tag: str
     score: str
-    held: bytes
+    record: bytes
 
 
-class Scripts:
-    """The scripts on one client. Every method is one round trip and raises RedisError."""
+class QueueList(NamedTuple):
+    """A list that messages are taken from, and its queue. Made for each take, so a plain tuple."""
 
-    def __init__(self, client: Redis, keys: BrokerKeys) -> None:
-        self._client = client
-        self._keys = keys
-
-    def acknowledge(self, tags: Sequence[str]) -> list[str]:
-        """Forget held messages; the tags among them that were no longer held."""
-        return [text(tag) for tag in self._run("ack", self._keys.in_flight, tags)]
-
-    def renew(self, tags: Sequence[str]) -> list[str]:
-        """Renew leases; the tags that are no longer held."""
-        return [text(tag) for tag in self._run("renew", self._keys.in_flight, tags)]
-
-    def expired(
-        self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
-    ) -> list[Expired]:
-        """What nobody has renewed for `lease` seconds (`stock` seconds for stock workers).
-
-        Where the holder's lease is longer, that one counts. Nothing, for a lease after nobody has
-        asked for `outage` seconds. `known` tags are left out.
-        """
-        keys = [*self._keys.in_flight, self._keys.sweeps]
-        flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
-        return [Expired(text(tag), text(score), held) for tag, score, held in _groups(flat, 3)]
-
-    def claim(self, tag: str, highest: str) -> str | None:
-        """Hold what nobody held any more: its score then; None if somebody does, or moved it."""
-        score = self._run("claim", self._keys.in_flight, [tag, highest])
-        return None if score is None else text(score)
-
-    def records(self, tags: Sequence[str]) -> list[bytes | None]:
-        """Kombu's records of held messages: JSON arrays [message, exchange, routing key]."""
-        found: Any = self._client.hmget(self._keys.in_flight[0], tags) if tags else []
-        return list(found)
-
-    def bound_queue(self, exchange: str, routing_key: str) -> str | None:
-        """The queue that Kombu's table binds to an exchange under exactly this key."""
-        members: Any = self._client.smembers(self._keys.bindings_of(exchange))
-        for member in sorted(text(part) for part in members):
-            key, _, queue = member.split("\x06\x16", 2)
-            if key == routing_key:
-                return queue
-        return None
-
-    def restore(self, tag: str, highest: str, list_: str, message: str, *, first: bool) -> bool:
-        """Move a held message back to a list, to its head if `first`; false if it was not ours."""
-        keys = [*self._keys.in_flight, self._keys.list_of(list_)]
-        push = "RPUSH" if first else "LPUSH"
-        return bool(self._run("restore", keys, [tag, highest, message, push]))
-
-    def bury(self, held: Held, highest: str, reason: str, deliveries: int) -> bool:
-        """Move a held message to its queue's dead letters; false if it was not ours."""
-        keys = [*self._keys.in_flight, self._keys.dead_letters_of(held.queue)]
-        arguments = [held.tag, highest, held.item, held.queue, reason, deliveries]
-        return bool(self._run("bury", keys, arguments))
-
-    def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
-        """Publish a message unless a publish with this tag was seen; whether it was new."""
-        keys = [self._keys.publish_mark(tag, queue), self._keys.list_of(list_)]
-        return bool(self._run("put", keys, [message, remember]))
-
-    def take(self, request: "Take") -> "Taken":
-        """Take messages without waiting."""
-        arguments = request.arguments()
-        keys, rest = arguments[1 : 1 + arguments[0]], arguments[1 + arguments[0] :]
-        return Taken.read(self._run("take", keys, rest), request)
-
-    def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
-        given = [_bytes(argument) for argument in arguments]
-        return script(name).run_blocking(self._client, keys, given)
+    name: str
+    queue: str
 
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A wish for messages: from `lists` ((list, queue), best first), at most `free` of them.
+    """A wish for messages: from `lists` (best first), at most `free` of them.
 
-    `acks` go along. `places` is how many waiters of a kind may stand at the door when there is
-    nothing to take; 0 asks not to wait. What is taken is held for `lease` seconds.
+    `acks` go along. `max_active` is how many waiters of a group may be active when there is nothing
+    to take, each for `active_ttl` seconds; 0 asks not to wait. What is taken is held for `lease`
+    seconds; a message of more than `max_bytes` (0: no limit) is unusable.
     """
 
     keys: BrokerKeys
     group: str
-    lists: tuple[tuple[str, str], ...]
+    lists: tuple[QueueList, ...]
     free: int
-    longest: int
+    max_bytes: int
     lease: float
     acks: tuple[str, ...] = ()
-    me: str = ""
-    places: int = 0
-    stay: float = 1.0
+    waiter: str = ""
+    max_active: int = 0
+    active_ttl: float = 1.0
+
+    def key_names(self) -> list[str]:
+        """The script's KEYS."""
+        keys = [*self.keys.in_flight, *self.keys.waiters_of(self.group)]
+        return keys + [self.keys.list_of(each.name) for each in self.lists]
 
     def arguments(self) -> list[Any]:
-        """What EVAL takes after the script: the number of keys, the keys, the arguments."""
-        keys = [*self.keys.in_flight, *self.keys.waiters_of(self.group)]
-        keys += [self.keys.list_of(list_) for list_, _ in self.lists]
-        asked = [self.free, self.longest, self.me, self.places, self.stay, self.lease]
-        queues = (queue for _, queue in self.lists)
-        return [len(keys), *keys, *asked, len(self.acks), *self.acks, *queues]
+        """The script's ARGV."""
+        asked = [self.free, self.max_bytes, self.waiter, self.max_active, self.active_ttl]
+        queues = (each.queue for each in self.lists)
+        return [*asked, self.lease, len(self.acks), *self.acks, *queues]
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What a take brought: held messages (queue, tag, bytes), and `unusable` ones with the reason.
+    """What a take brought; `verdict` is 'taken', or what the waiter is now: 'active' or 'standby'.
 
     `carried` are the acks that it delivered, `late` those among them that were not held any more.
     """
@@ -152,24 +89,100 @@ class Taken:
     verdict: str
     carried: tuple[str, ...]
     late: tuple[str, ...]
-    messages: tuple[tuple[str, str, bytes], ...]
-    unusable: tuple[tuple[str, str, bytes, str], ...]
+    deliveries: tuple[Delivery, ...]
+    unusable: tuple[Unusable, ...]
 
     @classmethod
     def read(cls, reply: Any, request: Take) -> "Taken":
         """Decode the script's answer."""
         verdict, late, taken, unusable = reply
-        queues = [queue for _, queue in request.lists]
+        queues = [each.queue for each in request.lists]
+        deliveries = []
+        for i, raw_tag, message in _groups(taken, 3):
+            tag = text(raw_tag)
+            deliveries.append(Delivery(tag, queues[i - 1], message, tag.rpartition("@")[0]))
         return cls(
             verdict=text(verdict),
             carried=request.acks,
             late=tuple(text(tag) for tag in late),
-            messages=tuple((queues[i - 1], text(tag), item) for i, tag, item in _groups(taken, 3)),
+            deliveries=tuple(deliveries),
             unusable=tuple(
-                (queues[i - 1], text(tag), item, text(reason))
-                for i, tag, item, reason in _groups(unusable, 4)
+                Unusable(Delivery(text(tag), queues[i - 1], message, text(tag)), text(reason))
+                for i, tag, message, reason in _groups(unusable, 4)
             ),
         )
+
+
+class Scripts:
+    """The scripts on one client. Every method is one round trip and raises RedisError."""
+
+    def __init__(self, client: Redis, keys: BrokerKeys) -> None:
+        self._client = client
+        self.keys = keys
+
+    def take(self, request: Take) -> Taken:
+        """Take messages without waiting."""
+        return Taken.read(self._run("take", request.key_names(), request.arguments()), request)
+
+    def acknowledge(self, tags: Sequence[str]) -> list[str]:
+        """Forget deliveries; the tags among them that were no longer held."""
+        return [text(tag) for tag in self._run("ack", self.keys.in_flight, tags)]
+
+    def renew(self, tags: Sequence[str]) -> list[str]:
+        """Renew leases; the tags that are no longer held."""
+        return [text(tag) for tag in self._run("renew", self.keys.in_flight, tags)]
+
+    def expired(
+        self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
+    ) -> list[Expired]:
+        """Deliveries not renewed for `lease` seconds (`stock` seconds for those of stock workers).
+
+        Where the holder's lease is longer, that one counts. Nothing for a lease after `outage`
+        seconds without any sweep. `known` tags are left out.
+        """
+        keys = [*self.keys.in_flight, self.keys.sweeps]
+        flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
+        return [Expired(text(tag), text(score), record) for tag, score, record in _groups(flat, 3)]
+
+    def claim(self, tag: str, max_score: str) -> str | None:
+        """Hold an expired delivery: its score then; None if it was renewed or moved meanwhile."""
+        score = self._run("claim", self.keys.in_flight, [tag, max_score])
+        return None if score is None else text(score)
+
+    def records(self, tags: Sequence[str]) -> list[bytes | None]:
+        """Kombu's records of deliveries: JSON arrays [message, exchange, routing key]."""
+        found: Any = self._client.hmget(self.keys.in_flight[0], tags) if tags else []
+        return list(found)
+
+    def bound_queue(self, exchange: str, routing_key: str) -> str | None:
+        """The queue that Kombu's table binds to an exchange under exactly this key."""
+        members: Any = self._client.smembers(self.keys.bindings_of(exchange))
+        for member in sorted(text(part) for part in members):
+            key, _, queue = member.split("\x06\x16", 2)
+            if key == routing_key:
+                return queue
+        return None
+
+    def restore(self, tag: str, max_score: str, list_: str, message: str, *, first: bool) -> bool:
+        """Move a delivery's message to a list, to its head if `first`; false if it was not ours."""
+        keys = [*self.keys.in_flight, self.keys.list_of(list_)]
+        push = "RPUSH" if first else "LPUSH"
+        return bool(self._run("restore", keys, [tag, max_score, message, push]))
+
+    def bury(self, delivery: Delivery, max_score: str, reason: str, deliveries: int) -> bool:
+        """Move a delivery to its queue's dead letters; false if it was not ours."""
+        tag, queue, message = delivery.tag, delivery.queue, delivery.message
+        keys = [*self.keys.in_flight, self.keys.dead_letters_of(queue)]
+        return bool(self._run("bury", keys, [tag, max_score, message, queue, reason, deliveries]))
+
+    def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
+        """Publish a message unless a publish with this tag was seen; whether it was new."""
+        keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
+        return bool(self._run("put", keys, [message, remember]))
+
+    def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
+        given = [_bytes(argument) for argument in arguments]
+        return script(name).run_blocking(self._client, keys, given)
 
 
 def _groups(flat: Sequence[Any], size: int) -> Iterator[tuple[Any, ...]]:

@@ -1,140 +1,126 @@
-"""`service dead-letters`: what the broker has given up on, to see, to run again, or to forget."""
+"""`service dead-letters`: lists, shows, replays and drops what the broker has given up on."""
 
-import argparse
+import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
-from typing import Final
+from collections.abc import Awaitable, Callable
+from typing import Any
 
+import click
+from quart import Quart
+from quart.cli import ScriptInfo, pass_script_info
 from redis.exceptions import RedisError
 
-from service.app import create_app
-from service.broker.dead_letters.model import DeadLetter, box_for
+from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
 from service.parts import get_celery, parts_of
-from service.redis.clients import broker_redis_url, connect_blocking
-from service.redis.keys import result_keys
+from service.redis.keys import broker_keys
 
-_PAGE: Final = 200
-
-
-def add_dead_letters(parser: argparse.ArgumentParser) -> None:
-    """Give the command its own commands."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    commands.add_parser("list", help="one line for each").set_defaults(run=_list)
-    show = commands.add_parser("show", help="all that is known of one")
-    show.add_argument("id", metavar="ID")
-    show.set_defaults(run=_show)
-    for name, does, action in (
-        ("replay", "put back on its queue", _Box.replay),
-        ("drop", "forget", _Box.drop),
-    ):
-        command = commands.add_parser(name, help=f"{does}: one, or all")
-        which = command.add_mutually_exclusive_group(required=True)
-        which.add_argument("id", metavar="ID", nargs="?")
-        which.add_argument("--all", action="store_true", help="every dead letter")
-        command.set_defaults(run=_for_each(action, name))
+_AsyncCommand = Callable[..., Awaitable[None]]
 
 
-class _Box:
-    """The dead letters of all queues of the app."""
+def _on_dead_letters(command: _AsyncCommand) -> Callable[..., None]:
+    """Let a command be a coroutine function that takes the app's dead letters first."""
 
-    def __init__(self, letters: DeadLetters, queues: Sequence[str]) -> None:
-        self._letters = letters
-        self._queues = queues
-
-    def __iter__(self) -> Iterator[DeadLetter]:
-        """All of them, those of each queue newest first."""
-        for queue in self._queues:
-            offset = 0
-            while letters := self._letters.page(queue, offset=offset, limit=_PAGE).letters:
-                yield from letters
-                offset += _PAGE
-
-    def get(self, letter_id: str) -> DeadLetter:
-        """One. Raises UnknownDeadLetterError."""
-        letter = self._letters.get(letter_id)
-        if letter is None:
-            raise UnknownDeadLetterError(letter_id)
-        return letter
-
-    def replay(self, letter: DeadLetter) -> bool:
-        """Queue it again; its job says QUEUED in place of FAILURE."""
-        return self._letters.replay(letter)
-
-    def drop(self, letter: DeadLetter) -> bool:
-        """Forget it; its job's result goes on to say FAILURE."""
-        return self._letters.drop(letter)
-
-
-def _with_box(action: Callable[[_Box], None]) -> None:
-    app = create_app()
-    settings = parts_of(app).settings
-    celery = get_celery(app)
-    box = box_for(celery.conf.broker_transport_options, celery.amqp.queues)
-    try:
-        with ExitStack() as stack:
-            client = stack.enter_context(connect_blocking(settings, broker_redis_url(settings)))
-            results = None
-            if broker_redis_url(settings) != settings.redis_url:
-                results = stack.enter_context(connect_blocking(settings))
-            letters = DeadLetters(client, result_keys(settings), box, results=results)
-            action(_Box(letters, box.queues))
-    except BrokenPipeError:
-        # Who read has enough, as `head` does. What Python flushes at its end must go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (RedisError, OSError) as error:
-        raise BrokerUnavailableError(str(error) or type(error).__name__) from error
-
-
-def _list(_: argparse.Namespace) -> None:
-    def action(box: _Box) -> None:
-        for letter in box:
-            fields = (
-                letter.id,
-                letter.queue,
-                letter.task or "(unreadable)",
-                f"{letter.deliveries} deliveries",
-                f"{letter.at:%Y-%m-%d %H:%M:%S}Z",
-                letter.reason,
-            )
-            _say("  ".join(fields))
-
-    _with_box(action)
-
-
-def _show(arguments: argparse.Namespace) -> None:
-    def action(box: _Box) -> None:
-        letter = box.get(arguments.id)
-        _say(f"id:          {letter.id}")
-        _say(f"queue:       {letter.queue}")
-        _say(f"task:        {letter.task or '(unreadable)'}")
-        _say(f"reason:      {letter.reason}")
-        _say(f"deliveries:  {letter.deliveries}")
-        _say(f"at:          {letter.at:%Y-%m-%d %H:%M:%S}Z")
-        _say(f"message:     {letter.message.decode(errors='backslashreplace')}")
-
-    _with_box(action)
-
-
-def _for_each(
-    method: Callable[[_Box, DeadLetter], bool], name: str
-) -> Callable[[argparse.Namespace], None]:
-    past = {"replay": "replayed", "drop": "dropped"}[name]
-
-    def run(arguments: argparse.Namespace) -> None:
-        def action(box: _Box) -> None:
-            # All are read first: a job that is replayed may be back among them before the end.
-            letters = list(box) if arguments.all else [box.get(arguments.id)]
-            count = sum(method(box, letter) for letter in letters)
-            _say(f"{count} {past}.")
-
-        _with_box(action)
+    @pass_script_info
+    def run(info: ScriptInfo, /, **options: Any) -> None:
+        asyncio.run(_run(info.load_app(), command, options))
 
     return run
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+async def _run(app: Quart, command: _AsyncCommand, options: dict[str, Any]) -> None:
+    parts, celery = parts_of(app), get_celery(app)
+    letters = DeadLetters(
+        parts.broker_redis,
+        parts.redis,
+        result_keys=parts.keys,
+        broker_keys=broker_keys(celery.conf),
+        queues=list(celery.amqp.queues),
+    )
+    try:
+        await command(letters, **options)
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has left. Python's flush at exit must not fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (RedisError, OSError) as error:
+        raise BrokerUnavailableError(str(error) or type(error).__name__) from error
+    finally:
+        await parts.broker_redis.aclose()
+        await parts.redis.aclose()
+
+
+@click.group("dead-letters", short_help="see, replay or drop the jobs that were given up on")
+def dead_letters() -> None:
+    """What the broker has given up on: jobs that ended their workers too often, and messages that
+    cannot be read.
+    """
+
+
+@dead_letters.command("list", help="one line for each")
+@_on_dead_letters
+async def _list_letters(letters: DeadLetters) -> None:
+    async for letter in letters.all():
+        fields = (
+            letter.id,
+            letter.queue,
+            letter.task or "(unreadable)",
+            f"{letter.deliveries} deliveries",
+            f"{letter.at:%Y-%m-%d %H:%M:%S}Z",
+            letter.reason,
+        )
+        click.echo("  ".join(fields))
+
+
+@dead_letters.command("show", help="all that is known of one")
+@click.argument("letter_id", metavar="ID")
+@_on_dead_letters
+async def _show(letters: DeadLetters, letter_id: str) -> None:
+    letter = await _letter_named(letters, letter_id)
+    click.echo(
+        f"id:          {letter.id}\n"
+        f"queue:       {letter.queue}\n"
+        f"task:        {letter.task or '(unreadable)'}\n"
+        f"reason:      {letter.reason}\n"
+        f"deliveries:  {letter.deliveries}\n"
+        f"at:          {letter.at:%Y-%m-%d %H:%M:%S}Z\n"
+        f"message:     {letter.message.decode(errors='backslashreplace')}"
+    )
+
+
+def _one_or_all(command: Callable[..., None]) -> Callable[..., None]:
+    which = click.option("--all", "every", is_flag=True, help="every dead letter")
+    return click.argument("letter_id", metavar="[ID]", required=False)(which(command))
+
+
+@dead_letters.command("replay", help="put back on its queue: one, or all")
+@_one_or_all
+@_on_dead_letters
+async def _replay(letters: DeadLetters, letter_id: str | None, every: bool) -> None:
+    chosen = await _choose(letters, letter_id, every=every)
+    click.echo(f"{sum([await letters.replay(letter) for letter in chosen])} replayed.")
+
+
+@dead_letters.command("drop", help="forget: one, or all")
+@_one_or_all
+@_on_dead_letters
+async def _drop(letters: DeadLetters, letter_id: str | None, every: bool) -> None:
+    chosen = await _choose(letters, letter_id, every=every)
+    click.echo(f"{sum([await letters.drop(letter) for letter in chosen])} dropped.")
+
+
+async def _choose(letters: DeadLetters, letter_id: str | None, *, every: bool) -> list[DeadLetter]:
+    if every == (letter_id is not None):
+        raise click.UsageError("Give one of the two: an ID, or --all.")
+    if letter_id is not None:
+        return [await _letter_named(letters, letter_id)]
+    # All are read first: a job that is replayed may be back among them before the end.
+    return [letter async for letter in letters.all()]
+
+
+async def _letter_named(letters: DeadLetters, letter_id: str) -> DeadLetter:
+    letter = await letters.get(letter_id)
+    if letter is None:
+        raise UnknownDeadLetterError(letter_id)
+    return letter

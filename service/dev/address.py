@@ -29,7 +29,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """The address as one types it into a browser."""
+        """The address to open in a browser."""
         host = self.reachable_host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -56,28 +56,23 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
         choices = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
         listener = _first_that_binds([(choice[0], choice[4]) for choice in choices])
     except (OSError, UnicodeError) as error:  # UnicodeError: a name with an empty or long part
-        raise DevServerError(_explain(error, address)) from error
+        raise DevServerError(_explanation(error, address)) from error
     return listener, Address(address.host, listener.getsockname()[1])
 
 
 def _first_that_binds(choices: list[tuple[int, tuple[str | int | bytes, ...]]]) -> socket.socket:
     """Bind the first address that this machine has: `localhost` can name one that it lacks."""
     for family, sockaddr in choices:
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        both = family == socket.AF_INET6 and socket.has_dualstack_ipv6()
         try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(sockaddr)
-            listener.listen()
+            return socket.create_server(sockaddr, family=family, dualstack_ipv6=both)
         except OSError as error:
-            listener.close()
-            if error.errno == errno.EADDRNOTAVAIL and (family, sockaddr) != choices[-1]:
-                continue
-            raise
-        return listener
+            if error.errno != errno.EADDRNOTAVAIL or (family, sockaddr) == choices[-1]:
+                raise
     raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
 
-def _explain(error: OSError | UnicodeError, address: Address) -> str:
+def _explanation(error: OSError | UnicodeError, address: Address) -> str:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
         return (

@@ -17,15 +17,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-_PATIENCE: Final = 5.0  # seconds between SIGTERM and SIGKILL
+_STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
 _PAUSE: Final = 0.05
 
 
 class Guardian:
-    """The supervisor's end: `watch` what it starts, `forget` what has ended."""
+    """Ends what the supervisor leaves when it is killed; deletes the folder `temporary` then."""
 
     def __init__(self, temporary: Path | None) -> None:
-        """`temporary` is a folder to delete in the end."""
         arguments = [str(temporary)] if temporary else []
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, *arguments],
@@ -37,11 +36,11 @@ class Guardian:
 
     def watch(self, group: int) -> None:
         """Take care of the process group from now on."""
-        self._tell(f"watch {group}\n")
+        self._send(f"watch {group}\n")
 
     def forget(self, group: int) -> None:
         """The group has ended; its number may come to mean another."""
-        self._tell(f"forget {group}\n")
+        self._send(f"forget {group}\n")
 
     def __enter__(self) -> Self:
         return self
@@ -50,7 +49,7 @@ class Guardian:
         with suppress(BrokenPipeError):
             self._process.__exit__(None, None, None)  # ends its input and waits for it
 
-    def _tell(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - a pipe was asked for
         with suppress(BrokenPipeError):
             self._process.stdin.write(line.encode())
@@ -70,7 +69,7 @@ def _end(groups: Iterable[int]) -> None:
     for group in groups:
         with suppress(ProcessLookupError):
             os.kill(group, signal.SIGTERM)  # the first process of a group ends the others itself
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _STOP_TIMEOUT
     while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
     for group in groups:

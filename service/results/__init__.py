@@ -1,10 +1,11 @@
 """What is known of jobs: the record of each, written, read, changed and followed.
 
-model.py    State, Progress, JobError and Result: a record that was decoded
-record.py   encodes and decodes a record in every state; alone knows that the state stands first
-store.py    reads one record, or compares and sets it, within a timeout
-feed.py     one connection on which records are read and their changes heard, in one order
-watcher.py  lets any number of followers share a feed, which is made again when it is lost
+model.py     State, Progress, JobError and Result: a record that was decoded
+record.py    encodes and decodes a record in every state; alone knows that the state stands first
+store.py     reads one record, or compares and sets it, within a timeout
+feed.py      one connection on which records are read and their changes heard, in one order
+follower.py  an async iterator over the changes of some jobs, for one reader
+watcher.py   lets any number of followers share a feed, which is made again when it is lost
 
 A publisher writes the first record of a job, QUEUED, together with the message; a worker writes the
 others by a writer of its own (service/worker). Each write of a worker is published on the channel

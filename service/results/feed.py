@@ -1,4 +1,4 @@
-"""One connection to Redis on which records are read, and their changes heard, in one order."""
+"""Reads records, and hears of their changes, in one order on one connection to Redis."""
 
 import asyncio
 import contextlib
@@ -24,10 +24,10 @@ async def _mark_push(parts: Any) -> _Push:
 
 
 class Feed:
-    """Subscribes to keys and reads them on the same connection, which takes RESP3.
+    """Subscribes to keys and reads them on the same connection, in RESP3.
 
-    So whatever is heard of a key after it was read is newer than what was read, and nothing
-    that was published in between is missed. A feed lives as long as its connection.
+    So whatever comes for a key after the reading is newer than the reading, and nothing that is
+    published in between is missed. A feed lives as long as its connection.
     """
 
     def __init__(
@@ -39,29 +39,29 @@ class Feed:
         self._changed = changed
         self._added: dict[str, None] = {}
         self._dropped: dict[str, None] = {}
-        self._asked: deque[list[str]] = deque()
+        self._requested: deque[list[str]] = deque()
         self._wake = asyncio.Event()
         self._stopping = False
 
     def add(self, keys: Iterable[str]) -> None:
-        """Tell what is stored under the keys now, and from then on whatever is published."""
+        """Give what is stored under the keys now, and from then on whatever is published."""
         for key in keys:
-            # Dropped and not yet told to Redis: it is taken back there, and read again here.
+            # Takes back a drop that Redis was not told of yet; the key is read again all the same.
             self._dropped.pop(key, None)
             self._added[key] = None
         self._wake.set()
 
     def drop(self, key: str) -> None:
-        """Tell no more of a key."""
+        """Give no more of a key."""
         self._added.pop(key, None)
         self._dropped[key] = None
         self._wake.set()
 
     def stop(self) -> None:
-        """Have `run` end. To be called before it is cancelled: a write may lose the cancellation.
+        """End `run`. Call this before cancelling it: a write may lose the cancellation.
 
-        redis-py sends under `asyncio.wait_for`, which on Python 3.11 returns instead of raising
-        CancelledError where what it waits for is done at the same moment.
+        redis-py sends under `asyncio.wait_for`. On Python 3.11 that returns, instead of raising
+        CancelledError, when its awaitable is done at the moment of the cancellation.
         """
         self._stopping = True
         self._wake.set()
@@ -82,7 +82,7 @@ class Feed:
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
         finally:
-            with contextlib.suppress(Exception):  # it is lost either way
+            with contextlib.suppress(Exception):  # the connection is lost either way
                 await self._connection.disconnect(nowait=True)
 
     async def _write(self) -> None:
@@ -97,10 +97,10 @@ class Feed:
             commands: list[tuple[Any, ...]] = [("UNSUBSCRIBE", *keys) for keys in _chunks(dropped)]
             for keys in _chunks(added):
                 commands += [("SUBSCRIBE", *keys), ("MGET", *keys)]
-                self._asked.append(keys)
-            if not commands:  # woken by `_read`, to see whether the server still answers
+                self._requested.append(keys)
+            if not commands:  # woken by `_read`, which wants to know whether Redis still answers
                 commands.append(("PING",))
-                self._asked.append([])
+                self._requested.append([])
             await self._connection.send_packed_command(
                 self._connection.pack_commands(commands), check_health=False
             )
@@ -111,21 +111,21 @@ class Feed:
                 answer = await self._connection.read_response(
                     timeout=self._timeout, push_request=True, disconnect_on_error=False
                 )
-                if answer is None:  # nothing came within the timeout
-                    self._ask_for_a_sign()
+                if answer is None:  # nothing came for as long as the timeout
+                    self._check_connection()
                 else:
                     self._take(answer)
         finally:
             self.stop()
 
-    def _ask_for_a_sign(self) -> None:
-        if self._asked:
+    def _check_connection(self) -> None:
+        if self._requested:
             raise TimeoutError(f"no answer within {self._timeout:g} s")
         self._wake.set()
 
     def _take(self, answer: Any) -> None:
         if not isinstance(answer, _Push):
-            for key, stored in zip(self._asked.popleft(), answer, strict=False):
+            for key, stored in zip(self._requested.popleft(), answer, strict=False):
                 self._changed(key, stored)
         elif answer.parts[0] == b"message":
             self._changed(answer.parts[1].decode(), answer.parts[2])

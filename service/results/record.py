@@ -7,7 +7,6 @@ are `name`, `worker`, `queued_at`, `started_at`, `owner`, `arguments`, and marks
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -41,11 +40,6 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def version(stored: bytes) -> str:
-    """A name for exactly this record, to tell whether another one is the same."""
-    return blake2b(stored, digest_size=9).hexdigest()
-
-
 def encode_queued(
     job_id: str | None,
     task: str | None,
@@ -54,10 +48,10 @@ def encode_queued(
     arguments: Mapping[str, Any] | None = None,
     marks: Mapping[str, object] = MappingProxyType({}),
 ) -> str:
-    """The record of a job that waits; `marks` are fields that whoever sends it looks for again.
+    """The record of a job that waits; `marks` are fields for its publisher to find again.
 
     Celery takes a state that it does not know, such as QUEUED, for one that is not ready. `owner`
-    is nobody, for now.
+    is still unused.
     """
     record: dict[str, Any] = {
         _STATE: State.QUEUED.value,
@@ -144,7 +138,7 @@ def encode_job(  # noqa: PLR0913  each by name
     except UnstorableResultError:
         if state not in _FAILED or not isinstance(result, dict):
             raise
-        return json.dumps(_cut(record, max_bytes))
+        return json.dumps(_cut_failure(record, max_bytes))
     return text
 
 
@@ -170,7 +164,7 @@ def _encode(value: Any) -> str:
         ) from error
 
 
-def _cut(record: dict[str, Any], max_bytes: int) -> dict[str, Any]:
+def _cut_failure(record: dict[str, Any], max_bytes: int) -> dict[str, Any]:
     """A failure without what can't be stored: how a job failed matters more than all of it."""
     result = record["result"]
     room = max_bytes // 4
@@ -197,14 +191,14 @@ def decode(job_id: str, stored: bytes | str) -> Result:
     return Result(
         id=job_id,
         state=state,
-        task=_text(record.get("name")),
+        task=_text_or_none(record.get("name")),
         result=value if state is State.SUCCESS else None,
         error=_error(value) if state in _FAILED else None,
         progress=_progress(value) if state is State.PROGRESS else None,
         queued_at=_time(record.get("queued_at")),
         started_at=_time(record.get("started_at")),
         finished_at=_time(record.get("date_done")),
-        owner=_text(record.get("owner")),
+        owner=_text_or_none(record.get("owner")),
         arguments=arguments if isinstance(arguments := record.get("arguments"), dict) else None,
     )
 
@@ -223,7 +217,7 @@ def _rebuilt(value: dict[str, Any]) -> Any:
     """What Kombu stores dates, decimals, UUIDs and bytes as, which JSON has not."""
     try:
         return object_hook(value)
-    except Exception:  # noqa: BLE001  whatever a decoder makes of what is none of its own
+    except Exception:  # noqa: BLE001  a decoder may raise anything on a value of a task
         return value
 
 
@@ -263,7 +257,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _text(value: object) -> str | None:
+def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 

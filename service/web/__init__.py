@@ -1,24 +1,38 @@
-"""The HTTP side."""
+"""The HTTP side: starts jobs, shows and streams them, and says what went wrong.
+
+http/      what every route shares
+jobs/      jobs that exist
+tasks/     jobs to be started
+templates/ static/css/ static/js/  the pages; base.css and then what a page needs besides
+
+A request passes the middleware (ASGI), the checks of `security`, and its route. A route raises the
+errors of `service.errors`, which `problems` answers, and names a view, a msgspec struct, for the
+JSON that it answers: schema and documentation come from that too.
+
+`tasks` may import `jobs`, and both may import `http`. The room imports parts, jobs and results; of
+the broker and the dashboard nothing. All of it runs on the event loop.
+"""
 
 from quart import Quart
 
 from service.parts import parts_of
-from service.web.http import filters, middleware, openapi, problems, security
-from service.web.jobs import api as jobs_api
-from service.web.jobs import cards
-from service.web.tasks import api as tasks_api
-from service.web.tasks import front_page
+from service.web.http.filters import init_filters
+from service.web.http.middleware import init_middleware
+from service.web.http.openapi import openapi
+from service.web.http.problems import init_problems
+from service.web.http.security import init_security
+from service.web.jobs.job_cards import job_cards
+from service.web.jobs.results import results
+from service.web.tasks.pages import pages
+from service.web.tasks.tasks import tasks
 
 
 def init_web(app: Quart) -> None:
-    """Give the app its routes and its way of telling errors."""
+    """Give the app its routes, and its answers to errors."""
     app.config["MAX_CONTENT_LENGTH"] = parts_of(app).settings.max_body
-    app.register_blueprint(front_page.pages)
-    app.register_blueprint(jobs_api.results)
-    app.register_blueprint(tasks_api.tasks)
-    app.register_blueprint(openapi.openapi)
-    app.register_blueprint(cards.cards)
-    security.init_security(app)
-    problems.init_errors(app)
-    filters.init_wording(app)
-    middleware.init_gateway(app)
+    for blueprint in (pages, results, tasks, openapi, job_cards):
+        app.register_blueprint(blueprint)
+    init_security(app)
+    init_problems(app)
+    init_filters(app)
+    init_middleware(app)

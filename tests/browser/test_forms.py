@@ -37,7 +37,7 @@ async def test_the_bar_moves_and_the_result_arrives(page: Page, site: str) -> No
     await expect(card.locator(".note")).to_have_text(re.compile(r"step 1\d of 20"), timeout=10_000)
     await expect(card.locator(".value")).to_have_text("20", timeout=10_000)
     await expect(card).to_contain_text(re.compile(r"took \d+(\.\d)? s"))
-    await expect(page.locator("#news")).to_have_text("forms.steps finished")
+    await expect(page.locator("#announcements")).to_have_text("forms.steps finished")
     await page.reload()
     await expect(page.locator(".card").nth(1)).to_have_attribute("data-task", "forms.steps")
     await expect(page.locator(".card").nth(1).locator(".value")).to_have_text("20")

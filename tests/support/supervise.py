@@ -8,9 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from service.dev.child import Command
 from service.dev.guardian import Guardian
-from service.dev.supervisor import supervise
+from service.dev.supervisor import Command, supervise
 from service.errors import DevServerError
 
 

@@ -40,7 +40,7 @@ def copy(tmp_path: Path) -> Path:
     _insert(folder / "service/web/__init__.py", before="\n\ndef init_web", text=f"{imported}\n")
     _insert(
         folder / "service/web/__init__.py",
-        before="    dashboard.init_dashboard(app)",
+        before="    init_security(app)",
         text=f"    {registered}\n",
     )
     field = snippet("service/settings.py").splitlines()[1]

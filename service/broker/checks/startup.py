@@ -2,18 +2,40 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
 
 from quart import Quart
-from redis.exceptions import RedisError
+from redis import Redis
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
-from service.broker.checks.findings import Finding, ask, check
+from service.broker.checks.findings import DISPENSABLE, Answers, Finding, check
 from service.errors import ConfigurationError
 from service.redis.clients import broker_redis_url, broker_url, connect_blocking
+from service.redis.keys import broker_keys
 from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
+
+# The commands that the transport's scripts and its consuming connection call, by arguments to try
+# them with after the scratch key: in number they must be right, for arity is checked before rights.
+_ON_SCRATCH: Final[Mapping[str, tuple[str, ...]]] = {
+    "x EX 5": ("set",),  # first: on a key that holds text the type stops the others
+    "": ("rpop", "llen", "zcard"),
+    "x": ("lpush", "rpush", "hget", "hmget", "hdel", "hexists", "zrem", "zscore"),
+    "0 0": ("hset", "zadd", "zrange", "zremrangebyscore"),
+    "0.01": ("blpop",),
+    "5": ("expire",),
+    "5000": ("pexpire",),
+}
+_WITHOUT_KEY: Final = {
+    "time": "",
+    "eval": "return(1) 0",
+    "evalsha": "0" * 40 + " 0",
+    DISPENSABLE: "OFF",
+}
+COMMANDS: Final = frozenset({*_WITHOUT_KEY, *(c for group in _ON_SCRATCH.values() for c in group)})
 
 
 def init_checks(app: Quart, settings: Settings) -> None:
@@ -29,8 +51,9 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
 
 def inspect_redis(settings: Settings) -> list[Finding]:
-    """What is wrong with the Redis of the results, and with that of the broker."""
-    return [finding for url in _addresses(settings) for finding in _findings(settings, url)]
+    """What is wrong with the Redis of the results, and with that of the broker if it is another."""
+    urls = dict.fromkeys((settings.redis_url, broker_redis_url(settings)))
+    return [finding for url in urls for finding in _findings(settings, url)]
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -39,32 +62,51 @@ def refuse(findings: Iterable[Finding]) -> None:
         raise ConfigurationError(refused)
 
 
-def _addresses(settings: Settings) -> tuple[str, ...]:
-    """The results' Redis, and the broker if it is another one."""
-    return tuple(dict.fromkeys((settings.redis_url, broker_redis_url(settings))))
-
-
-def _is_for_transport(settings: Settings, url: str) -> bool:
-    return (
+def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
+    for_transport = (
         url == broker_url(settings)
         and bool(settings.lease)
         and "broker_transport" not in settings.celery
     )
-
-
-def _scratch_key(settings: Settings) -> str:
-    """A key like those of waiting workers: the user may have rights to keys of a prefix only."""
-    options = settings.celery.get("broker_transport_options") or {}
-    unacked = options.get("unacked_key", "unacked")
-    return f"{options.get('global_keyprefix', '')}{unacked}_waiting:check"
-
-
-def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
-    for_transport = _is_for_transport(settings, url)
     try:
         with connect_blocking(settings, url) as client:
-            answers = ask(client, scratch=_scratch_key(settings) if for_transport else "")
+            info = _told(lambda: dict(client.info()))
+            config = _told(lambda: {**_config(client, "maxmemory*"), **_config(client, "append*")})
+            scratch = broker_keys(settings.celery).scratch
+            denied = tuple(_denied(client, scratch)) if for_transport else ()
     except (RedisError, OSError) as error:
         text = f"Redis cannot be checked, as it is not available yet: {error}"
         return (Finding(refuse=False, text=text),)
-    return check(answers, for_transport=for_transport)
+    return check(Answers(info, config, denied, for_transport))
+
+
+def _told(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except ResponseError:  # also for want of rights
+        return None
+
+
+def _config(client: Redis, pattern: str) -> dict[str, str]:
+    answer: Any = client.config_get(pattern)
+    return {_as_text(name): _as_text(value) for name, value in answer.items()}
+
+
+def _as_text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _denied(client: Redis, scratch: str) -> Iterator[str]:
+    """Try the commands on a key that holds text: rights are checked first, the type then stops."""
+    calls = [(c, [scratch, *rest.split()]) for rest, group in _ON_SCRATCH.items() for c in group]
+    for command, arguments in [*calls, *((c, rest.split()) for c, rest in _WITHOUT_KEY.items())]:
+        try:
+            client.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
+        except NoPermissionError:
+            yield command
+            if command == "set":
+                return  # without the text the others would leave something behind
+        except ResponseError:
+            pass
+    with suppress(NoPermissionError):  # then it goes by itself in a few seconds
+        client.delete(scratch)

@@ -1,4 +1,4 @@
-"""Writes FAILURE for a job whose message was given up on, so that nobody waits for it for ever."""
+"""Stores FAILURE for the job of a message that is buried, so that no client waits for ever."""
 
 import logging
 
@@ -13,17 +13,17 @@ logger = logging.getLogger(__name__)
 
 
 class FailureWriter:
-    """Tells an app's result backend; the only place where the transport knows of results."""
+    """Stores by an app's result backend; the only place where the broker writes results."""
 
     def __init__(self, app: Celery) -> None:
         self._app = app
 
-    def __call__(self, item: bytes, reason: str) -> bool:
+    def __call__(self, message: bytes, reason: str) -> bool:
         """Store FAILURE for the message's job unless it has ended; false if it has ended well.
 
         Blocks for as long as the result backend does. Raises one of TRANSIENT.
         """
-        job_id = messages.job_id(item)
+        job_id = messages.job_id(message)
         if job_id is None:
             return True
         backend = self._app.backend
@@ -32,7 +32,7 @@ class FailureWriter:
             if state in states.READY_STATES:
                 return bool(state != states.SUCCESS)
             # With the request, so that a chord or an errback that counts on this job hears of it.
-            backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request(item))
+            backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request_of(message))
         except TRANSIENT:
             raise
         except Exception:
@@ -41,9 +41,9 @@ class FailureWriter:
         return True
 
 
-def _request(item: bytes) -> Context:
+def _request_of(message: bytes) -> Context:
     try:
-        payload = messages.read(item)
+        payload = messages.read(message)
         headers = dict(payload["headers"])
     except (ValueError, TypeError, LookupError):
         return Context()

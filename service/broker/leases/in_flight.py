@@ -1,93 +1,104 @@
-"""Accounts for the messages that a process holds: in memory, for many threads, without I/O."""
+"""Accounts for the deliveries of a process: in memory, for many threads, without I/O."""
 
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final
 
-from service.broker.delivery import Held
+from service.broker.delivery import Delivery
 
 _REMEMBERED: Final = 10_000  # jobs: some seconds of a worker at its quickest, for 3 MB
 
 
-@dataclass(slots=True)
-class Ending:
-    """What Redis is still to be told about a message: 'ack', or what Recovery.settle takes."""
+class Outcome(Enum):
+    """What becomes of a delivery."""
 
-    kind: str
-    held: Held
+    ACK = "acknowledged: its job has ended"
+    REQUEUE = "back to its queue, counted; too many make it a dead letter"
+    RETURN = "back to the head of its queue as if it had not been made"
+    DEFER = "back to the end of its queue as if it had not been made"
+    BURY = "a dead letter, and its job a FAILURE"
+
+
+@dataclass(slots=True)
+class Disposition:
+    """What Redis is still to be told about a delivery."""
+
+    outcome: Outcome
+    delivery: Delivery
     reason: str = ""
     sent_at: float | None = None
 
 
-class Ledger:
-    """Who is held, who has ended, who waits for a channel, and who was lost."""
+class InFlight:
+    """Which deliveries are held, have ended, wait for a channel, or were lost."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._held: dict[str, Held] = {}
+        self._deliveries: dict[str, Delivery] = {}
         self._tags: dict[tuple[str, str], str] = {}
-        self._endings: OrderedDict[str, Ending] = OrderedDict()
-        self._parked: dict[str, Held] = {}
-        self._handed: dict[str, Any] = {}
-        self._lost: dict[str, Held] = {}
-        self._twins: dict[str, str] = {}  # tag whose job still runs → tag it came back under
+        self._dispositions: OrderedDict[str, Disposition] = OrderedDict()
+        self._parked: dict[str, Delivery] = {}
+        self._in_pool: dict[str, Any] = {}  # requests that outlive their channel
+        self._lost: dict[str, Delivery] = {}
+        self._redelivered: dict[str, str] = {}  # tag whose job still runs → tag it came back under
         self._finished: OrderedDict[tuple[str, str], None] = OrderedDict()
 
-    def add(self, held: Held, will_end_here: Callable[[str], bool]) -> bool:
+    def add(self, delivery: Delivery, will_end_here: Callable[[str], bool]) -> bool:
         """Enter a delivery; whether its job is to be run."""
         with self._lock:
-            self._held[held.tag] = held
-            if held.key in self._finished:
-                self._end("ack", held, "")
+            self._deliveries[delivery.tag] = delivery
+            if delivery.key in self._finished:
+                self._end(Outcome.ACK, delivery, "")
                 return False
-            before = self._tags.get(held.key)
+            before = self._tags.get(delivery.key)
         if before is not None and will_end_here(before):
             with self._lock:
-                self._twins[before] = held.tag
+                self._redelivered[before] = delivery.tag
             return False
         with self._lock:
-            self._tags[held.key] = held.tag
+            self._tags[delivery.key] = delivery.tag
         return True
 
-    def let_go(self, tag: str, job: str) -> None:
+    def drop_message(self, tag: str, job: str) -> None:
         """Keep no message of a job that runs: Redis has it."""
         with self._lock:
-            held = self._held.get(tag)
-            if held is not None and tag not in self._endings:
-                self._held[tag] = held.without_item(job)
+            delivery = self._deliveries.get(tag)
+            if delivery is not None and tag not in self._dispositions:
+                self._deliveries[tag] = delivery.without_message(job)
 
-    def settle(self, kind: str, tag: str, reason: str) -> None:
-        """Enter how a delivery ended; the first word counts."""
+    def dispose(self, outcome: Outcome, tag: str, reason: str) -> None:
+        """Enter how a delivery ended; the first outcome counts."""
         with self._lock:
-            held = self._held.get(tag) or self._lost.pop(tag, None)
-            if held is None or tag in self._endings:
+            delivery = self._deliveries.get(tag) or self._lost.pop(tag, None)
+            if delivery is None or tag in self._dispositions:
                 return
-            self._end(kind, held, reason)
-            twin = self._held.get(self._twins.pop(tag, ""))
-            if twin is not None:
-                self._end(kind, twin, reason)
+            self._end(outcome, delivery, reason)
+            again = self._deliveries.get(self._redelivered.pop(tag, ""))
+            if again is not None:
+                self._end(outcome, again, reason)
 
-    def bury_instead(self, ending: Ending, reason: str) -> None:
-        """What was to go back is to be buried."""
+    def bury_instead(self, disposition: Disposition, reason: str) -> None:
+        """Bury what was to go back to its queue."""
         with self._lock:
-            ending.kind, ending.reason = "bury", reason
+            disposition.outcome, disposition.reason = Outcome.BURY, reason
 
     def is_open(self, tag: str) -> bool:
         """Whether the delivery is held and has not ended."""
         with self._lock:
-            return tag in self._held and tag not in self._endings
+            return tag in self._deliveries and tag not in self._dispositions
 
     def is_lost(self, tag: str) -> bool:
         """Whether the delivery was lost and has not ended."""
         return tag in self._lost
 
-    def endings(self) -> list[Ending]:
-        """What is to be told."""
+    def dispositions(self) -> list[Disposition]:
+        """What Redis is still to be told."""
         with self._lock:
-            return list(self._endings.values())
+            return list(self._dispositions.values())
 
     def acks_to_send(self, limit: int, *, sent_before: float = 0.0) -> dict[str, bool]:
         """Tags of acks that were not sent, or before that moment and not confirmed since.
@@ -96,53 +107,56 @@ class Ledger:
         """
         chosen: dict[str, bool] = {}
         with self._lock:
-            for tag, ending in self._endings.items():
-                if ending.kind == "ack" and (ending.sent_at or 0.0) <= sent_before:
-                    chosen[tag] = ending.sent_at is not None
-                    ending.sent_at = time.monotonic()
+            for tag, disposition in self._dispositions.items():
+                if (
+                    disposition.outcome is Outcome.ACK
+                    and (disposition.sent_at or 0.0) <= sent_before
+                ):
+                    chosen[tag] = disposition.sent_at is not None
+                    disposition.sent_at = time.monotonic()
                     if len(chosen) == limit:
                         break
         return chosen
 
     def forget(self, tags: Iterable[str]) -> set[str]:
-        """Redis knows how these ended; those of them that it was still to be told."""
-        told: set[str] = set()
+        """Redis knows how these ended; the tags among them that it was still to be told."""
+        forgotten: set[str] = set()
         with self._lock:
             for tag in tags:
-                ending = self._endings.pop(tag, None)
-                self._held.pop(tag, None)
-                if ending is not None:
-                    told.add(tag)
-                    if self._tags.get(ending.held.key) == tag:
-                        del self._tags[ending.held.key]
-        return told
+                disposition = self._dispositions.pop(tag, None)
+                self._deliveries.pop(tag, None)
+                if disposition is not None:
+                    forgotten.add(tag)
+                    if self._tags.get(disposition.delivery.key) == tag:
+                        del self._tags[disposition.delivery.key]
+        return forgotten
 
-    def held(self) -> list[str]:
+    def tags(self) -> list[str]:
         """The tags to renew: also of what has ended, until Redis knows."""
         with self._lock:
-            return list(self._held)
+            return list(self._deliveries)
 
-    def lose(self, tag: str) -> Held | None:
+    def lose(self, tag: str) -> Delivery | None:
         """Redis no longer holds this for us; the delivery if its job has not ended here."""
         with self._lock:
-            if tag in self._endings:
+            if tag in self._dispositions:
                 return None
-            held = self._held.pop(tag, None)
-            if held is not None:
+            delivery = self._deliveries.pop(tag, None)
+            if delivery is not None:
                 self._parked.pop(tag, None)
-                self._lost[tag] = held
-            return held
+                self._lost[tag] = delivery
+            return delivery
 
-    def park(self, tags: Iterable[str], handed: dict[str, Any]) -> None:
-        """Keep deliveries for the next channel; `handed` to the pool are not to be delivered."""
+    def park(self, tags: Iterable[str], in_pool: dict[str, Any]) -> None:
+        """Keep deliveries for the next channel, except for the requests that are `in_pool`."""
         with self._lock:
-            self._handed.update(handed)
+            self._in_pool.update(in_pool)
             for tag in tags:
-                held = self._held.get(tag)
-                if held is not None and held.item and tag not in self._endings:
-                    self._parked[tag] = held
+                delivery = self._deliveries.get(tag)
+                if delivery is not None and delivery.message and tag not in self._dispositions:
+                    self._parked[tag] = delivery
 
-    def unpark(self) -> list[Held]:
+    def unpark(self) -> list[Delivery]:
         """Take out what is parked."""
         if not self._parked:
             return []
@@ -151,24 +165,24 @@ class Ledger:
             self._parked.clear()
             return found
 
-    def strays(self, known: set[str], may_still_run: Callable[[Any], bool]) -> set[str]:
-        """What is held although neither `known`, nor parked, nor ended, nor in the pool's hands."""
+    def orphans(self, known: set[str], may_still_run: Callable[[Any], bool]) -> set[str]:
+        """Tags that are held, but neither `known`, nor parked, nor ended, nor in the pool."""
         with self._lock:
-            self._handed = {
+            self._in_pool = {
                 tag: request
-                for tag, request in self._handed.items()
-                if tag in self._held and may_still_run(request)
+                for tag, request in self._in_pool.items()
+                if tag in self._deliveries and may_still_run(request)
             }
-            known = known | {*self._parked, *self._handed, *self._endings}
-            self._lost = {tag: held for tag, held in self._lost.items() if tag in known}
-            self._twins = {tag: twin for tag, twin in self._twins.items() if tag in known}
-            return set(self._held) - known - set(self._twins.values())
+            known = known | {*self._parked, *self._in_pool, *self._dispositions}
+            self._lost = {tag: lost for tag, lost in self._lost.items() if tag in known}
+            self._redelivered = {old: new for old, new in self._redelivered.items() if old in known}
+            return set(self._deliveries) - known - set(self._redelivered.values())
 
-    def _end(self, kind: str, held: Held, reason: str) -> None:
-        self._parked.pop(held.tag, None)
-        self._handed.pop(held.tag, None)
-        self._endings[held.tag] = Ending(kind, held, reason)
-        if kind == "ack":
-            self._finished[held.key] = None
+    def _end(self, outcome: Outcome, delivery: Delivery, reason: str) -> None:
+        self._parked.pop(delivery.tag, None)
+        self._in_pool.pop(delivery.tag, None)
+        self._dispositions[delivery.tag] = Disposition(outcome, delivery, reason)
+        if outcome is Outcome.ACK:
+            self._finished[delivery.key] = None
             if len(self._finished) > _REMEMBERED:
                 self._finished.popitem(last=False)

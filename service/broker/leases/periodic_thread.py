@@ -1,7 +1,8 @@
-"""A thread that does the same work again and again, and that no error ends."""
+"""A thread that repeats its work, and that no error ends."""
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -14,10 +15,10 @@ logger = logging.getLogger(__name__)
 _RETRY: Final = 0.5
 
 
-class Tending(threading.Thread):
-    """Does `work` every `pause` seconds, `linger` seconds after it was woken, and on trouble soon.
+class PeriodicThread(threading.Thread):
+    """Does `work` every `pause` seconds, `linger` seconds after it was woken, and soon on trouble.
 
-    `on_outage` is called with the error whenever the work could not be done for want of Redis.
+    `on_outage` is called with the error whenever Redis was away or refused the work.
     """
 
     def __init__(
@@ -35,37 +36,31 @@ class Tending(threading.Thread):
         self._linger = linger
         self._on_outage = on_outage
         self._wake = threading.Event()
-        self._never = threading.Event()
         self._away = False
 
     def wake(self) -> None:
-        """There is something to do."""
+        """Have the work done soon."""
         self._wake.set()
 
     def run(self) -> None:
         """Work for as long as the process lives."""
         while True:
-            trouble = self._try()
-            pause = min(_RETRY, self._pause) if trouble else self._pause
-            if trouble:
-                self._never.wait(pause)  # even if there is more to do: it cannot be done now
-            elif self._wake.wait(pause):
+            if not self._try():
+                time.sleep(min(_RETRY, self._pause))  # even if woken: it cannot be done now
+            elif self._wake.wait(self._pause):
                 self._wake.clear()
-                self._never.wait(self._linger)
-
-    def _work_on_a_live_connection(self) -> None:
-        try:
-            self._work()
-        except TRANSIENT:
-            if self._away:
-                raise
-            # One connection that was cut is no outage, after which nobody may recover anything for
-            # a lease. A new connection tells them apart.
-            self._work()
+                time.sleep(self._linger)
 
     def _try(self) -> bool:
         try:
-            self._work_on_a_live_connection()
+            try:
+                self._work()
+            except TRANSIENT:
+                if self._away:
+                    raise
+                # After an outage nothing may be recovered for a lease, but one connection that was
+                # cut is no outage: a new connection tells them apart.
+                self._work()
         except TRANSIENT as error:
             if not self._away:
                 what = "refuses it" if isinstance(error, ResponseError) else "is away"
@@ -73,12 +68,12 @@ class Tending(threading.Thread):
                 logger.warning(text, what, self.name, error)
             self._away = True
             self._on_outage(error)
-            return True
+            return False
         except Exception:
             # Without this thread leases run out: it must outlive any mistake in its work.
             logger.exception("The %s thread failed; it goes on.", self.name)
-            return True
+            return False
         if self._away:
             logger.warning("Redis is back for the %s thread.", self.name)
         self._away = False
-        return False
+        return True

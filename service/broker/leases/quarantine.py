@@ -1,12 +1,11 @@
-"""Lets jobs whose workers died before run with few others like them, so that they end no more."""
+"""Bounds how many jobs whose workers died run at once, so that they end no more workers."""
 
 import time
 from collections.abc import Callable
 from typing import Final
 
-from service.broker import celery_worker as worker_state
-from service.broker import messages
-from service.broker.delivery import LeaseOptions
+from service.broker import celery_worker, messages
+from service.broker.delivery import Delivery, LeaseOptions
 
 # Ends that a job's worker has come to before the job is suspected of them.
 _SUSPECT_AFTER: Final = 2
@@ -14,7 +13,7 @@ _PAUSE: Final = 0.2
 _MARK: Final = messages.DELIVERIES.encode()
 
 
-class Trial:
+class Quarantine:
     """Bounds how many suspects a process has among its jobs.
 
     A job that ends its process is not the only one there. If all that ran with it came back
@@ -35,11 +34,11 @@ class Trial:
         self._room = 1
         self._pause_until = 0.0
 
-    def admits(self, tag: str, item: bytes) -> bool:
-        """Whether this delivery may run here now; else it is to be put off."""
-        if _MARK not in item or not worker_state.jobs_share_a_process():
+    def admits(self, delivery: Delivery) -> bool:
+        """Whether this delivery may run here now; else it is to be deferred."""
+        if _MARK not in delivery.message or not celery_worker.jobs_share_a_process():
             return True
-        count = _deliveries(item)
+        count = _deliveries_of(delivery)
         if not count >= self._limit > 0:
             return True
         now = time.monotonic()
@@ -50,27 +49,23 @@ class Trial:
         ):
             self._pause_until = now + _PAUSE
             return False
-        self._watched[tag] = now + self._lease, is_last
+        self._watched[delivery.tag] = now + self._lease, is_last
         return True
 
     @property
     def pauses(self) -> bool:
-        """Whether to take nothing: it might be what was put off a moment ago."""
+        """Whether to take nothing: it might be what was deferred a moment ago."""
         return time.monotonic() < self._pause_until
 
     def _release(self, now: float) -> None:
-        done = [
-            tag
-            for tag, (until, _) in self._watched.items()
-            if now >= until or not self._is_open(tag)
-        ]
-        for tag in done:
-            del self._watched[tag]
-        self._room += len(done)
+        for tag, (until, _) in list(self._watched.items()):
+            if now >= until or not self._is_open(tag):
+                del self._watched[tag]
+                self._room += 1
 
 
-def _deliveries(item: bytes) -> int:
+def _deliveries_of(delivery: Delivery) -> int:
     try:
-        return messages.deliveries(messages.read(item))
+        return messages.deliveries(messages.read(delivery.message))
     except messages.UnreadableMessageError:
         return 0

@@ -1,4 +1,4 @@
-"""Moves held messages: back to their queues, or to the dead letters when it was too often."""
+"""Moves unacknowledged messages back to their queues, or too often delivered ones to the dead."""
 
 import json
 import logging
@@ -10,12 +10,13 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from service.broker import messages
-from service.broker.delivery import Held, LeaseOptions
+from service.broker.delivery import Delivery, LeaseOptions
 from service.broker.scripts import Expired, Scripts
 from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 
+# Stores FAILURE for a message's job, for this reason; false if the job has ended well.
 Fail = Callable[[bytes, str], bool]
 _ANY: Final = "+inf"
 _BATCH: Final = 100
@@ -23,19 +24,15 @@ _BATCH: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class Burial:
-    """A message that is to be a dead letter, if its lease is no younger than `highest` says."""
+    """A delivery whose message is to be a dead letter, unless it was renewed after `max_score`."""
 
-    held: Held
+    delivery: Delivery
     reason: str
-    highest: str = _ANY
+    max_score: str = _ANY
 
 
 class Recovery:
-    """Decides where a message goes that has not been acknowledged.
-
-    One thread sweeps and another one buries: for that a result has to be written, and a result
-    backend may block for as long as it likes.
-    """
+    """Decides where a message goes that was not acknowledged, and moves it."""
 
     def __init__(self, scripts: Scripts, options: LeaseOptions, *, fail: Fail) -> None:
         self._scripts = scripts
@@ -43,21 +40,22 @@ class Recovery:
         self._fail = fail
         self._was_away = False
         self._not_before = 0.0
-        self._strange: set[str] = set()
+        self._unmovable: set[str] = set()
         self._burials: dict[str, Burial] = {}
 
     def interrupted_by(self, error: Exception) -> None:
         """This process was without Redis: leases may look expired although their owners live.
 
-        A refusal is none: whoever is refused everything cannot sweep either.
+        Not so where Redis refused: a process that is refused everything cannot sweep either.
         """
         if not isinstance(error, ResponseError):
             self._was_away = True
 
     def sweep(self, mine: Collection[str]) -> bool:
-        """Move what nobody holds any more, after an outage not before owners had a lease to renew.
+        """Recover expired deliveries; after an outage not before their owners could renew them.
 
-        Whether there is more: it ends in time to sweep again, as too long a gap is an outage.
+        Whether there are more: a sweep ends in time for the next one, as too long a gap between
+        two counts as an outage.
         """
         until = time.monotonic() + self._options.pause
         known = set(self._burials)
@@ -70,59 +68,62 @@ class Recovery:
                     return True
         return False
 
-    def complete(self, deliveries: Sequence[Held]) -> list[Held | None]:
-        """The same with the messages that were let go of; None where Redis has lost it too."""
-        missing = [held.tag for held in deliveries if not held.item]
+    def complete(self, deliveries: Sequence[Delivery]) -> list[Delivery | None]:
+        """The deliveries with the messages that were dropped; None where Redis has none either."""
+        missing = [delivery.tag for delivery in deliveries if not delivery.message]
         records = dict(zip(missing, self._scripts.records(missing), strict=True))
-        found: list[Held | None] = []
-        for held in deliveries:
-            if held.item:
-                found.append(held)
-            elif (record := records[held.tag]) is not None:
-                found.append(self._read(Expired(held.tag, _ANY, record)))
+        found: list[Delivery | None] = []
+        for delivery in deliveries:
+            if delivery.message:
+                found.append(delivery)
+            elif (record := records[delivery.tag]) is not None:
+                found.append(self._read(Expired(delivery.tag, _ANY, record)))
             else:
-                logger.warning("Job %s is not held in Redis any more: nothing to move.", held.job)
+                text = "Job %s is not held in Redis any more: nothing to move."
+                logger.warning(text, delivery.job)
                 found.append(None)
         return found
 
-    def put_back(self, kind: str, held: Held) -> Burial | None:
-        """Carry out 'return', 'later' or 'requeue' of our own, unless it is to be buried."""
-        counted = 1 if kind == "requeue" else 0
-        outcome = self._put_back(held, _ANY, counted=counted, first=kind == "return")
+    def put_back(self, delivery: Delivery, *, counted: bool, first: bool) -> Burial | None:
+        """Put back a delivery of our own, to the head of its queue if `first`.
+
+        Gives a Burial in place of that where it was `counted` once too often.
+        """
+        outcome = self._put_back(delivery, _ANY, counted=int(counted), first=first)
         return outcome if isinstance(outcome, Burial) else None
 
     def burials(self) -> list[Burial]:
-        """What was found to be buried by sweeping."""
+        """What sweeping has found to be buried."""
         return list(self._burials.values())
 
     def bury(self, burial: Burial) -> None:
         """Store FAILURE, however long that takes, and make the message a dead letter."""
-        tag = burial.held.tag
-        if burial.highest != _ANY:
+        tag = burial.delivery.tag
+        if burial.max_score != _ANY:
             # It was found a while ago: its owner may have renewed it, another may have moved it.
-            score = self._scripts.claim(tag, burial.highest)
+            score = self._scripts.claim(tag, burial.max_score)
             if score is None:
                 self._burials.pop(tag, None)
                 return
-            burial = self._burials[tag] = replace(burial, highest=score)
-        self._give_up(burial)
+            burial = self._burials[tag] = replace(burial, max_score=score)
+        self._fail_and_move(burial)
         self._burials.pop(tag, None)
 
-    def _give_up(self, burial: Burial) -> None:
-        held = burial.held
+    def _fail_and_move(self, burial: Burial) -> None:
+        delivery = burial.delivery
         try:
-            count = messages.deliveries(messages.read_plain(held.item)) + 1
+            count = messages.deliveries(messages.read_plain(delivery.message)) + 1
         except messages.UnreadableMessageError:
             count = 1
-        # The failure first: if we die in between, the message is buried again by somebody else;
-        # the other way round its job would be waited for for ever.
-        if not self._fail(held.item, burial.reason):
-            # Its worker died between the result and the ack: there is nothing to be given up on.
-            self._scripts.acknowledge([held.tag])
-        elif self._scripts.bury(held, burial.highest, burial.reason, count):
-            job = messages.job_id(held.item)
+        # The failure first: if this process dies in between, another one buries the message again;
+        # the other way round its job would never end for those who wait for it.
+        if not self._fail(delivery.message, burial.reason):
+            # Its worker died between the result and the ack: the job has succeeded.
+            self._scripts.acknowledge([delivery.tag])
+        elif self._scripts.bury(delivery, burial.max_score, burial.reason, count):
+            job = messages.job_id(delivery.message)
             what = f"Job {job}" if job else "A message"
-            logger.error("%s is now a dead letter of %s: %s", what, held.queue, burial.reason)
+            logger.error("%s is now a dead letter of %s: %s", what, delivery.queue, burial.reason)
 
     def _find(self, known: Collection[str]) -> list[Expired]:
         lease, stock = self._options.lease, self._options.stock
@@ -138,33 +139,33 @@ class Recovery:
         except Exception as error:
             if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
                 raise
-            # Whatever is in one message, or refused of it, the others are recovered. Said once.
-            if expired.tag not in self._strange:
-                self._strange.add(expired.tag)
+            # Whatever is in one message, or refused of it, the others are recovered. Logged once.
+            if expired.tag not in self._unmovable:
+                self._unmovable.add(expired.tag)
                 logger.exception("What is held as %s cannot be moved.", expired.tag)
 
     def _recover(self, expired: Expired) -> None:
-        held = self._read(expired)
-        if held is None:
+        delivery = self._read(expired)
+        if delivery is None:
             return
-        outcome = self._put_back(held, expired.score, counted=1, first=True)
+        outcome = self._put_back(delivery, expired.score, counted=1, first=True)
         if isinstance(outcome, Burial):
-            self._burials[held.tag] = outcome
+            self._burials[delivery.tag] = outcome
         elif outcome:
-            logger.warning(
-                "The lease on job %s expired: its worker is gone. It is back in %s.",
-                messages.job_id(held.item),
-                held.queue,
-            )
+            job, queue = messages.job_id(delivery.message), delivery.queue
+            text = "The lease on job %s expired: its worker is gone. It is back in %s."
+            logger.warning(text, job, queue)
 
-    def _put_back(self, held: Held, highest: str, *, counted: int, first: bool) -> Burial | bool:
+    def _put_back(
+        self, delivery: Delivery, max_score: str, *, counted: int, first: bool
+    ) -> Burial | bool:
         """Whether the message is back in its queue, or why it is to be buried instead."""
         try:
-            payload = messages.read_plain(held.item)
+            payload = messages.read_plain(delivery.message)
         except messages.UnreadableMessageError as error:
-            return Burial(held, str(error), highest)
+            return Burial(delivery, str(error), max_score)
         due = messages.due(payload)
-        if due is not None and due > float(highest) + self._options.lease:
+        if due is not None and due > float(max_score) + self._options.lease:
             counted = 0  # it was scheduled for a time at which its worker was gone
         count = messages.deliveries(payload) + counted
         if counted and count >= self._options.max_deliveries:
@@ -172,23 +173,22 @@ class Recovery:
                 f"The job was delivered {count} times and never came to an end:"
                 " its workers died, or gave it back."
             )
-            return Burial(held, reason, highest)
-        steps, separator = self._options.priority_steps, self._options.separator
-        target = messages.list_of(held.queue, payload, steps, separator)
-        again = messages.redelivered(payload, count)
-        return self._scripts.restore(held.tag, highest, target, again, first=first)
+            return Burial(delivery, reason, max_score)
+        keys, again = self._scripts.keys, messages.redelivered(payload, count)
+        target = messages.list_of(delivery.queue, payload, keys.priority_steps, keys.separator)
+        return self._scripts.restore(delivery.tag, max_score, target, again, first=first)
 
-    def _read(self, expired: Expired) -> Held | None:
-        if "@" in expired.tag:  # ours: [message,"",queue], with the message's own bytes inside
-            head, _, tail = expired.held.rpartition(b',"",')
-            queue = str(json.loads(tail[:-1]))
-            return Held(expired.tag, queue, head[1:], expired.tag.rpartition("@")[0])
+    def _read(self, expired: Expired) -> Delivery | None:
+        tag = expired.tag
+        if "@" in tag:  # ours: [message,"",queue], with the message's own bytes inside
+            head, _, tail = expired.record.rpartition(b',"",')
+            return Delivery(tag, str(json.loads(tail[:-1])), head[1:], tag.rpartition("@")[0])
         try:
-            payload, exchange, routing_key = json.loads(expired.held)
+            payload, exchange, routing_key = json.loads(expired.record)
         except (ValueError, TypeError, RecursionError):
-            logger.exception("What a stock worker holds as %s cannot be read.", expired.tag)
+            logger.exception("What a stock worker holds as %s cannot be read.", tag)
             return None
         bound = self._scripts.bound_queue(exchange, routing_key) if exchange else routing_key
         if not bound:
             return None  # a topic: left to a stock worker, which knows the patterns
-        return Held(expired.tag, bound, json.dumps(payload).encode(), expired.tag)
+        return Delivery(tag, bound, json.dumps(payload).encode(), tag)

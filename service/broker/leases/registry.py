@@ -13,14 +13,14 @@ from service.broker.delivery import LeaseOptions
 from service.broker.leases.leases import Leases
 from service.redis.keys import BrokerKeys
 
-# Kombu makes a new transport for every connection, and Celery a new connection for every loss,
-# while jobs go on: what is held belongs to the process, so the process has to remember it.
+# Kombu makes a new transport for every connection, and Celery a new connection after every loss,
+# while jobs go on: so deliveries belong to the process, which has to remember them.
 _leases: Final[dict[tuple[Any, ...], Leases]] = {}
 _lock = threading.Lock()
 
 
 def _forget() -> None:
-    """A forked child holds nothing: neither its parent's messages nor the thread."""
+    """A forked child holds none of its parent's deliveries, and has none of its threads."""
     global _lock  # noqa: PLW0603 - the parent may have been forked while another thread held it
     _lock = threading.Lock()
     _leases.clear()
@@ -33,15 +33,24 @@ def leases_of(channel: Any) -> Leases:
     """The leases of the broker that a channel is connected to; started on first use."""
     info = channel.connection.client
     broker = (info.hostname, info.port, info.virtual_host, tuple(info.alt or ()))
-    keys = BrokerKeys(
-        channel.unacked_key, channel.unacked_index_key, channel.global_keyprefix or ""
-    )
+    keys = keys_of(channel)
     with _lock:
         found = _leases.get((*broker, keys))
         if found is None:
             found = _leases[(*broker, keys)] = _open(channel, keys)
             found.start()
     return found
+
+
+def keys_of(channel: Any) -> BrokerKeys:
+    """The keys of the broker that a channel is connected to."""
+    return BrokerKeys(
+        unacked=channel.unacked_key,
+        index=channel.unacked_index_key,
+        prefix=channel.global_keyprefix or "",
+        separator=channel.sep,
+        priority_steps=tuple(channel.priority_steps),
+    )
 
 
 def lease_age() -> float | None:
@@ -57,8 +66,6 @@ def _open(channel: Any, keys: BrokerKeys) -> Leases:
         lease=float(channel.lease),
         stock=float(channel.visibility_timeout),
         max_deliveries=int(channel.max_deliveries),
-        priority_steps=tuple(channel.priority_steps),
-        separator=channel.sep,
         on_lost=symbol_by_name(lost) if isinstance(lost, str) else lost,
     )
     # A hung Redis must be noticed while there is still lease left to try again.

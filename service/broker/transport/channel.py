@@ -1,10 +1,10 @@
-"""Takes, delivers and publishes messages the way Kombu's Redis channels do, but loses none."""
+"""Takes messages the way Kombu's Redis channels do, but loses none."""
 
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from queue import Empty
 from typing import Any
 
@@ -14,24 +14,25 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.retry import Retry
 
-from service.broker import celery_worker as worker_state
-from service.broker.delivery import Held
+from service.broker import celery_worker
+from service.broker.leases.in_flight import Outcome
 from service.broker.leases.leases import Leases
 from service.broker.leases.registry import leases_of
-from service.broker.scripts import Take, Taken
-from service.broker.transport.deliver import DeliveringChannel
-from service.broker.transport.kombu_bases import RedisChannel, RedisSentinelChannel, VirtualChannel
+from service.broker.scripts import QueueList, Take, Taken
+from service.broker.transport.deliver import Deliverer, decode_first
+from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
+from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
-from service.broker.transport.waiter import Waiter, drop_pushes
+from service.broker.transport.waiter import Waiter, WaiterState, drop_pushes
 
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
 # How long a process that ends may take to tell Redis what it has not begun and what it has done.
-_FAREWELL = 5.0
+_CLOSE_TIMEOUT = 5.0
 
 
-class Channel(DeliveringChannel):
+class Channel(PublishingChannel):
     """A Kombu Redis channel whose messages are always either queued or held under a lease."""
 
     QoS = LeasedQoS
@@ -57,19 +58,18 @@ class Channel(DeliveringChannel):
     )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self.backlog: deque[tuple[str, str, bytes]] = deque()
+        self.deliverer = Deliverer(self)
+        self.waiter = Waiter()
         self._pid = os.getpid()
         self._polling: Any = None
-        self._waiter: Waiter | None = None
         self._lease_timeout: float | None = None
-        self._no_ack_queues: set[str] = set()
         super().__init__(*args, **kwargs)
 
     # What this channel shares with the rest of the process.
 
     @property
     def leases(self) -> Leases:
-        """What this process holds on this channel's broker."""
+        """The leases of this process on this channel's broker."""
         if self.qos.leases is None:
             self.qos.leases = leases_of(self)
             self.qos.leases.attach(self.qos)
@@ -77,7 +77,7 @@ class Channel(DeliveringChannel):
         return leases
 
     def lease_pool(self, timeout: float) -> Any:
-        """A pool of connections for the leases' thread: it outlives the channel, and fails fast."""
+        """A pool of connections for the leases: it outlives the channel, and fails fast."""
         manager = getattr(self, "_sentinel_manager", None)
         self._lease_timeout = timeout
         try:
@@ -103,37 +103,35 @@ class Channel(DeliveringChannel):
     @property
     def _in_poll(self) -> Any:
         """The connection that will become readable; none when there is something to send."""
-        waiter = self._waiter
-        if waiter is not None and waiter.state == "door" and not waiter.is_settled:
+        if self.waiter.state is WaiterState.ACTIVE and not self.waiter.is_settled:
             return None
         return self._polling
 
     @_in_poll.setter
     def _in_poll(self, connection: Any) -> None:
         self._polling = connection
-        if not connection and self._waiter is not None:
-            self._waiter.reset_wait()
+        if not connection:
+            self.waiter.reset_wait()
 
     def _brpop_start(self, timeout: float | None = None) -> None:
         leases = self.leases
         queues = self._queue_cycle.consume(len(self.active_queues))
-        if not queues or leases.trial.pauses:
+        if not queues or leases.quarantine.pauses:
             return
-        for held in leases.adopt(queues):
-            self.backlog.append((held.queue, held.tag, held.item))
-        if self.backlog:
-            self._deliver_backlog()
+        self.deliverer.add(leases.adopt(queues))
+        if self.deliverer.has_backlog:
+            self.deliverer.deliver()
             if not self.qos.can_consume():
                 return
-        if self._waiter is None:
-            longest, lease = int(self.max_message_bytes), leases.options.lease
-            self._waiter = Waiter(leases.keys, longest, lease)
         connection = self.client.connection
         self._brpop_sent_at = time.monotonic()
-        self._waiter.begin(
+        self.waiter.begin(
             connection,
-            lists=self._lists(queues),
+            leases.scripts.keys,
+            self._lists(queues),
             free=self.qos.free(_BATCH),
+            max_bytes=int(self.max_message_bytes),
+            lease=leases.options.lease,
             acks=leases.pending_acks,
         )
         self._polling = connection
@@ -143,21 +141,18 @@ class Channel(DeliveringChannel):
         if taken is None:
             raise Empty
         if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
-            taken = self.leases.keep(taken)
-        self._enter(taken)
-        if not self.backlog:
-            raise Empty  # or who waits with a time limit, as `inspect` does, would begin it anew
-        self._deliver_backlog()
-        self._return_backlog()
+            taken = self.leases.still_held(taken)
+        self.deliverer.enter(taken)
+        if not self.deliverer.has_backlog:
+            raise Empty  # else a caller with a time limit, as `inspect`, would begin it anew
+        self.deliverer.deliver()
+        self.deliverer.return_backlog()
         return True
 
     def _read_waiter(self) -> Taken | None:
-        waiter, connection = self._waiter, self.client.connection
+        connection = self.client.connection
         try:
-            if waiter is None:
-                drop_pushes(connection)
-                return None
-            return waiter.finish(connection)
+            return self.waiter.finish(connection)
         except ResponseError as error:
             # A demoted master, a server that cannot write: asking again at once will not help,
             # a new connection, after Celery's pause, may.
@@ -167,76 +162,62 @@ class Channel(DeliveringChannel):
             self._hang_up()
             raise
         finally:
-            at_door = waiter is not None and waiter.state == "door"
-            self._polling = connection if at_door else None
+            self._polling = connection if self.waiter.state is WaiterState.ACTIVE else None
             self._flush_brpop_reauth()
 
     def _hang_up(self) -> None:
-        if self._waiter is not None:
-            self._waiter.reset()
+        self.waiter.reset()
         self.client.connection.disconnect()
 
-    def drop_news(self) -> None:
+    def drop_pushes(self) -> None:
         """Read what the server says unasked while there is no room for messages."""
         try:
             drop_pushes(self.client.connection)
         except self.connection_errors:
             self._hang_up()
 
-    @property
-    def is_taking(self) -> bool:
-        """Whether messages may be on their way."""
-        return self._waiter is not None and self._waiter.state == "taking"
-
-    @property
-    def expects_reply(self) -> bool:
-        """Whether a command is under way on the consuming connection."""
-        return self._waiter is not None and self._waiter.expects_reply
-
-    def _lists(self, queues: list[str]) -> tuple[tuple[str, str], ...]:
+    def _lists(self, queues: list[str]) -> tuple[QueueList, ...]:
         return tuple(
-            (self._q_for_pri(queue, step), queue)
+            QueueList(self._q_for_pri(queue, step), queue)
             for step in self.priority_steps
             for queue in queues
         )
 
-    def _enter(self, taken: Taken) -> None:
-        later = []
-        for queue, tag, item in taken.messages:
-            if self.leases.hold(Held(tag, queue, item, tag.rpartition("@")[0])):
-                if self.leases.trial.admits(tag, item):
-                    self.backlog.append((queue, tag, item))
-                else:
-                    later.append(tag)
-            self._queue_cycle.rotate(queue)
-        for queue, tag, item, reason in taken.unusable:
-            self.leases.hold(Held(tag, queue, item, tag))
-            self.leases.bury(tag, reason)
-        if taken.carried or taken.late:
-            self.leases.confirm(taken.carried, taken.late)
-        if later:
-            self.leases.put_off(later)
+    def basic_consume(
+        self, queue: str, no_ack: bool, callback: Callable[[Any], Any], *args: Any, **kwargs: Any
+    ) -> Any:
+        """Start a consumer whose callback sees only messages that can be decoded."""
+        if queue not in self._fanout_queues:
+            callback = decode_first(callback)
+            self.deliverer.set_no_ack(queue, no_ack)
+        return super().basic_consume(queue, no_ack, callback, *args, **kwargs)
+
+    def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
+        try:
+            return super()._deliver_fanout_message(message, exchange)
+        except (KeyError, TypeError, ValueError, AttributeError):
+            logger.exception("A broadcast on %s cannot be delivered; it is dropped.", exchange)
+            return False
 
     def basic_get(self, queue: str, no_ack: bool = False, **kwargs: Any) -> Any:
         """Take one message now, if there is one."""
         message = super().basic_get(queue, no_ack=no_ack, **kwargs)
         if no_ack and message is not None:
-            self.leases.acknowledge(message.delivery_tag)
+            self.leases.dispose(Outcome.ACK, message.delivery_tag)
         return message
 
     def _get(self, queue: str) -> Any:
-        leases = self.leases
-        lists = self._lists([queue])
-        longest, lease = int(self.max_message_bytes), leases.options.lease
-        taken = leases.scripts.take(Take(leases.keys, "", lists, 1, longest, lease))
+        leases, max_bytes = self.leases, int(self.max_message_bytes)
+        take = Take(
+            leases.scripts.keys, "", self._lists([queue]), 1, max_bytes, leases.options.lease
+        )
+        taken = leases.scripts.take(take)
         with self.conn_or_acquire() as client:
             self._maybe_update_queues_expire(client, queue)
-        self._enter(taken)
-        if not self.backlog:
-            raise Empty
-        _, tag, item = self.backlog.pop()
-        payload = loads(item.decode())
-        payload["properties"]["delivery_tag"] = tag
+        self.deliverer.enter(taken)
+        delivery = self.deliverer.pop()
+        payload = loads(delivery.message.decode())
+        payload["properties"]["delivery_tag"] = delivery.tag
         return payload
 
     # Ending.
@@ -254,31 +235,16 @@ class Channel(DeliveringChannel):
             self._close_clients()
             VirtualChannel.close(self)
         leases = self._qos.leases if self._qos is not None else None
-        if leases is not None and not worker_state.is_serving():
-            leases.close(_FAREWELL)  # acks too: a process that ends may not have another moment
+        if leases is not None and not celery_worker.is_serving():
+            leases.close(_CLOSE_TIMEOUT)  # acks too: a process that ends may have no other moment
 
     def _collect_reply(self) -> None:
         """Learn what a take under way has brought, so that it need not wait for its lease."""
-        waiter = self._waiter
-        if waiter is not None and waiter.state == "taking":
-            try:
-                taken = waiter.finish(self.client.connection, timeout=1.0)
-            except (RedisError, OSError, AttributeError):
-                taken = None  # held by nobody: recovered when the lease is over
-            if taken is not None:
-                self._enter(taken)
-        if waiter is not None:
-            waiter.reset()
+        if self.waiter.state is WaiterState.TAKING:
+            # Where it fails no process holds what was taken: it is recovered after the lease.
+            with suppress(RedisError, OSError, AttributeError):
+                taken = self.waiter.finish(self.client.connection, timeout=1.0)
+                if taken is not None:
+                    self.deliverer.enter(taken)
+        self.waiter.reset()
         self._polling = None
-
-
-class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_parts
-    """The same behind Redis Sentinel."""
-
-    from_transport_options = tuple(
-        dict.fromkeys(
-            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
-        )
-    )
-    connection_class = RedisSentinelChannel.connection_class
-    connection_class_ssl = RedisSentinelChannel.connection_class_ssl

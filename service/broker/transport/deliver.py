@@ -1,98 +1,125 @@
-"""Hands taken messages to their consumers, and puts aside those that cannot be handed over."""
+"""Hands taken messages to their consumers, and buries those that cannot be handed over."""
 
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from queue import Empty
 from typing import Any
 
 from service.broker import messages
-from service.broker.leases.leases import Leases
+from service.broker.delivery import Delivery
+from service.broker.leases.in_flight import Outcome
+from service.broker.scripts import Taken
 from service.broker.transport.kombu_bases import VirtualQoS
-from service.broker.transport.publish import PublishingChannel
 from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
 
-# What says nothing about the message that was being delivered.
+# Errors that say nothing about the message that was being delivered.
 _NOT_ITS_FAULT = (*TRANSIENT, MemoryError)
 
 
-class DeliveringChannel(PublishingChannel):
-    """The delivering half of a channel. `backlog`: taken messages as (queue, tag, item)."""
+class Deliverer:
+    """The backlog of a channel: what was taken and is yet to be given to a consumer."""
 
-    backlog: deque[tuple[str, str, bytes]]
-    _no_ack_queues: set[str]
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+        self._backlog: deque[Delivery] = deque()
+        self._no_ack_queues: set[str] = set()
 
     @property
-    def leases(self) -> Leases:
-        """What this process holds on this channel's broker."""
-        raise NotImplementedError
+    def has_backlog(self) -> bool:
+        """Whether there is something to deliver."""
+        return bool(self._backlog)
 
-    def _deliver_backlog(self) -> None:
-        while self.backlog and self.qos.can_consume():
-            self._deliver(*self.backlog.popleft())
+    def tags(self) -> set[str]:
+        """The tags in the backlog; safe in any thread."""
+        return {delivery.tag for delivery in tuple(self._backlog)}
 
-    def _return_backlog(self) -> None:
-        """Let others have what there is no room for any more."""
-        self.leases.give_back([tag for _, tag, _ in self.backlog])
-        self.backlog.clear()
+    def set_no_ack(self, queue: str, no_ack: bool) -> None:
+        """Say whether deliveries of a queue count as acknowledged once they are delivered."""
+        (self._no_ack_queues.add if no_ack else self._no_ack_queues.discard)(queue)
 
-    def _deliver(self, queue: str, tag: str, item: bytes) -> None:
-        if queue not in self.connection._callbacks:  # noqa: SLF001 - where Kombu's transports look
-            self.leases.give_back([tag])  # cancelled since we asked
+    def add(self, deliveries: Iterable[Delivery]) -> None:
+        """Add deliveries that are held already."""
+        self._backlog.extend(deliveries)
+
+    def pop(self) -> Delivery:
+        """Take out the delivery that was added last. Raises Empty."""
+        if not self._backlog:
+            raise Empty
+        return self._backlog.pop()
+
+    def enter(self, taken: Taken) -> None:
+        """Have the leases hold what a take brought, and add what is to be delivered."""
+        leases, deferred = self._channel.leases, []
+        for delivery in taken.deliveries:
+            if leases.hold(delivery):
+                if leases.quarantine.admits(delivery):
+                    self._backlog.append(delivery)
+                else:
+                    deferred.append(delivery.tag)
+            self._channel._queue_cycle.rotate(delivery.queue)  # noqa: SLF001 - as Kombu does
+        for unusable in taken.unusable:
+            leases.hold(unusable.delivery)
+            leases.dispose(Outcome.BURY, unusable.delivery.tag, unusable.reason)
+        if taken.carried or taken.late:
+            leases.confirm(taken.carried, taken.late)
+        if deferred:
+            leases.defer(deferred)
+
+    def deliver(self) -> None:
+        """Deliver while consumers have room."""
+        while self._backlog and self._channel.qos.can_consume():
+            self._deliver(self._backlog.popleft())
+
+    def return_backlog(self) -> None:
+        """Let other workers have what there is no room for any more."""
+        while self._backlog:
+            self._channel.leases.dispose(Outcome.RETURN, self._backlog.popleft().tag)
+
+    def _deliver(self, delivery: Delivery) -> None:
+        channel, qos = self._channel, self._channel.qos
+        leases, tag, queue = channel.leases, delivery.tag, delivery.queue
+        if queue not in channel.connection._callbacks:  # noqa: SLF001 - where Kombu's transports look
+            leases.dispose(Outcome.RETURN, tag)  # cancelled since we asked
             return
-        self.qos.delivering = True
+        qos.delivering = True
         try:
-            payload = messages.read(item)
+            payload = messages.read(delivery.message)
             payload["properties"]["delivery_tag"] = tag
-            self.connection._deliver(payload, queue)  # noqa: SLF001
+            channel.connection._deliver(payload, queue)  # noqa: SLF001
         except _NOT_ITS_FAULT:
-            if self.leases.is_open(tag) and tag not in self.qos.holds():
-                self.backlog.appendleft((queue, tag, item))
+            if leases.is_open(tag) and tag not in qos.holds():
+                self._backlog.appendleft(delivery)
             raise
         except Exception as error:
             # Whatever a message can do to Kombu or Celery: the next worker must not go through
             # the same. (Kombu would take a KeyError for a lost connection, and try for ever.)
             logger.exception("A message of %s cannot be delivered.", queue)
-            if self.leases.is_open(tag):
-                self.leases.bury(tag, f"The message cannot be delivered: {error!r}"[:1000])
-                VirtualQoS.ack(self.qos, tag)
+            if leases.is_open(tag):
+                reason = f"The message cannot be delivered: {error!r}"[:1000]
+                leases.dispose(Outcome.BURY, tag, reason)
+                VirtualQoS.ack(qos, tag)
         finally:
-            self.qos.delivering = False
-            self.qos.bury_rejected()
+            qos.delivering = False
+            qos.bury_rejected()
         if queue in self._no_ack_queues:
-            self.leases.acknowledge(tag)
+            leases.dispose(Outcome.ACK, tag)
 
-    def basic_consume(
-        self,
-        queue: str,
-        no_ack: bool,
-        callback: Callable[[Any], Any],
-        *args: Any,
-        **kwargs: Any,
-    ) -> Any:
-        """Start a consumer whose callback sees only messages that can be decoded."""
-        if queue in self._fanout_queues:
-            return super().basic_consume(queue, no_ack, callback, *args, **kwargs)
-        if no_ack:
-            self._no_ack_queues.add(queue)
-        else:
-            self._no_ack_queues.discard(queue)
 
-        def decoded(message: Any) -> Any:
-            # Celery acknowledges what it cannot decode and tells nobody. Celery decodes it
-            # anyway, and the message keeps the outcome. Other formats it may not be allowed to.
-            if message.errors:
-                raise messages.UnreadableMessageError(repr(message.errors[0][1]))
-            if message.content_type == "application/json":
-                messages.decode_body(message)
-            return callback(message)
+def decode_first(callback: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A consumer's callback that is called only with messages whose body can be decoded.
 
-        return super().basic_consume(queue, no_ack, decoded, *args, **kwargs)
+    Celery acknowledges what it cannot decode and reports it to nobody. It decodes the body anyway,
+    and the message keeps the outcome. Other formats than JSON may be forbidden to it.
+    """
 
-    def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
-        try:
-            return super()._deliver_fanout_message(message, exchange)
-        except (KeyError, TypeError, ValueError, AttributeError):
-            logger.exception("A broadcast on %s cannot be delivered; it is dropped.", exchange)
-            return False
+    def decoded(message: Any) -> Any:
+        if message.errors:
+            raise messages.UnreadableMessageError(repr(message.errors[0][1]))
+        if message.content_type == messages.JSON:
+            messages.decode_body(message)
+        return callback(message)
+
+    return decoded

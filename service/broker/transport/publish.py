@@ -1,4 +1,4 @@
-"""Publishes so that a publish which has to be tried again never makes a second message."""
+"""Publishes messages; a publish that has to be tried again adds no second one."""
 
 import threading
 from collections import OrderedDict
@@ -7,20 +7,20 @@ from typing import Any, Final
 from kombu.utils.json import dumps
 from redis import Redis
 
+from service.broker.leases.registry import keys_of
 from service.broker.scripts import Scripts
 from service.broker.transport.kombu_bases import RedisChannel
-from service.redis.keys import BrokerKeys
 
 _REMEMBERED: Final = 1000
-# Seconds: longer than anybody goes on trying.
+# Seconds: longer than any client goes on trying.
 _REMEMBER_PUBLISH: Final = 120
 
 
 class Publishes:
     """Remembers which properties got which tag; Kombu passes the same dict to each try.
 
-    Only the very dict counts: somebody who publishes a received message again, with a copy of
-    its properties, means a second message.
+    Only the same dict counts: a caller who publishes a received message again, with a copy of its
+    properties, wants a second message.
     """
 
     def __init__(self) -> None:
@@ -34,23 +34,24 @@ class Publishes:
             return tag if tag is not None and self._seen.get(tag) is properties else None
 
     def remember(self, properties: dict[str, Any]) -> None:
-        """A publish with these properties is under way."""
+        """Remember a publish with these properties, which is under way."""
         with self._lock:
             self._seen[properties["delivery_tag"]] = properties
             if len(self._seen) > _REMEMBERED:
                 self._seen.popitem(last=False)
 
     def forget(self, properties: dict[str, Any]) -> None:
-        """The publish has arrived: there will be no other try."""
+        """Forget a publish that has arrived: there will be no other try."""
         with self._lock:
             self._seen.pop(properties.get("delivery_tag", ""), None)
 
 
-_publishes = Publishes()  # a retry may come on another channel, after the first was lost
+# Of the process: a retry comes on another channel, and another transport, if the first was lost.
+_publishes = Publishes()
 
 
-class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_parts
-    """The publishing half of a channel."""
+class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_bases
+    """A Kombu Redis channel that publishes by put.lua; all else is Kombu's."""
 
     _publisher: tuple[Any, Scripts] | None = None
 
@@ -74,8 +75,7 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_p
             return
         pool = self.pool
         if self._publisher is None or self._publisher[0] is not pool:
-            keys = BrokerKeys(self.unacked_key, self.unacked_index_key, self.global_keyprefix or "")
-            self._publisher = pool, Scripts(Redis(connection_pool=pool), keys)
+            self._publisher = pool, Scripts(Redis(connection_pool=pool), keys_of(self))
         list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         tag = message["properties"]["delivery_tag"]
         self._publisher[1].put(tag, queue, list_, dumps(message), remember=_REMEMBER_PUBLISH)

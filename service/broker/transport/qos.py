@@ -1,14 +1,15 @@
-"""Keeps a channel's account of deliveries, and leaves what Redis must hear to the leases."""
+"""Keeps a channel's account of deliveries; the leases tell Redis how these end."""
 
 import os
 from typing import Any
 
-from service.broker import celery_worker as worker_state
+from service.broker import celery_worker
+from service.broker.leases.in_flight import Outcome
 from service.broker.leases.leases import Leases
 from service.broker.transport.kombu_bases import RedisQoS, VirtualQoS
 
 
-class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
+class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
     """Never asks Redis itself: neither a lost connection nor a closed channel can make it fail."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
@@ -25,18 +26,15 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
                 given = set(self._delivered)
             except RuntimeError:  # the consuming thread changed it meanwhile
                 continue
-            return (given - set(self._dirty)) | self.channel_backlog()
+            backlog: set[str] = self.channel.deliverer.tags()
+            return (given - set(self._dirty)) | backlog
 
-    def channel_backlog(self) -> set[str]:
-        """The tags that were taken and are yet to be delivered."""
-        return {tag for _, tag, _ in tuple(getattr(self.channel, "backlog", ()))}
-
-    def free(self, most: int) -> int:
-        """How many messages to ask for, at most `most`."""
+    def free(self, limit: int) -> int:
+        """How many messages to ask for, at most `limit`."""
         if "can_consume" in vars(self):
             return 1  # Celery's worker_disable_prefetch decides anew for each message
         estimate = self.can_consume_max_estimate()
-        return most if estimate is None else min(most, estimate)
+        return limit if estimate is None else min(limit, estimate)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """Enter a delivery. The take has recorded it in Redis already."""
@@ -48,22 +46,22 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
             self.leases.began(delivery_tag, job)
 
     def lost_lease(self, delivery_tag: str) -> bool:
-        """Whether the message is known to be another worker's by now."""
+        """Whether the message is known to be held by another worker by now."""
         return self.leases is not None and self.leases.is_lost(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
         if self.leases is not None:
-            self.leases.acknowledge(delivery_tag)
+            self.leases.dispose(Outcome.ACK, delivery_tag)
         VirtualQoS.ack(self, delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """Requeue the message, or give it up: as in AMQP, that makes it a dead letter."""
         if self.leases is not None:
             if requeue:
-                self.leases.requeue(delivery_tag)
+                self.leases.dispose(Outcome.REQUEUE, delivery_tag)
             else:
-                # Why is said only after the rejection: `bury_rejected` is called when it has been.
+                # Celery says the reason only after the rejection: `bury_rejected` is called then.
                 self._rejected[delivery_tag] = "The worker rejected the message."
                 if not self.delivering:
                     self.bury_rejected()
@@ -77,7 +75,7 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
     def bury_rejected(self) -> None:
         """Make dead letters of what was rejected."""
         while self._rejected and self.leases is not None:
-            self.leases.bury(*self._rejected.popitem())
+            self.leases.dispose(Outcome.BURY, *self._rejected.popitem())
 
     def restore_unacked(self, client: Any = None) -> None:
         """The channel closes: keep what runs here, and everything while the worker goes on."""
@@ -85,15 +83,16 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_parts
         self._delivered.clear()
         if self.leases is None or os.getpid() != self._pid:
             return
-        if worker_state.is_serving():
+        if celery_worker.is_serving():
             # The connection was lost. What runs goes on under its lease; what waits (for an ETA,
             # a rate limit) is delivered again from memory, for Celery has just forgotten it.
-            handed = worker_state.reserved()
-            worker_state.keep_from_flush(handed.values())
-            waiting -= worker_state.running() | set(handed)
-            self.leases.park(waiting, handed)
+            in_pool = celery_worker.reserved()
+            celery_worker.keep_from_flush(in_pool.values())
+            waiting -= celery_worker.running() | set(in_pool)
+            self.leases.park(waiting, in_pool)
         else:
-            self.leases.give_back(waiting)
+            for tag in waiting:
+                self.leases.dispose(Outcome.RETURN, tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the leases' thread recovers what other workers lost."""

@@ -4,36 +4,48 @@ import logging
 from queue import Empty
 from typing import Any
 
-from service.broker.transport.channel import Channel, SentinelChannel
-from service.broker.transport.kombu_bases import RedisPoller, RedisTransport
-from service.broker.transport.waiter import ASK_AGAIN
+from service.broker.transport.channel import Channel
+from service.broker.transport.kombu_bases import RedisPoller, RedisSentinelChannel, RedisTransport
+from service.broker.transport.waiter import ASK_AGAIN, WaiterState
 
 logger = logging.getLogger(__name__)
 
 
-class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
+class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_bases
+    """The same behind Redis Sentinel."""
+
+    from_transport_options = tuple(
+        dict.fromkeys(
+            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
+        )
+    )
+    connection_class = RedisSentinelChannel.connection_class
+    connection_class_ssl = RedisSentinelChannel.connection_class_ssl
+
+
+class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
     """Kombu's poller, for connections on which the server also speaks unasked."""
 
     def on_readable(self, fileno: int) -> Any:
-        """Let the channel read; without room for messages, read what was asked for, and the news.
+        """Let the channel read; without room for messages, read a reply under way, or drop pushes.
 
-        Kombu would take the news for the end of the connection.
+        Kombu would take a push for the end of the connection.
         """
         channel, kind = self._fd_to_chan.get(fileno, (None, None))
         if kind != "BRPOP" or fileno in self._paused_brpop or channel.qos.can_consume():
             return super().on_readable(fileno)
-        if channel.is_taking:
+        if channel.waiter.state is WaiterState.TAKING:
             return channel.handlers[kind]()
-        if channel.expects_reply:
+        if channel.waiter.expects_reply:
             return super().on_readable(fileno)
-        channel.drop_news()
+        channel.drop_pushes()
         raise Empty
 
     def _pause_brpop(self, channel: Any, fileno: int) -> None:
         # Kombu leaves a reply unread while there is no room (a scheduled job may have become due
         # since it was asked for). But what a take has brought is held for us from then on, and
-        # nobody would renew its lease.
-        if not channel.is_taking:
+        # its lease would not be renewed.
+        if channel.waiter.state is not WaiterState.TAKING:
             super()._pause_brpop(channel, fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
@@ -42,7 +54,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_parts
         return super().get(callback, bounded)
 
 
-class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_parts
+class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
     """`redis://`: what `broker_transport` names for a plain server."""
 
     Channel = Channel
@@ -53,7 +65,7 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_parts
         self.cycle = Poller()
         if client.cycle is not None:
             # Kombu's failover takes the transport from the scheme of the next address: it would
-            # go on with the stock transport, silently.
+            # silently go on with the stock transport.
             client.cycle = None
             if not self.sentinels:
                 logger.warning("Only the first Redis address is used; for several use sentinel://.")

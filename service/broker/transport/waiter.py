@@ -1,100 +1,112 @@
-"""Waits for messages on one connection, without polling and without waking everybody.
+"""Waits for messages on one connection, without polling and without waking all waiters.
 
-A Lua script cannot block, and a command that can block takes the message out of Redis before
-anybody has recorded it (BRPOP), watches a single list (BLMOVE) or wakes every waiter (BLMOVE of a
-list onto itself). So a take that finds nothing leaves its worker in one of two places:
+A Lua script cannot block, and a command that can block takes the message out of Redis before any
+process is recorded as its holder (BRPOP), watches a single list (BLMOVE) or wakes every waiter
+(BLMOVE of a list onto itself). So a take that finds nothing leaves its worker in one of two states:
 
-- at the door: at most two workers of a kind. The script has read their lists on a connection with
-  CLIENT TRACKING, so the server tells them at once when anyone, stock clients too, changes one of
+- active: at most two workers of a group. The script has read their lists on a connection with
+  CLIENT TRACKING, so the server tells them at once when any client, a stock one too, changes one of
   the lists, of any queue and any priority. They then take as usual; nothing was popped meanwhile,
-  so a worker that freezes or dies here takes nothing with it.
-- in line: all others, in a BLPOP on a list of tokens. Whoever leaves the door with a message puts
-  a token there, more if more messages are left; each token wakes one worker.
+  so a worker that freezes or dies here takes no message with it.
+- standby: all others, in a BLPOP on a list of tokens. An active worker that takes a message puts a
+  token there, more if more messages are left; each token wakes one worker.
 
-So one message wakes two workers and moves up a third, whether ten or a thousand are idle. Two and
-not one, because a worker may be frozen while it is at the door. A place at the door is kept by
-asking again every second, and is free after three: lost tokens and dead waiters heal by themselves.
+So one message wakes two workers and makes a third one active, whether ten or a thousand are idle.
+Two and not one are active, because one of them may be frozen. A worker stays active by asking again
+every second, and counts as gone after three: lost tokens and dead waiters heal by themselves.
 """
 
 import time
 from collections.abc import Callable
+from enum import Enum, auto
 from hashlib import sha1
 from typing import Any, Final
 
 from kombu.utils.uuid import uuid
 from redis.exceptions import NoScriptError, ResponseError
 
-from service.broker.scripts import Take, Taken, script
+from service.broker.scripts import QueueList, Take, Taken, script
 from service.redis.keys import BrokerKeys
 
-PLACES: Final = 2
-STAY: Final = 3.0
+_MAX_ACTIVE: Final = 2
+_ACTIVE_TTL: Final = 3.0
 ASK_AGAIN: Final = 1.0
-# Without CLIENT TRACKING (an old server, a proxy, missing rights) who is at the door has to look
-# itself. It pauses in a BLPOP that nobody answers: Celery's event loop wakes for a connection, not
-# for so short a time.
-ASK_AGAIN_BLIND: Final = 0.05
+# Without CLIENT TRACKING (an old server, a proxy, missing rights) an active worker has to look
+# itself. It pauses in a BLPOP on a list that stays empty: Celery's event loop wakes for a
+# connection, not for so short a time.
+_ASK_AGAIN_BLIND: Final = 0.05
+
+
+class WaiterState(Enum):
+    """What a consuming connection does."""
+
+    IDLE = auto()
+    TAKING = auto()
+    ACTIVE = auto()
+    STANDBY = auto()
+    PAUSE = auto()
 
 
 class Waiter:
-    """The state of one channel's consuming connection: idle, taking, at the door, or in line."""
+    """The state of one channel's consuming connection, and the command that comes next."""
 
-    def __init__(self, keys: BrokerKeys, longest: int, lease: float) -> None:
-        self._keys = keys
-        self._longest = longest
-        self._lease = lease
-        self._me = uuid()
+    def __init__(self) -> None:
+        self._id = uuid()
         self._socket: Any = None
         self._tracks = True
         self._loaded = False
-        self._next = "take"
+        self._next = WaiterState.TAKING
         self._since = 0.0
-        self.state = "idle"
+        self.state = WaiterState.IDLE
         self._request: Take
 
-    def begin(
+    def begin(  # noqa: PLR0913  most of them by name
         self,
         connection: Any,
+        keys: BrokerKeys,
+        lists: tuple[QueueList, ...],
         *,
-        lists: tuple[tuple[str, str], ...],
         free: int,
+        max_bytes: int,
+        lease: float,
         acks: Callable[[], tuple[str, ...]],
     ) -> None:
-        """Send what comes next: the wait in line, or a take, which carries acks along."""
+        """Send what comes next: a wait on standby, or a take, for which see Take."""
         self._since = time.monotonic()
-        # Workers of a kind: those that take from the same lists, in whatever order.
-        group = sha1("\n".join(sorted(name for name, _ in lists)).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
-        if self._next != "take":
-            wake = self._keys.waiters_of(group)[1]
-            pause = (wake, ASK_AGAIN) if self._next == "line" else (f"{wake}:none", ASK_AGAIN_BLIND)
-            self._next, self.state = "take", "line"
-            connection.send_command("BLPOP", *pause)
+        # A group: the workers that take from the same lists, in whatever order.
+        names = sorted(each.name for each in lists)
+        group = sha1("\n".join(names).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
+        if self._next is not WaiterState.TAKING:
+            self.state, self._next = self._next, WaiterState.TAKING
+            wake, seconds = keys.waiters_of(group)[1], ASK_AGAIN
+            if self.state is WaiterState.PAUSE:
+                wake, seconds = f"{wake}:none", _ASK_AGAIN_BLIND
+            connection.send_command("BLPOP", wake, seconds)
             return
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
-        self._request = Take(
-            keys=self._keys,
+        self._request = take = Take(
+            keys=keys,
             group=group,
             lists=lists,
             free=free,
-            longest=self._longest,
-            lease=self._lease,
+            max_bytes=max_bytes,
+            lease=lease,
             acks=acks(),
-            me=self._me,
-            places=PLACES,
-            stay=STAY,
+            waiter=self._id,
+            max_active=_MAX_ACTIVE,
+            active_ttl=_ACTIVE_TTL,
         )
-        take = script("take")
-        how = ("EVALSHA", take.sha) if self._loaded else ("EVAL", take.text)
-        self.state = "taking"
-        connection.send_command(*how, *self._request.arguments())
+        self.state = WaiterState.TAKING
+        form = script("take").by_sha if self._loaded else script("take").whole
+        connection.send_command(*form(take.key_names(), take.arguments()))
 
     def finish(self, connection: Any, timeout: float | None = None) -> Taken | None:
         """Read what the readable connection has for us; None if there is nothing to deliver."""
-        state, self.state = self.state, "idle"
-        if state == "taking":
+        state, self.state = self.state, WaiterState.IDLE
+        if state is WaiterState.TAKING:
             return self._read_take(connection, timeout)
-        if state == "line":
+        if state in (WaiterState.STANDBY, WaiterState.PAUSE):
             connection.read_response()  # a token or a timeout: look again in either case
         else:
             drop_pushes(connection)
@@ -103,20 +115,21 @@ class Waiter:
     @property
     def expects_reply(self) -> bool:
         """Whether a command is under way, so that nothing else may be read or sent."""
-        return self.state in {"taking", "line"}
+        return self.state in (WaiterState.TAKING, WaiterState.STANDBY, WaiterState.PAUSE)
 
     @property
     def is_settled(self) -> bool:
-        """Whether this waiter is at the door and need not ask again yet."""
-        return self.state == "door" and time.monotonic() - self._since < ASK_AGAIN
+        """Whether this waiter is active and need not ask again yet."""
+        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since < ASK_AGAIN
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""
-        self.state, self._next = "idle", "take"
+        self.state, self._next = WaiterState.IDLE, WaiterState.TAKING
 
     def reset(self) -> None:
         """The connection is gone."""
-        self.state, self._next, self._socket = "idle", "take", None
+        self.reset_wait()
+        self._socket = None
 
     def _read_take(self, connection: Any, timeout: float | None) -> Taken | None:
         options = {} if timeout is None else {"timeout": timeout}
@@ -127,20 +140,20 @@ class Waiter:
             return None
         self._loaded = True
         taken = Taken.read(reply, self._request)
-        if taken.verdict == "line":
-            self._next = "line"
-        elif taken.verdict == "door" and not self._tracks:
-            self._next = "pause"
-        elif taken.verdict == "door" and not connection.can_read(timeout=0):
-            # Else a change was told along with the answer, and the poller would not see it.
-            self.state = "door"
+        if taken.verdict == "standby":
+            self._next = WaiterState.STANDBY
+        elif taken.verdict == "active" and not self._tracks:
+            self._next = WaiterState.PAUSE
+        elif taken.verdict == "active" and not connection.can_read(timeout=0):
+            # Else a push came along with the answer, and the poller would not see it.
+            self.state = WaiterState.ACTIVE
         return taken
 
     def _greet(self, connection: Any) -> None:
         self._socket = connection._sock  # noqa: SLF001
         self._loaded = False
         try:
-            # NOLOOP: what this connection takes itself is no news to it.
+            # NOLOOP: no push for a list that this connection has changed itself.
             connection.send_command("CLIENT", "TRACKING", "ON", "NOLOOP")
             connection.read_response()
             self._tracks = True
@@ -149,6 +162,6 @@ class Waiter:
 
 
 def drop_pushes(connection: Any) -> None:
-    """Read the news that wait on a connection; raises ConnectionError if it was closed."""
+    """Read the pushes that wait on a connection; raises ConnectionError if it was closed."""
     while connection.can_read(timeout=0):
         connection.read_response(push_request=True)

@@ -8,12 +8,13 @@ from quart import Blueprint, current_app, redirect, render_template, request, ur
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import NotFound
 
-from service.broker.dead_letters.model import DeadLetter, box_for
-from service.broker.dead_letters.store import AsyncDeadLetters
+from service.broker.dead_letters.model import DeadLetter
+from service.broker.dead_letters.store import DeadLetters
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import require_admin
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
+from service.redis.keys import broker_keys
 from service.signals import send_queued
 from service.web.http.filters import pretty
 
@@ -71,13 +72,14 @@ async def drop(letter_id: str) -> ResponseReturnValue:
     return _back("dropped")
 
 
-def _store() -> AsyncDeadLetters:
-    parts, names = parts_of(current_app), dashboard_of(current_app).reader.queue_names()
-    return AsyncDeadLetters(
+def _store() -> DeadLetters:
+    parts = parts_of(current_app)
+    return DeadLetters(
         parts.broker_redis,
-        parts.keys,
-        box_for(get_celery(current_app).conf.broker_transport_options, names),
-        results=None if parts.redis is parts.broker_redis else parts.redis,
+        parts.redis,
+        result_keys=parts.keys,
+        broker_keys=broker_keys(get_celery(current_app).conf),
+        queues=dashboard_of(current_app).reader.queue_names(),
     )
 
 
@@ -85,7 +87,7 @@ def _timeout() -> float:
     return parts_of(current_app).settings.redis_timeout
 
 
-async def _find(store: AsyncDeadLetters, letter_id: str) -> DeadLetter:
+async def _find(store: DeadLetters, letter_id: str) -> DeadLetter:
     letter = await store.get(letter_id)
     if letter is None:
         raise _gone()

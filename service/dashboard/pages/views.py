@@ -13,9 +13,10 @@ from service.dashboard.events.reader import INTERVAL
 from service.dashboard.events.recent import Query
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import is_admin, require_admin
+from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import wants_events
-from service.web.http.streams import RETRY, get_stopping, stream
+from service.web.http.streams import RETRY, stream
 
 _MAX_SEARCH: Final = 200  # characters
 _STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
@@ -56,7 +57,7 @@ async def updates() -> ResponseReturnValue:
 async def _events(query: Query) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     since = 0
-    stopping = get_stopping(current_app)
+    stopping = parts_of(current_app).watcher.stopping
     yield RETRY
     while not stopping.is_set() and is_admin():
         update = await _update(query, sent, since=since)

@@ -1,10 +1,10 @@
 // Keeps the dashboard as it is now: its parts come from the server, whole, when they change.
 
 import { Charts } from "./charts.js";
-import { showConnection } from "../../static/connection.js";
-import { Follower } from "../../static/follow.js";
-import { replaceContent } from "../../static/swap.js";
-import { localTimes } from "../../static/times.js";
+import { showConnection } from "../../static/js/connection.js";
+import { Follower } from "../../static/js/follow.js";
+import { replaceContent } from "../../static/js/swap.js";
+import { localTimes } from "../../static/js/times.js";
 
 const TYPING = 200; // milliseconds without a key until a search begins
 

@@ -96,7 +96,6 @@ class BatchWriter:
                 pending.sent = True
 
         connection = self._idle.pop()
-        reason, maybe_accepted = "the server is stopping", True
         arguments: list[Any] = [self._ttl]
         for pending in batch:
             for message in pending.messages:
@@ -107,12 +106,12 @@ class BatchWriter:
                 pending.finish(_outcome(pending, [next(answers) for _ in pending.messages]))
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
             reason = str(error) or f"no answer within {self._timeout:g} s"
-            maybe_accepted = batch[0].sent and not wrote_nothing(error)
+            _fail(batch, reason, maybe_accepted=batch[0].sent and not wrote_nothing(error))
+        except BaseException:  # no caller may be left waiting
+            _fail(batch, "the server is stopping", maybe_accepted=True)
+            raise
         finally:
             self._idle.append(connection)
-            for pending in batch:  # no caller may be left waiting
-                if pending.is_wanted:
-                    pending.finish(BrokerUnavailableError(reason, maybe_accepted=maybe_accepted))
 
     def _arguments(self, message: BuiltMessage, conditions: Conditions) -> list[Any]:
         """What enqueue.lua takes of one job."""
@@ -141,17 +140,20 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
     if answers[0][0] == b"full":
         return QueueFullError(pending.messages[0].task or "", pending.conditions.limit)
     return [
-        _accepted(message, pending.conditions, verdict, value.decode())
+        Accepted(message.job_id)
+        if verdict == b"new"
+        else _accepted_before(message.job_id, pending.conditions, value.decode())
         for message, (verdict, value) in zip(pending.messages, answers, strict=True)
     ]
 
 
-def _accepted(
-    message: BuiltMessage, conditions: Conditions, verdict: bytes, value: str
-) -> Accepted:
-    if verdict == b"new":
-        return Accepted(message.job_id)
-    if verdict == b"known":
-        return Accepted(message.job_id, is_new=False, fingerprint=conditions.fingerprint)
+def _accepted_before(job_id: str, conditions: Conditions, value: str) -> Accepted:
+    if not value:  # the id is known
+        return Accepted(job_id, is_new=False, fingerprint=conditions.fingerprint)
     job_id, _, fingerprint = value.partition(" ")
     return Accepted(job_id, is_new=False, fingerprint=fingerprint)
+
+
+def _fail(batch: list[_PendingSend], reason: str, *, maybe_accepted: bool) -> None:
+    for pending in batch:
+        pending.finish(BrokerUnavailableError(reason, maybe_accepted=maybe_accepted))

@@ -8,20 +8,22 @@ from celery.result import GroupResult
 
 from service.jobs.arguments import is_encodable
 from service.jobs.celery.capture import PublishCall, capture_publishes
+from service.jobs.sending.message import BuiltMessage
+from service.results.record import encode_queued, now
 
 
 @dataclass(frozen=True, slots=True)
 class CanvasContent:
     """What sending a canvas takes.
 
-    `calls` publish its first messages. `tasks` has the task of each job by its id, where it is
-    known; `followers` has those of jobs that other jobs will send. `result` is Celery's.
+    `calls` publish its first messages; `followers` are the records of jobs that other jobs will
+    send. `tasks` has the task of each job by its id, where it is known. `result` is Celery's.
     """
 
     result: Any
     calls: list[PublishCall]
     tasks: dict[str, str]
-    followers: dict[str, str | None]
+    followers: list[BuiltMessage]
 
 
 def read_canvas(canvas: Any) -> CanvasContent:
@@ -30,7 +32,14 @@ def read_canvas(canvas: Any) -> CanvasContent:
         result = canvas.apply_async()
     sent = {call.job_id: call.task for call in calls}
     tasks = dict(_tasks_in([call.body for call in calls])) | sent
-    followers = {job_id: tasks.get(job_id) for job_id in _ids_of(result) if job_id not in sent}
+    moment = now()
+    followers = [
+        BuiltMessage(
+            job_id, tasks.get(job_id), "", encode_queued(job_id, tasks.get(job_id), moment)
+        )
+        for job_id in dict.fromkeys(_ids_of(result))
+        if job_id not in sent
+    ]
     return CanvasContent(result, calls, tasks, followers)
 
 

@@ -79,11 +79,9 @@ class Enqueuer:
             raise UnknownTaskError(name)
         handle.arguments.check(args, kwargs)
         publisher = self._publisher or await self._ready()
-        job_id = options.get("job_id") or uuid()
+        task, job_id = publisher.celery.task_named(name), options.get("job_id") or uuid()
         try:
-            accepted = await publisher.send(
-                SendRequest(self.celery_task(name), job_id, args, kwargs, options)
-            )
+            accepted = await publisher.send(SendRequest(task, job_id, args, kwargs, options))
         except EncodeError as error:
             handle.arguments.refuse_unencodable(args, kwargs, error)
         send_queued(self._app, accepted.job_id, name)
@@ -99,7 +97,9 @@ class Enqueuer:
         """
         publisher = self._publisher or await self._ready()
         accepted = await publisher.send(
-            SendRequest(self.celery_task(name), uuid(), args, kwargs, NO_OPTIONS, conditions)
+            SendRequest(
+                publisher.celery.task_named(name), uuid(), args, kwargs, NO_OPTIONS, conditions
+            )
         )
         if accepted.is_new:
             send_queued(self._app, accepted.job_id, name)
@@ -120,7 +120,7 @@ class Enqueuer:
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
         publisher = self._publisher or await self._ready()
-        canvas: Any = maybe_signature(signature, app=self._celery.get(), clone=True)
+        canvas: Any = maybe_signature(signature, app=publisher.celery, clone=True)
         if is_simple(canvas):
             content = read_canvas(canvas)
         else:

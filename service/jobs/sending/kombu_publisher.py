@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from kombu.exceptions import OperationalError
@@ -21,7 +21,7 @@ from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_f
 from service.jobs.sending.publisher_threads import PublisherThreads
 from service.redis.bounded import bounded
 from service.redis.compare_and_set import compare_and_set
-from service.results.record import encode_queued, mark_of, now
+from service.results.record import encode_queued, mark_of
 
 logger: Final = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class KombuPublisher:
     def __init__(
         self, celery: QuartCelery, writer: BatchWriter, client: Redis, threads: PublisherThreads
     ) -> None:
-        self._celery = celery
+        self.celery = celery
         self._writer = writer
         self._client = client
         self._threads = threads
@@ -65,18 +65,12 @@ class KombuPublisher:
         return accepted
 
     async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
+        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
     ) -> None:
         """Send a canvas, one message after the other."""
-        moment = now()
         unsent = [_checked(call) for call in calls]  # raises before there are any records
         if followers:
-            await self._writer.write(
-                [
-                    BuiltMessage(job_id, task, "", encode_queued(job_id, task, moment))
-                    for job_id, task in followers.items()
-                ]
-            )
+            await self._writer.write(followers)
         for number, (call, record) in enumerate(zip(calls, unsent, strict=True)):
             try:
                 await self._writer.write([record])
@@ -88,7 +82,7 @@ class KombuPublisher:
 
     async def revoke(self, job_id: str) -> None:
         """Celery's own `control.revoke`."""
-        await self._threads.run(lambda: self._celery.control.revoke(job_id, terminate=True))
+        await self._threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
 
     async def aclose(self) -> None:
         """Drop the connections of all threads, without waiting for the broker."""
@@ -150,7 +144,7 @@ class KombuPublisher:
             ) from error
 
     def _connect(self) -> Any:
-        celery: Any = self._celery
+        celery: Any = self.celery
         transport = {**celery.conf.broker_transport_options, "confirm_publish": True}
         connection = celery.connection_for_write(
             connect_timeout=self._timeout, transport_options=transport

@@ -24,7 +24,7 @@ from service.results.record import encode_queued
 
 # Placeholders for a job's own values. They hold NUL, which JSON always escapes: no name or option
 # can contain one.
-_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY = (f"\x00{letter}\x00" for letter in "ITQAKB")
+_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY = (f"\x00{mark}\x00" for mark in "ITQAKB")
 _SHOWN: Final = {"\x00S\x00": None}  # stands for the object of arguments
 _GAP: Final = re.compile(r"\\u0000([ITQAKB])\\u0000|\{\"\\u0000S\\u0000\": null\}")
 _PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
@@ -133,7 +133,7 @@ def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    """The text around gaps, with the letter of each gap between."""
+    """The text around gaps, with the mark of each gap between."""
     return tuple("S" if part is None else part for part in _GAP.split(text))
 
 

@@ -5,8 +5,10 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall, capture_publishes
 from service.jobs.options import NO_OPTIONS, SendOptions
+from service.jobs.sending.message import BuiltMessage
 
 
 class Conditions(Struct, frozen=True):
@@ -53,13 +55,15 @@ class Publisher(Protocol):
     arguments are not JSON.
     """
 
+    celery: QuartCelery
+
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call. Raises QueueFullError."""
 
     async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
+        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
     ) -> None:
-        """Send a canvas: its first messages, and records of the jobs that follow, task by id."""
+        """Send a canvas: its first messages, and the records of the jobs that follow."""
 
     async def revoke(self, job_id: str) -> None:
         """Tell every worker to end the job, or not to begin it."""

@@ -1,7 +1,7 @@
 """Publishes on the service's own Redis: natively, on the event loop, in batches."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from service.errors import BrokerUnavailableError
@@ -16,7 +16,7 @@ from service.jobs.sending.message_template import (
     make_template,
 )
 from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
-from service.results.record import encode_queued, now
+from service.results.record import now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step
 _MAX_ON_LOOP: Final = 10  # messages that are built on the event loop, which stands still meanwhile
@@ -27,14 +27,14 @@ class RedisPublisher:
     """Writes the messages that Celery and Kombu would write."""
 
     def __init__(self, celery: QuartCelery, writer: BatchWriter) -> None:
-        self._celery = celery
+        self.celery = celery
         self._writer = writer
         self._builder = MessageBuilder(celery)
         self._templates: dict[tuple[str, str | None, int | None], MessageTemplate | None] = {}
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call, from a template where its task has one."""
-        arguments = self._celery.shown_arguments(request.task, request.args, request.kwargs)
+        arguments = self.celery.shown_arguments(request.task, request.args, request.kwargs)
         template = self._template_for(request)
         if template is None:
             message = self._builder.build(publish_call_for(request), arguments)
@@ -44,14 +44,10 @@ class RedisPublisher:
         return accepted
 
     async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Mapping[str, str | None]
+        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
     ) -> None:
         """Write the followers' records first: the jobs that they follow may be done at once."""
-        moment = now()
-        messages = [
-            BuiltMessage(job_id, task, "", encode_queued(job_id, task, moment))
-            for job_id, task in followers.items()
-        ]
+        messages = [*followers]
         if len(calls) <= _MAX_ON_LOOP:
             messages += map(self._builder.build, calls)
         else:
@@ -74,7 +70,7 @@ class RedisPublisher:
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
-        if not options.keys() <= _IN_TEMPLATE or is_observed(self._celery):
+        if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
             return None
         key = (task.name, options.get("queue"), options.get("priority"))
         if key not in self._templates:
@@ -82,6 +78,6 @@ class RedisPublisher:
         return self._templates[key]
 
     def _make_template(self, request: SendRequest) -> MessageTemplate | None:
-        if not can_have_template(self._celery, request.task):
+        if not can_have_template(self.celery, request.task):
             return None
-        return make_template(self._celery, self._builder.build(publish_call_for(request)))
+        return make_template(self.celery, self._builder.build(publish_call_for(request)))

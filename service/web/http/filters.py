@@ -1,4 +1,4 @@
-"""Puts numbers and times into words for pages; pure."""
+"""Formats numbers, times and text for pages; pure."""
 
 import json
 import math
@@ -9,7 +9,6 @@ from markupsafe import Markup, escape
 from quart import Quart
 
 UNKNOWN: Final = "\N{EN DASH}"
-EXPIRED: Final = "Its result has expired: nothing is known of this job any more."
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 86_400
@@ -19,7 +18,7 @@ _PRECISE_BELOW: Final = 10
 
 
 def duration(seconds: float | None) -> str:
-    """`13 ms`, `1.3 s`, `2 min 5 s`, `3 h 4 min`, `2 d 3 h`; a dash where it is not known."""
+    """`13 ms`, `1.3 s`, `2 min 5 s`, `3 h 4 min`, `2 d 3 h`; a dash where it is unknown."""
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 1:
@@ -52,7 +51,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def iso(moment: datetime | float | None) -> str:
-    """A moment as HTML's `datetime` attribute has it; empty where it is not known."""
+    """A moment as HTML's `datetime` attribute has it; empty where it is unknown."""
     if moment is None:
         return ""
     if not isinstance(moment, datetime):
@@ -61,25 +60,25 @@ def iso(moment: datetime | float | None) -> str:
 
 
 def clock(moment: datetime | float | None) -> str:
-    """A moment for who has no script that would show it in local time."""
+    """A moment in UTC, which the page's script replaces by local time."""
     text = iso(moment)
     return f"{text[:10]} {text[11:19]} UTC" if text else UNKNOWN
 
 
 def plain_json(value: Any) -> str:
-    """JSON for a page or an attribute of it, where whatever shows it escapes it."""
+    """JSON on one line, which a template must still escape."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def pretty(value: Any) -> str:
-    """JSON to be read by people."""
+    """JSON on several lines, for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def with_code(text: str) -> Markup:
-    """Text of a docstring, escaped, in which `this` is code."""
+    """A docstring's text as HTML, in which `this` is code."""
     parts = text.split("`")
-    if len(parts) % 2 == 0:  # one without its other half
+    if len(parts) % 2 == 0:  # a backtick without its partner
         return escape(text)
     html = [
         Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)
@@ -88,14 +87,14 @@ def with_code(text: str) -> Markup:
 
 
 def printable(value: Any) -> Any:
-    """A value as a page can show it: text from a job may have lone surrogates, a page can't."""
+    """A value without the lone surrogates that a job's text may have and UTF-8 has not."""
     if not isinstance(value, str) or value.isascii():
         return value
     return type(value)(value.encode(errors="replace").decode())
 
 
-def init_wording(app: Quart) -> None:
-    """Let templates put things into words."""
+def init_filters(app: Quart) -> None:
+    """Give the filters to the app's templates."""
     app.jinja_env.filters |= {
         "duration": duration,
         "rate": rate,
@@ -108,8 +107,3 @@ def init_wording(app: Quart) -> None:
     app.jinja_env.globals["unknown"] = UNKNOWN
     app.jinja_env.finalize = printable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-
-
-def clipped(text: str, length: int) -> tuple[str, bool]:
-    """The text's beginning, and whether there is more of it."""
-    return (text, False) if len(text) <= length else (text[:length], True)

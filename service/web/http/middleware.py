@@ -1,24 +1,23 @@
-"""Stands before the app, where what the server says of a connection can be seen."""
+"""Wraps the app where ASGI shows what Quart does not: raw headers, and the server's stopping."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final
 
+import msgspec
 from quart import Quart
 
 from service.parts import parts_of
-from service.web.http.streams import get_stopping, init_stopping
+from service.web.http.problems import ProblemView
 
 _DETAIL: Final = "A request has either Content-Length or Transfer-Encoding, not both."
 
 
-class Gateway:
-    """Refuses what the app is not for, and learns when the server stops.
+class Middleware:
+    """Refuses WebSockets and requests with two lengths, and calls `on_stop` when the server stops.
 
-    That is WebSockets, and requests whose length can be read in two ways:
-    Hypercorn takes Content-Length beside Transfer-Encoding; a proxy in front that believes the
+    Hypercorn takes Content-Length beside Transfer-Encoding. A proxy in front that believes the
     other one of the two would let a second request be smuggled in (RFC 9112, 6.1).
     """
 
@@ -34,7 +33,7 @@ class Gateway:
                 self._wait_for_stop(send)
             names = [name for name, _ in scope["headers"]]
             if b"transfer-encoding" in names and b"content-length" in names:
-                await _refuse(send)
+                await _refuse_two_lengths(send)
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})  # before it was accepted: a 403
@@ -47,48 +46,36 @@ class Gateway:
             self._waiting.cancel()
 
     def _wait_for_stop(self, send: Any) -> None:
-        """Hypercorn tells an app of its stopping only when all connections are done.
+        """Wait for Hypercorn's own event; with another server streams end when that cuts them.
 
-        Streams would never be, and be cut after `graceful_timeout`. Its own event is reachable
-        from the callable that it gives us; with another server streams end as that has it.
+        Hypercorn tells an app that it stops only when all connections are done. Streams would
+        never be done, and be cut after `graceful_timeout`. The event is reachable from `send`.
         """
         context = getattr(getattr(send, "__self__", None), "context", None)
         terminated = getattr(context, "terminated", None)
         if terminated is not None:
-            self._waiting = asyncio.create_task(self._tell_of(terminated))
+            self._waiting = asyncio.create_task(self._stop_after(terminated))
 
-    async def _tell_of(self, terminated: Any) -> None:
+    async def _stop_after(self, terminated: Any) -> None:
         await terminated.wait()
         self._on_stop()
 
 
-async def _refuse(send: Any) -> None:
-    status = HTTPStatus.BAD_REQUEST
-    problem = {
-        "type": "about:blank",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": _DETAIL,
-    }
-    body = json.dumps(problem).encode()
+async def _refuse_two_lengths(send: Any) -> None:
+    problem = ProblemView.of(HTTPStatus.BAD_REQUEST, _DETAIL)
+    body = msgspec.json.encode(problem)
     headers = [
         (b"content-type", b"application/problem+json"),
         (b"content-length", str(len(body)).encode()),
         (b"cache-control", b"no-store"),
         (b"connection", b"close"),
     ]
-    await send({"type": "http.response.start", "status": status.value, "headers": headers})
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def init_gateway(app: Quart) -> None:
-    """Put the gateway before the app."""
-    init_stopping(app)
-
-    def on_stop() -> None:
-        get_stopping(app).set()
-        parts_of(app).watcher.stop()
-
-    gateway = Gateway(app.asgi_app, on_stop=on_stop)
-    app.asgi_app = gateway  # type: ignore[method-assign]  # as Quart's documentation has it
-    app.after_serving(gateway.close)
+def init_middleware(app: Quart) -> None:
+    """Put the middleware before the app."""
+    middleware = Middleware(app.asgi_app, on_stop=parts_of(app).watcher.stop)
+    app.asgi_app = middleware  # type: ignore[method-assign]  # as Quart's documentation has it
+    app.after_serving(middleware.close)

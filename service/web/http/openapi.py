@@ -1,42 +1,57 @@
-"""Describes the HTTP interface: an OpenAPI 3.1 document and a page of it, from routes and tasks."""
+"""Describes the HTTP interface by an OpenAPI 3.1 document, from the routes and the tasks."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
+import msgspec
 from quart import Blueprint, Quart, current_app, render_template, request
 from quart.typing import ResponseReturnValue
 from werkzeug.routing import Rule
 
 from service.jobs.schema import task_schemas
 from service.parts import parts_of
-from service.web.jobs.schemas import SCHEMAS
+from service.web.http.negotiation import JSON
+from service.web.http.problems import ProblemView
 
 F = TypeVar("F", bound=Callable[..., Any])
+View = type[msgspec.Struct]
 
 _REF: Final = "#/components/schemas/{name}"
 _VERSION: Final = "1.0"  # of the HTTP interface
 _OPERATION: Final = "_openapi_operation"
-_ID: Final = {"type": "string", "pattern": r"^(?!\.\.?$)[A-Za-z0-9_.-]{1,64}$"}
+_JOB_ID: Final = {
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "pattern": r"^(?!\.\.?$)[A-Za-z0-9_.-]{1,64}$"},
+    "description": "The job's id.",
+}
 _RETRY_AFTER: Final = {
     "Retry-After": {"schema": {"type": "string"}, "description": "seconds until trying again"}
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """What cannot be read from a route: parameters (OpenAPI's own objects), and the answers.
+    """A decorator that puts a route into the document; its docstring is the description.
 
-    `answers` maps a status to the content that it has: media type to the name of a schema, None
-    for text. `problems` are the statuses that have problem details.
+    `answers` maps a status to its content: media type to the view of the JSON, None for anything
+    else. `problems` are the statuses with problem details. A route `per_task` stands for one path
+    for each public task.
     """
 
-    answers: Mapping[int, Mapping[str, str | None]]
+    answers: Mapping[int, Mapping[str, View | None]]
+    _: KW_ONLY
     problems: Sequence[int] = ()
     parameters: Sequence[Mapping[str, Any]] = ()
-    per_task: bool = field(default=False)  # the route stands for one path for each public task
+    per_task: bool = False
+
+    def __call__(self, route: F) -> F:
+        """Mark the route."""
+        setattr(route, _OPERATION, self)
+        return route
 
 
 def parameter(name: str, where: str, description: str, **schema: Any) -> dict[str, Any]:
@@ -44,55 +59,37 @@ def parameter(name: str, where: str, description: str, **schema: Any) -> dict[st
     return {"name": name, "in": where, "description": description, "schema": schema}
 
 
-def documented(operation: Operation) -> Callable[[F], F]:
-    """Have a route in the document; its docstring is its description."""
-
-    def mark(view: F) -> F:
-        setattr(view, _OPERATION, operation)
-        return view
-
-    return mark
-
-
 def build_document(app: Quart) -> dict[str, Any]:
     """The OpenAPI document of an app."""
-    schemas: dict[str, Any] = dict(SCHEMAS)
+    views: set[View] = {ProblemView}
+    schemas: dict[str, Any] = {}
     paths: dict[str, dict[str, Any]] = {}
     for rule in app.url_map.iter_rules():
-        view = app.view_functions[rule.endpoint]
-        operation: Operation | None = getattr(view, _OPERATION, None)
+        route = app.view_functions[rule.endpoint]
+        operation: Operation | None = getattr(route, _OPERATION, None)
         if operation is None:
             continue
         method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
-        entries = _per_task(app, rule, schemas) if operation.per_task else _plain(rule)
+        described = _describe(operation, inspect.getdoc(route) or "")
+        views |= {
+            view for content in operation.answers.values() for view in content.values() if view
+        }
+        entries = _per_task(app, rule, schemas) if operation.per_task else _plain(rule, described)
         for path, more in entries:
-            described = _describe(operation, inspect.getdoc(view) or "")
-            described["parameters"] += more.pop("parameters", [])
-            paths.setdefault(path, {})[method.lower()] = {**described, **more}
+            paths.setdefault(path, {})[method.lower()] = described | more
     return {
         "openapi": "3.1.0",
         "info": {"title": "Jobs", "version": _VERSION},
         "servers": [{"url": request.root_path or "/"}],
         "paths": paths,
-        "components": {"schemas": schemas},
+        "components": {"schemas": _view_schemas(views) | schemas},
     }
 
 
-def _plain(rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
-    path = rule.rule
-    parameters = []
-    for name in sorted(rule.arguments):
-        path = path.replace(f"<{name}>", f"{{{name}}}")
-        parameters.append(
-            {
-                "name": name,
-                "in": "path",
-                "required": True,
-                "schema": _ID,
-                "description": "The job's id.",
-            }
-        )
-    yield path, {"operationId": rule.endpoint, "parameters": parameters}
+def _plain(rule: Rule, described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    path = rule.rule.replace("<", "{").replace(">", "}")
+    ids = [{"name": name, **_JOB_ID} for name in sorted(rule.arguments)]
+    yield path, {"operationId": rule.endpoint, "parameters": described["parameters"] + ids}
 
 
 def _per_task(
@@ -103,14 +100,13 @@ def _per_task(
             continue
         taken, given, components = task_schemas(handle.arguments, _REF)
         schemas.update(components)
-        content = {"application/json": {"schema": taken}}
         yield (
             rule.rule.replace("<name>", handle.name),
             {
                 "operationId": f"{rule.endpoint}.{handle.name}",
                 "summary": f"Start {handle.name}",
                 "description": handle.__doc__ or "",
-                "requestBody": {"required": True, "content": content},
+                "requestBody": {"required": True, "content": {JSON: {"schema": taken}}},
                 "x-result": given,
             },
         )
@@ -119,22 +115,12 @@ def _per_task(
 def _describe(operation: Operation, text: str) -> dict[str, Any]:
     summary, _, description = text.partition("\n")
     responses: dict[str, Any] = {}
-    for status, content in operation.answers.items():
-        responses[str(status)] = {
-            "description": HTTPStatus(status).phrase,
-            **(
-                {"content": {kind: _schema(name) for kind, name in content.items()}}
-                if content
-                else {}
-            ),
-        }
-    for status in sorted({*operation.problems, HTTPStatus.INTERNAL_SERVER_ERROR}):
-        responses[str(int(status))] = {
-            "description": HTTPStatus(status).phrase,
-            "content": {"application/problem+json": _schema("Problem")},
-        }
-        if status in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-            responses[str(int(status))]["headers"] = _RETRY_AFTER
+    for code, content in operation.answers.items():
+        responses[str(code)] = _answer(code, content)
+    for code in sorted({*operation.problems, HTTPStatus.INTERNAL_SERVER_ERROR}):
+        responses[str(int(code))] = _answer(code, {"application/problem+json": ProblemView})
+        if code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
+            responses[str(int(code))]["headers"] = _RETRY_AFTER
     return {
         "summary": summary,
         "description": description.strip(),
@@ -143,15 +129,31 @@ def _describe(operation: Operation, text: str) -> dict[str, Any]:
     }
 
 
-def _schema(name: str | None) -> dict[str, Any]:
-    return {"schema": {"$ref": _REF.format(name=name)} if name else {}}
+def _schema_name(view: View) -> str:
+    """A view's name in the document, from which clients' code is generated."""
+    return view.__name__.removesuffix("View")
+
+
+def _answer(status: int, content: Mapping[str, View | None]) -> dict[str, Any]:
+    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    for kind, view in content.items():
+        schema = {"$ref": _REF.format(name=_schema_name(view))} if view else {}
+        answer.setdefault("content", {})[kind] = {"schema": schema}
+    return answer
+
+
+def _view_schemas(views: set[View]) -> dict[str, Any]:
+    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
+    for view in views:
+        schemas[_schema_name(view)] = schemas.pop(view.__name__) | {"title": _schema_name(view)}
+    return schemas
 
 
 openapi = Blueprint("openapi", __name__)
 
 
 @openapi.get("/openapi.json")
-@documented(Operation(answers={200: {"application/json": None}}))
+@Operation({200: {JSON: None}})
 async def document() -> ResponseReturnValue:
     """This document."""
     return build_document(current_app), {"Cache-Control": "no-store"}

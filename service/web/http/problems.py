@@ -1,12 +1,11 @@
-"""Tells errors to clients as problem details (RFC 9457), and to browsers as pages."""
+"""Answers errors with problem details (RFC 9457) for clients, and with pages for browsers."""
 
 import json
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
-from types import MappingProxyType
 from typing import Any, Final
 
+import msgspec
 from quart import Quart, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
@@ -27,7 +26,7 @@ from service.web.http.negotiation import wants_page
 logger: Final = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "2"  # seconds
-_AWAY: Final = "Redis is not available."  # the reason may have its address: that is for the log
+_AWAY: Final = "Redis is not available."  # its address, which a reason may have, is for the log
 
 # One row for each error that has a status of its own; any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
@@ -42,25 +41,36 @@ _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     UnknownTaskError: HTTPStatus.NOT_FOUND,
 }
 
-_PASSING: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+_TRY_AGAIN: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-def init_errors(app: Quart) -> None:
-    """Have every error of the app's answered in one form."""
+class ProblemView(msgspec.Struct, frozen=True):
+    """Problem details (RFC 9457); some have members besides these."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+    @classmethod
+    def of(cls, status: HTTPStatus, detail: str) -> "ProblemView":
+        """The problem of a status that needs no type of its own."""
+        return cls("about:blank", status.phrase, status.value, detail)
+
+
+def init_problems(app: Quart) -> None:
+    """Answer every error of the app in one form."""
     app.register_error_handler(ServiceError, _on_service_error)
     app.register_error_handler(HTTPException, _on_http_error)
     app.register_error_handler(Exception, _on_any_error)
 
 
 async def _on_service_error(error: ServiceError) -> Response:
-    status = next(
-        (_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS),
-        HTTPStatus.INTERNAL_SERVER_ERROR,
-    )
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
+    if status is None:
         return await _on_any_error(error)
-    response = await _problem(status, _words(error), _members(error))
-    if status in _PASSING:
+    response = await _problem(status, _detail(error), **_members(error))
+    if status in _TRY_AGAIN:
         logger.warning("Answered with %s: %s", status.value, error)
         response.headers["Retry-After"] = _RETRY_AFTER
     return response
@@ -81,19 +91,18 @@ async def _on_any_error(error: Exception) -> Response:
     )
 
 
-def _words(error: ServiceError) -> str:
-    """The error in words; what to do about it, as far as that is done by HTTP."""
+def _detail(error: ServiceError) -> str:
+    """The error in words, and what the client can do about it over HTTP."""
     if not isinstance(error, UnavailableError):
         return str(error)
     if not error.maybe_accepted:
         return _AWAY
-    advice = "It may have been done all the same: look before you send it again."
     if request.endpoint == "tasks.start":
-        advice = (
-            "The job may have been accepted: sent again with the same Idempotency-Key, it makes"
-            " no second one."
+        return (
+            f"{_AWAY} The job may have been accepted: sent again with the same Idempotency-Key, it"
+            " makes no second one."
         )
-    return f"{_AWAY} {advice}"
+    return f"{_AWAY} It may have been done all the same: look before you send it again."
 
 
 def _members(error: ServiceError) -> dict[str, Any]:
@@ -105,22 +114,13 @@ def _members(error: ServiceError) -> dict[str, Any]:
     return {}
 
 
-async def _problem(
-    status: HTTPStatus, detail: str, members: Mapping[str, Any] = MappingProxyType({})
-) -> Response:
+async def _problem(status: HTTPStatus, detail: str, **members: Any) -> Response:
     if wants_page():
         body = await render_template("problem.html", status=status, detail=detail)
         content_type = "text/html; charset=utf-8"
     else:
-        body = json.dumps(
-            {
-                "type": "about:blank",
-                "title": status.phrase,
-                "status": status.value,
-                "detail": detail,
-                **members,
-            }
-        )
+        problem = msgspec.to_builtins(ProblemView.of(status, detail))
+        body = json.dumps(problem | members)
         content_type = "application/problem+json"
     headers = {"Content-Type": content_type, "Cache-Control": "no-store", "Vary": "Accept"}
     response = await make_response(body, status.value, headers)

@@ -1,4 +1,4 @@
-"""Says to browsers what pages may do, and refuses what other sites have them send."""
+"""Tells browsers what pages may do, and refuses requests that other sites make them send."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -14,8 +14,8 @@ _POLICY: Final = (
 _HEADERS: Final = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    # Who has a job's address can see it: other sites are told none. (With `no-referrer` forms on
-    # plain HTTP would come without their Origin, too.)
+    # A job's address is its only secret, so other sites get no Referer. (`no-referrer` would also
+    # take the Origin from forms on plain HTTP.)
     "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -25,7 +25,7 @@ _OURS: Final = frozenset({"same-origin", "none"})  # none: typed or bookmarked
 
 
 def init_security(app: Quart) -> None:
-    """Guard every request, and put the headers on every answer."""
+    """Check every request, and put the headers on every answer."""
     app.before_request(_refuse_cross_site)
     app.after_request(_add_headers)
 
@@ -33,8 +33,8 @@ def init_security(app: Quart) -> None:
 async def _refuse_cross_site() -> None:
     """Let no other site change anything in the name of a browser's user.
 
-    Browsers say where a request comes from by Sec-Fetch-Site, or on plain HTTP by Origin alone.
-    Clients that are no browsers send neither, and nobody's cookies.
+    A browser says by Sec-Fetch-Site where a request comes from, on plain HTTP by Origin alone.
+    Other clients send neither header, and no cookies of anybody.
     """
     if request.method in _SAFE:
         return

@@ -1,12 +1,10 @@
-"""What all event streams share: their answer, and how they end."""
+"""Answers with event streams, and cleans up when a client leaves."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Final
 
-from quart import Quart, Response, request
-
-_EXTENSION: Final = "service.stopping"
+from quart import Response, request
 
 _HEADERS: Final = {
     "Content-Type": "text/event-stream; charset=utf-8",
@@ -18,7 +16,7 @@ RETRY: Final = "retry: 1000\n\n"  # milliseconds until a browser connects again
 
 
 def stream(events: AsyncIterator[str]) -> Response:
-    """The answer that is these events; where it is asked with HEAD, its headers alone."""
+    """An answer that is these events; its headers alone for a HEAD request."""
     if request.method == "HEAD":
         return Response("", headers=_HEADERS)
     response = Response(events, headers=_HEADERS)
@@ -27,22 +25,11 @@ def stream(events: AsyncIterator[str]) -> Response:
 
 
 def when_request_ends(close: Callable[[], None]) -> None:
-    """Have this called however the client leaves.
+    """Call this when the request is over, however the client leaves.
 
-    Quart runs a whole request in one asyncio task. A generator that was never started would not
-    even see its `finally`.
+    Quart runs a whole request in one asyncio task. The `finally` of a generator would not do:
+    one that was never started does not reach it.
     """
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  a coroutine runs in a task
     task.add_done_callback(lambda _: close())
-
-
-def init_stopping(app: Quart) -> None:
-    """Give the app the event that tells its streams to end."""
-    app.extensions[_EXTENSION] = asyncio.Event()
-
-
-def get_stopping(app: Quart) -> asyncio.Event:
-    """Set when the server stops."""
-    stopping: asyncio.Event = app.extensions[_EXTENSION]
-    return stopping

@@ -1,1 +1,10 @@
-"""Following jobs over HTTP."""
+"""Jobs that exist: read, waited for, streamed and cancelled over HTTP.
+
+results.py    /result/<id>: the result now, at the next change (`?wait=`), and cancelling
+events.py     the same as server-sent events
+job_cards.py  /jobs: what pages show of their jobs, at once, at the next change, or streamed
+views.py      a job as JSON
+job_view.py   a job as people read it: its words, its progress bar, its timeline
+
+A change comes from a Follower of `service.results`, already decoded; each module only renders it.
+"""

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 
 from quart import Response, current_app, request
 
-from service.errors import ResultsUnavailableError, UnknownJobError
+from service.errors import UnknownJobError
 from service.parts import parts_of
-from service.results.record import version
-from service.results.watcher import Watch
+from service.results.follower import Follower, NoChange
+from service.results.store import StoredRecord
 from service.web.http.streams import RETRY, stream, when_request_ends
-from service.web.jobs.job_json import as_json
+from service.web.jobs.views import as_json
 
 
 async def stream_events(job_id: str) -> Response:
@@ -19,35 +19,36 @@ async def stream_events(job_id: str) -> Response:
     A client that says by Last-Event-ID that it has seen the end gets a 204, at which a browser's
     EventSource gives up connecting again.
     """
-    watch = await parts_of(current_app).watcher.watch(job_id)
-    when_request_ends(watch.close)
+    parts = parts_of(current_app)
+    follower = await parts.watcher.follow(job_id, interval=parts.settings.heartbeat)
+    when_request_ends(follower.close)
+    record = follower.record(job_id)
     seen = request.headers.get("Last-Event-ID")
-    if watch.result.ready and seen == version(watch.stored):
+    if record.result.ready and seen == record.version:
         return Response(status=204, headers={"Cache-Control": "no-store"})
-    settings = parts_of(current_app).settings
-    return stream(_events(watch, seen, settings.heartbeat))
+    return stream(_job_events(follower, record, seen))
 
 
-async def _events(watch: Watch, seen: str | None, heartbeat: float) -> AsyncIterator[str]:
+async def _job_events(
+    follower: Follower, record: StoredRecord, seen: str | None
+) -> AsyncIterator[str]:
     yield RETRY
-    if seen != version(watch.stored):
-        yield _event(watch)
-    while not watch.result.ready:
-        try:
-            changed = await watch.change(heartbeat)
-        except ResultsUnavailableError:
-            yield ": Redis cannot be asked at the moment\n\n"
-        except UnknownJobError as error:
-            yield f"event: gone\ndata: {json.dumps({'detail': str(error)})}\n\n"
+    if seen != record.version:
+        yield _job_event(record)
+    if record.result.ready:
+        return
+    async for change in follower:
+        if isinstance(change, NoChange):
+            yield f": {change.value}\n\n"
+        elif change.record is None:
+            detail = str(UnknownJobError(change.job_id))
+            yield f"event: gone\ndata: {json.dumps({'detail': detail})}\n\n"
             return
         else:
-            if changed:
-                yield _event(watch)
-            elif watch.stopping:
+            yield _job_event(change.record)
+            if change.record.result.ready:
                 return
-            else:
-                yield ": nothing new\n\n"
 
 
-def _event(watch: Watch) -> str:
-    return f"id: {version(watch.stored)}\ndata: {json.dumps(as_json(watch.result))}\n\n"
+def _job_event(record: StoredRecord) -> str:
+    return f"id: {record.version}\ndata: {json.dumps(as_json(record.result))}\n\n"

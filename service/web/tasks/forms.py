@@ -1,13 +1,18 @@
-"""Makes the fields of a form from the JSON Schema of a task's arguments; pure."""
+"""Makes a form from the JSON Schema of a task's arguments, and reads what it posts; pure."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
+
+from service.errors import InvalidArgumentsError
 
 _INPUTS: Final = {"date": "date", "email": "email"}
 # A browser's own fields for these know no time zone, which RFC 3339 asks for.
-_MOMENTS: Final = {"date-time": "such as 2026-12-24T18:00:00Z", "time": "such as 18:00:00Z"}
+_TIME_HINTS: Final = {"date-time": "such as 2026-12-24T18:00:00Z", "time": "such as 18:00:00Z"}
+_TEXT_LIMITS: Final = {"minLength": "minlength", "maxLength": "maxlength", "pattern": "pattern"}
 _REF: Final = "#/$defs/"
 
 
@@ -20,7 +25,7 @@ class Option:
     chosen: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
     """One argument as a form shows it.
 
@@ -42,70 +47,58 @@ class Field:
 
 def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields for a schema of arguments, which is that of an object."""
-    required = set(schema.get("required", ()))
+    required = schema.get("required", ())
     definitions = schema.get("$defs", {})
     return tuple(
-        _field(name, _resolve(part, definitions), required=name in required, defs=definitions)
+        _field(name, _resolve(part, definitions), optional=name not in required, defs=definitions)
         for name, part in schema.get("properties", {}).items()
     )
 
 
 def _field(
-    name: str, schema: Mapping[str, Any], *, required: bool, defs: Mapping[str, Any]
+    name: str, schema: Mapping[str, Any], *, optional: bool, defs: Mapping[str, Any]
 ) -> Field:
     default = schema.get("default")
     branches = [_resolve(part, defs) for part in schema.get("anyOf", ())]
+    rest = [part for part in branches if part.get("type") != "null"]
     if branches:
-        rest = [part for part in branches if part.get("type") != "null"]
-        schema = {**schema, **rest[0]} if len(rest) == 1 else {"hint": schema.get("description")}
+        known = {"description": schema.get("description")}
+        schema = {**schema, **rest[0]} if len(rest) == 1 else known
+    hint = str(schema.get("description") or "")
+    make = partial(Field, name=name, optional=optional)
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
-        options = tuple(
-            Option(str(value), json.dumps(value), chosen=value == default) for value in values
-        )
-        return Field(name, "choice", not required, options=options, hint=_hint(schema))
+        options = [Option(str(value), json.dumps(value), value == default) for value in values]
+        return make(kind="choice", options=tuple(options), hint=hint)
+    shown = "" if default is None else str(default)
     match schema.get("type"):
         case "integer" | "number" as kind:
-            shown = "" if default is None else str(default)
             limits = _number_limits(schema)
-            return Field(
-                name,
-                kind,
-                not required,
-                default=shown,
-                limits=limits,
-                hint=_hint(schema) or _range(limits.get("min"), limits.get("max")),
-            )
+            hint = hint or _range(limits.get("min"), limits.get("max"))
+            return make(kind=kind, default=shown, limits=limits, hint=hint)
         case "boolean":
-            return Field(name, "boolean", not required, checked=bool(default), hint=_hint(schema))
+            return make(kind="boolean", checked=bool(default), hint=hint)
         case "string":
-            return Field(
-                name,
-                "text",
-                not required,
-                default="" if default is None else str(default),
-                input=_INPUTS.get(str(schema.get("format")), "text"),
-                limits=_text_limits(schema),
-                hint=_hint(schema) or _MOMENTS.get(str(schema.get("format")), ""),
+            form = str(schema.get("format"))
+            limits = {_TEXT_LIMITS[key]: schema[key] for key in _TEXT_LIMITS if key in schema}
+            return make(
+                kind="text",
+                default=shown,
+                input=_INPUTS.get(form, "text"),
+                limits=limits,
+                hint=hint or _TIME_HINTS.get(form, ""),
             )
         case "array":
-            return _list(name, schema, default, required=required, defs=defs)
-        case _:
-            shown = "" if default is None else json.dumps(default)
-            return Field(name, "json", not required, default=shown, hint=_hint(schema) or "JSON")
-
-
-def _list(
-    name: str, schema: Mapping[str, Any], default: Any, *, required: bool, defs: Mapping[str, Any]
-) -> Field:
-    items = _resolve(schema.get("items") or {}, defs).get("type")
-    if items in {"integer", "number", "string"}:
-        shown = "\n".join(str(item) for item in default or ())
-        kind = "text" if items == "string" else str(items)
-        hint = _hint(schema) or "one on each line"
-        return Field(name, "list", not required, default=shown, items=kind, hint=hint)
+            items = _resolve(schema.get("items") or {}, defs).get("type")
+            if items in {"integer", "number", "string"}:
+                return make(
+                    kind="list",
+                    default="\n".join(str(item) for item in default or ()),
+                    items="text" if items == "string" else items,
+                    hint=hint or "one on each line",
+                )
     shown = "" if default is None else json.dumps(default)
-    return Field(name, "json", not required, default=shown, hint=_hint(schema) or "JSON")
+    return make(kind="json", default=shown, hint=hint or "JSON")
 
 
 def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -120,25 +113,12 @@ def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mappi
 def _number_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
     whole = schema.get("type") == "integer"
     limits: dict[str, Any] = {"step": 1 if whole else "any"}
-    for name, exclusive, step in (
-        ("minimum", "exclusiveMinimum", 1),
-        ("maximum", "exclusiveMaximum", -1),
-    ):
-        short = name[:3]
-        if name in schema:
-            limits[short] = schema[name]
-        elif exclusive in schema and whole:
+    for short, step in (("min", 1), ("max", -1)):
+        if f"{short}imum" in schema:
+            limits[short] = schema[f"{short}imum"]
+        elif whole and (exclusive := f"exclusive{short.capitalize()}imum") in schema:
             limits[short] = schema[exclusive] + step
     return limits
-
-
-def _text_limits(schema: Mapping[str, Any]) -> dict[str, Any]:
-    names = {"minLength": "minlength", "maxLength": "maxlength", "pattern": "pattern"}
-    return {names[key]: schema[key] for key in names if key in schema}
-
-
-def _hint(schema: Mapping[str, Any]) -> str:
-    return str(schema.get("description") or schema.get("hint") or "")
 
 
 def _range(low: float | None, high: float | None) -> str:
@@ -148,3 +128,45 @@ def _range(low: float | None, high: float | None) -> str:
     if low is not None:
         return f"at least {low:,}"
     return "" if high is None else f"at most {high:,}"
+
+
+def values_of(fields: Iterable[Field], posted: Mapping[str, str], task: str) -> dict[str, Any]:
+    """The arguments by name that a form posted without scripts, as a client would send them in
+    JSON. Raises InvalidArgumentsError.
+    """
+    values: dict[str, Any] = {}
+    for each in fields:
+        text = posted.get(each.name, "").replace("\r\n", "\n")
+        if each.kind == "boolean":
+            values[each.name] = bool(text)
+        elif text or (each.kind == "text" and not each.optional):
+            try:
+                values[each.name] = _value(each.kind, each.items, text)
+            except (ValueError, RecursionError) as error:
+                wanted = "JSON" if each.kind in {"json", "choice"} else "a number"
+                raise InvalidArgumentsError(task, each.name, f"it is not {wanted}") from error
+        elif each.kind == "list" and not each.optional:
+            values[each.name] = []
+    return values
+
+
+def _value(kind: str, items: str, text: str) -> Any:
+    match kind:
+        case "integer":
+            return int(text)
+        case "number":
+            number = float(text)
+            if not math.isfinite(number):
+                raise ValueError("JSON has no such number")
+            return number
+        case "list":
+            return [_value(items, "", line) for line in text.split("\n") if line.strip()]
+        case "json" | "choice":
+            return json.loads(text, parse_constant=_refuse_constant)
+        case _:
+            return text
+
+
+def _refuse_constant(constant: str) -> None:
+    """Python's JSON reads NaN and Infinity, which no other does."""
+    raise ValueError(f"{constant} is not JSON")

@@ -12,7 +12,7 @@ from celery import signals
 from celery.concurrency.base import BasePool
 
 from service.broker.celery_worker import is_stopping_at_once
-from service.broker.decoding import use_in_celery
+from service.broker.messages import use_in_celery
 from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
 from service.worker.loop.lifespan import get_loop

@@ -89,7 +89,7 @@ def test_a_process_that_ignores_sigterm_is_ended_within_ten_seconds() -> None:
 
 def test_a_signal_sent_twice_at_once_counts_once_and_later_again_ends_by_force() -> None:
     """`timeout` sends twice in a row, a person presses Ctrl-C again out of impatience."""
-    with supervisor([python("stub", STUBBORN, patience=50)]) as process:
+    with supervisor([python("stub", STUBBORN, stop_timeout=50)]) as process:
         pids = [pid_of(process, "stub"), pid_of(process, "stub", "grandchild")]
         process.send_signal(signal.SIGINT)
         process.wait_for_output("^Stopping")

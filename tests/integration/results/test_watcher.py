@@ -18,6 +18,7 @@ from service.errors import (
     UnknownJobError,
 )
 from service.parts import parts_of
+from service.results.follower import Change, Follower, NoChange
 from service.results.watcher import Watcher
 from tests.support.records import publish
 from tests.support.valkey import Valkey
@@ -44,6 +45,10 @@ def watcher(app: Quart) -> Watcher:
     return parts_of(app).watcher
 
 
+def state_in(follower: Follower) -> str:
+    return follower.record("one").result.state
+
+
 def subscriptions(valkey: Valkey) -> int:
     with valkey.client() as redis:
         return len(redis.pubsub_channels())
@@ -53,17 +58,19 @@ async def test_each_waiter_sees_each_change_in_order(watcher: Watcher, own_valke
     """From the record that was there when it began, on one connection for all."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-        watches = [await watcher.watch("one") for _ in range(20)]
+        followers = [await watcher.follow("one", interval=5) for _ in range(20)]
         pubsubs = [c for c in redis.client_list() if int(c["sub"])]
         assert len(pubsubs) == 1
         for state in ("STARTED", "PROGRESS", "SUCCESS"):
             publish(redis, "one", state)
-        for watch in watches:
-            assert watch.result.state == "QUEUED"
+        for follower in followers:
+            assert state_in(follower) == "QUEUED"
             for state in ("STARTED", "PROGRESS", "SUCCESS"):
-                assert await watch.change(5)
-                assert watch.result.state == state
-            watch.close()
+                assert isinstance(await anext(follower), Change)
+                assert state_in(follower) == state
+            follower.close()
+        records = {id(follower.record("one")) for follower in followers}
+        assert len(records) == 1, "a change is decoded once, for all"
     await wait_until_async(lambda: subscriptions(own_valkey) == 0, description="no subscription")
 
 
@@ -71,10 +78,10 @@ async def test_the_same_record_again_is_no_change(watcher: Watcher, own_valkey: 
     """A worker may store what is there already."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-        watch = await watcher.watch("one")
+        follower = await watcher.follow("one", interval=0.1)
         publish(redis, "one", "QUEUED")
-        assert not await watch.change(0.1)
-        watch.close()
+        assert await anext(follower) is NoChange.QUIET
+        follower.close()
 
 
 async def test_no_result_is_missed_between_reading_and_waiting(
@@ -97,7 +104,7 @@ async def test_no_result_is_missed_between_reading_and_waiting(
 
 
 @pytest.mark.parametrize("fault", ["restart", "connection"])
-async def test_a_change_during_a_loss_of_the_connection_is_told(
+async def test_a_change_during_a_loss_of_the_connection_is_not_missed(
     watcher: Watcher, own_valkey: Valkey, fault: str
 ) -> None:
     """The connection is made again, and every job that is waited for is read again."""
@@ -128,7 +135,7 @@ async def test_a_silent_redis_is_an_error_within_the_timeout(
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
         publish(redis, "two", "QUEUED")
-    early = await watcher.watch("one")
+    early = await watcher.follow("one", interval=1.5)
     own_valkey.freeze()
     began = time.monotonic()
     async with Redis.from_url(own_valkey.url, socket_timeout=TIMEOUT, retry=None) as client:
@@ -137,15 +144,16 @@ async def test_a_silent_redis_is_an_error_within_the_timeout(
     one_command = time.monotonic() - began
     began = time.monotonic()
     with pytest.raises(ResultsUnavailableError):
-        await watcher.watch("two")
+        await watcher.follow("two", interval=1)
     assert time.monotonic() - began < 1.8 * one_command
-    with pytest.raises(ResultsUnavailableError):
-        await early.change(1.5)
+    assert await anext(early) is NoChange.LOST
     own_valkey.thaw()
     with own_valkey.client() as redis:
         publish(redis, "one", "STARTED")
-    assert await early.change(5)
-    assert early.result.state == "STARTED"
+    async for change in early:
+        if isinstance(change, Change):
+            break
+    assert state_in(early) == "STARTED"
     early.close()
 
 
@@ -163,12 +171,14 @@ async def test_a_job_that_redis_forgets_is_unknown_again(
         await waiting
 
 
-async def test_ids_that_cannot_be_followed_are_told(watcher: Watcher, own_valkey: Valkey) -> None:
+async def test_ids_that_nobody_can_follow_are_refused(watcher: Watcher, own_valkey: Valkey) -> None:
     """And leave nothing behind."""
+    follower = await watcher.follow("nobody-enqueued-it", interval=1)
     with pytest.raises(UnknownJobError):
-        await watcher.watch("nobody-enqueued-it")
+        follower.record("nobody-enqueued-it")
     with pytest.raises(InvalidJobIdError):
-        await watcher.watch("a b")
+        await watcher.follow("a b", interval=1)
+    assert watcher.waiters == 0
     await wait_until_async(lambda: subscriptions(own_valkey) == 0, description="no subscription")
 
 
@@ -176,15 +186,34 @@ async def test_waiters_are_bounded(watcher: Watcher, own_valkey: Valkey) -> None
     """And a place that becomes free is free."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-    watches = [await watcher.watch("one") for _ in range(50)]
+    followers = [await watcher.follow("one", interval=1) for _ in range(50)]
     with pytest.raises(TooManyWaitersError):
-        await watcher.watch("one")
-    watches.pop().close()
-    watches.append(await watcher.watch("one"))
-    for watch in watches:
-        watch.close()
-        watch.close()
-    assert (await watcher.watch("one")).result.state == "QUEUED"
+        await watcher.follow("one", interval=1)
+    followers.pop().close()
+    followers.append(await watcher.follow("one", interval=1))
+    for follower in followers:
+        follower.close()
+        follower.close()
+    assert state_in(await watcher.follow("one", interval=1)) == "QUEUED"
+
+
+async def test_one_follower_follows_many_jobs(watcher: Watcher, own_valkey: Valkey) -> None:
+    """Until each has ended or is known no more; at the server's stop it ends, whatever is left."""
+    with own_valkey.client() as redis:
+        publish(redis, "one", "STARTED")
+        publish(redis, "two", "SUCCESS")
+        follower = await watcher.follow("one", "two", "three", interval=0.1)
+        assert list(follower.records) == ["one", "two"]
+        assert watcher.waiters == 1
+        publish(redis, "one", "FAILURE")
+        change = await anext(follower)
+        assert isinstance(change, Change)
+        assert change.record == follower.record("one")
+    assert watcher.waiters == 0
+    assert await anext(follower) is NoChange.QUIET
+    waiting = asyncio.ensure_future(anext(follower, None))
+    watcher.stop()
+    assert await waiting is None
 
 
 async def test_a_wait_in_vain_ends_with_its_time(watcher: Watcher, own_valkey: Valkey) -> None:
@@ -200,7 +229,7 @@ async def stuck_write(watcher: Watcher, own_valkey: Valkey) -> asyncio.Event:
     """A write that is under way, and that loses the cancellation as redis-py's may."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-    await watcher.watch("one")
+    await watcher.follow("one", interval=1)
     cancelled = asyncio.Event()
     sending = asyncio.Event()
 
@@ -225,8 +254,8 @@ async def test_closing_ends_though_a_write_loses_the_cancellation(
     async with asyncio.timeout(5):
         await watcher.aclose()
     assert stuck_write.is_set()
-    assert watcher._following is not None
-    assert watcher._following.done()
+    assert watcher._feeding is not None
+    assert watcher._feeding.done()
 
 
 async def test_a_loss_ends_though_a_write_loses_the_cancellation(

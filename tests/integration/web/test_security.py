@@ -37,7 +37,9 @@ async def ask(client: Client, method: str, path: str, headers: dict[str, str]) -
     )
 
 
-@pytest.mark.parametrize("path", ["/", "/result/none", "/dashboard/sign-in", "/static/style.css"])
+@pytest.mark.parametrize(
+    "path", ["/", "/result/none", "/dashboard/sign-in", "/static/css/base.css"]
+)
 async def test_every_answer_says_what_a_page_may_do(client: Client, path: str) -> None:
     """Pages, errors and files alike."""
     response = await client.get(path, headers=BROWSER)

@@ -177,7 +177,7 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
         async with enqueuing(redis_url, {**conf, "broker_url": broker}) as app:
             early = await add.options(job_id="early").enqueue(1, 2)
             await add.options(job_id="early").enqueue(1, 2)
-            assert (await parts_of(app).watcher.watch("early")).result.state == "QUEUED"
+            assert (await parts_of(app).store.get("early")).state == "QUEUED"
             with stock_worker(broker, redis_url, conf) as worker:
                 assert await early.result(timeout=20) == 3
                 await check_options(worker)

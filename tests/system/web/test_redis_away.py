@@ -37,7 +37,7 @@ def test_redis_away_is_a_503_within_3_s_and_passes_by_itself(
     """
     asked = time.monotonic()
     for _ in range(10):
-        assert client.get("/static/style.css").status_code == 200
+        assert client.get("/static/css/base.css").status_code == 200
     ten_others = time.monotonic() - asked
     known = client.get("/").json()["result_url"]
     if fault == "refuses":
@@ -56,7 +56,7 @@ def test_redis_away_is_a_503_within_3_s_and_passes_by_itself(
     told = re.findall("503: Redis is not available: .*", web.output)
     assert len(told) == 2
     assert not any(line.endswith("..") for line in told)
-    assert client.get("/static/style.css").status_code == 200
+    assert client.get("/static/css/base.css").status_code == 200
     if fault == "refuses":
         own_valkey.start()
     else:
@@ -75,7 +75,7 @@ def test_other_requests_go_on_while_redis_is_silent(own_valkey: Valkey, web: Web
     ):
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         for _ in range(10):  # while it is answered only when Redis has been waited for
-            assert client.get("/static/style.css").status_code == 200
+            assert client.get("/static/css/base.css").status_code == 200
         waiting.setblocking(False)
         with pytest.raises(BlockingIOError):
             waiting.recv(1)

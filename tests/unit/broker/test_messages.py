@@ -8,21 +8,23 @@ from types import SimpleNamespace
 import pytest
 
 from service.broker import messages
-from service.broker.checks.findings import COMMANDS, Answers, check
-from service.broker.dead_letters import model as letters
-from service.broker.delivery import Held
-from service.broker.leases.in_flight import Ledger
+from service.broker.checks.findings import Answers, check
+from service.broker.checks.startup import COMMANDS
+from service.broker.dead_letters.model import DeadLetter, as_published_anew
+from service.broker.delivery import Delivery
+from service.broker.leases.in_flight import InFlight, Outcome
 from service.broker.transport.publish import Publishes
 from service.broker.transport.transport import SecureTransport
+from service.redis.keys import BrokerKeys, broker_keys
 
 
-def _item(**properties: object) -> bytes:
-    message = {"body": "", "headers": {"id": "job", "task": "t"}, "properties": properties}
-    return json.dumps(message).encode()
+def _message(**properties: object) -> bytes:
+    payload = {"body": "", "headers": {"id": "job", "task": "t"}, "properties": properties}
+    return json.dumps(payload).encode()
 
 
-def _held(tag: str = "t@1-1", queue: str = "celery") -> Held:
-    return Held(tag, queue, _item(), tag.partition("@")[0])
+def _delivery(tag: str = "t@1-1", queue: str = "celery") -> Delivery:
+    return Delivery(tag, queue, _message(), tag.partition("@")[0])
 
 
 @pytest.mark.parametrize("depth", [100, 400])
@@ -46,7 +48,7 @@ def test_brackets_in_texts_and_side_by_side_are_no_depth() -> None:
 
 def test_a_message_that_goes_back_remembers_how_often_it_was_delivered() -> None:
     """The count travels with the message, so no key is left behind when it is done."""
-    payload = messages.read(_item(delivery_info={"exchange": ""}, priority=3))
+    payload = messages.read(_message(delivery_info={"exchange": ""}, priority=3))
     again = messages.read(messages.redelivered(payload, 2).encode())
     assert messages.deliveries(payload) == 0
     assert messages.deliveries(again) == 2
@@ -62,14 +64,14 @@ def test_a_messages_list_is_the_one_that_kombu_would_choose(
     priority: object, expected: str
 ) -> None:
     """Stock workers look for it there."""
-    payload = messages.read(_item(priority=priority))
+    payload = messages.read(_message(priority=priority))
     assert messages.list_of("q", payload, (0, 3, 6, 9), "\x06\x16") == expected
 
 
 @pytest.mark.parametrize(
-    ("item", "expected"),
+    ("message", "expected"),
     [
-        (_item(), "job"),
+        (_message(), "job"),
         (b"not json", None),
         (b"[]", None),
         (b'{"headers": {"id": 5}}', None),
@@ -77,72 +79,73 @@ def test_a_messages_list_is_the_one_that_kombu_would_choose(
         (b'{"headers": null, "body": "{\\"id\\": \\"old\\"}", "properties": {}}', "old"),
     ],
 )
-def test_a_jobs_id_is_found_where_there_is_one(item: bytes, expected: str | None) -> None:
+def test_a_jobs_id_is_found_where_there_is_one(message: bytes, expected: str | None) -> None:
     """Somebody may be waiting for it."""
-    assert messages.job_id(item) == expected
+    assert messages.job_id(message) == expected
 
 
 def test_the_first_word_on_a_delivery_counts() -> None:
     """Celery may reject what it has acknowledged, and the other way round."""
-    ledger = Ledger()
-    assert ledger.add(_held(), lambda tag: False)
-    ledger.settle("ack", "t@1-1", "")
-    ledger.settle("requeue", "t@1-1", "")
-    assert [ending.kind for ending in ledger.endings()] == ["ack"]
+    in_flight = InFlight()
+    assert in_flight.add(_delivery(), lambda tag: False)
+    in_flight.dispose(Outcome.ACK, "t@1-1", "")
+    in_flight.dispose(Outcome.REQUEUE, "t@1-1", "")
+    assert [each.outcome for each in in_flight.dispositions()] == [Outcome.ACK]
 
 
 def test_what_was_finished_here_is_not_run_again_when_it_comes_back() -> None:
     """Its ack was lost: all that is left to do is to say it again."""
-    ledger = Ledger()
-    ledger.add(_held("t@1-1"), lambda tag: False)
-    ledger.settle("ack", "t@1-1", "")
-    assert not ledger.add(_held("t@2-1"), lambda tag: False)
-    assert {ending.held.tag for ending in ledger.endings()} == {"t@1-1", "t@2-1"}
+    in_flight = InFlight()
+    in_flight.add(_delivery("t@1-1"), lambda tag: False)
+    in_flight.dispose(Outcome.ACK, "t@1-1", "")
+    assert not in_flight.add(_delivery("t@2-1"), lambda tag: False)
+    assert {each.delivery.tag for each in in_flight.dispositions()} == {"t@1-1", "t@2-1"}
 
 
 def test_what_still_runs_here_ends_its_second_delivery_too() -> None:
     """The lease was lost in an outage, the job went on, and the message came back to us."""
-    ledger = Ledger()
-    ledger.add(_held("t@1-1"), lambda tag: True)
-    ledger.lose("t@1-1")
-    assert not ledger.add(_held("t@2-1"), lambda tag: True)
-    assert ledger.strays({"t@1-1"}, lambda request: False) == set()
-    ledger.settle("ack", "t@1-1", "")
-    assert {ending.held.tag for ending in ledger.endings()} == {"t@1-1", "t@2-1"}
+    in_flight = InFlight()
+    in_flight.add(_delivery("t@1-1"), lambda tag: True)
+    in_flight.lose("t@1-1")
+    assert not in_flight.add(_delivery("t@2-1"), lambda tag: True)
+    assert in_flight.orphans({"t@1-1"}, lambda request: False) == set()
+    in_flight.dispose(Outcome.ACK, "t@1-1", "")
+    assert {each.delivery.tag for each in in_flight.dispositions()} == {"t@1-1", "t@2-1"}
 
 
 def test_of_a_job_that_runs_no_message_is_kept() -> None:
     """Nor is it parked, as only what can be delivered again from memory may be."""
-    ledger = Ledger()
-    ledger.add(_held("t@1-1"), lambda tag: False)
-    ledger.add(_held("u@1-2"), lambda tag: False)
-    ledger.let_go("t@1-1", "job")
-    ledger.park(["t@1-1", "u@1-2"], {})
-    assert [held.tag for held in ledger.unpark()] == ["u@1-2"]
-    ledger.settle("requeue", "t@1-1", "")
-    (ending,) = ledger.endings()
-    assert (ending.held.item, ending.held.job, ending.held.key) == (b"", "job", ("t", "celery"))
+    in_flight = InFlight()
+    in_flight.add(_delivery("t@1-1"), lambda tag: False)
+    in_flight.add(_delivery("u@1-2"), lambda tag: False)
+    in_flight.drop_message("t@1-1", "job")
+    in_flight.park(["t@1-1", "u@1-2"], {})
+    assert [delivery.tag for delivery in in_flight.unpark()] == ["u@1-2"]
+    in_flight.dispose(Outcome.REQUEUE, "t@1-1", "")
+    (disposition,) = in_flight.dispositions()
+    delivery = disposition.delivery
+    assert (delivery.message, delivery.job, delivery.key) == (b"", "job", ("t", "celery"))
 
 
 def test_copies_of_a_message_in_two_queues_are_two_jobs() -> None:
     """An exchange may send one message to several queues."""
-    ledger = Ledger()
-    assert ledger.add(_held("t@1-1", "one"), lambda tag: True)
-    assert ledger.add(_held("t@1-2", "two"), lambda tag: True)
+    in_flight = InFlight()
+    assert in_flight.add(_delivery("t@1-1", "one"), lambda tag: True)
+    assert in_flight.add(_delivery("t@1-2", "two"), lambda tag: True)
 
 
 def test_acks_are_sent_once_unless_nobody_confirms_them() -> None:
     """A take carries them; if its answer is lost, the leases' thread says them again."""
-    ledger = Ledger()
-    ledger.add(_held(), lambda tag: False)
-    ledger.settle("ack", "t@1-1", "")
-    assert ledger.acks_to_send(10) == {"t@1-1": False}
-    assert ledger.acks_to_send(10) == {}
-    assert ledger.acks_to_send(10, sent_before=float("inf")) == {"t@1-1": True}
-    assert len(ledger.endings()) == 1
-    assert ledger.forget(["t@1-1"]) == {"t@1-1"}
-    assert ledger.forget(["t@1-1"]) == set()
-    assert ledger.held() == []
+    in_flight = InFlight()
+    in_flight.add(_delivery(), lambda tag: False)
+    in_flight.dispose(Outcome.ACK, "t@1-1", "")
+    assert in_flight.acks_to_send(10) == {"t@1-1": False}
+    assert in_flight.acks_to_send(10) == {}
+    assert in_flight.acks_to_send(10, sent_before=float("inf")) == {"t@1-1": True}
+    assert len(in_flight.dispositions()) == 1
+    assert in_flight.forget(["t@1-1"]) == {"t@1-1"}
+    assert in_flight.forget(["t@1-1"]) == set()
+    assert in_flight.tags() == []
 
 
 def test_a_second_try_of_a_publish_is_known_by_its_own_properties() -> None:
@@ -159,10 +162,10 @@ def test_a_second_try_of_a_publish_is_known_by_its_own_properties() -> None:
 def test_a_dead_letter_is_decoded_with_its_job() -> None:
     """`at` is the server's time."""
     record = {"queue": "q", "reason": "because", "deliveries": 5, "at": 0.5}
-    letter = letters.decode(json.dumps({**record, "message": _item().decode()}))
+    letter = DeadLetter.decode(json.dumps({**record, "message": _message().decode()}))
     assert (letter.id, letter.job_id, letter.task, letter.deliveries) == ("job", "job", "t", 5)
     assert letter.at.timestamp() == 0.5
-    unreadable = letters.decode(json.dumps({**record, "message": "?"}))
+    unreadable = DeadLetter.decode(json.dumps({**record, "message": "?"}))
     assert unreadable.job_id is None
     assert len(unreadable.id) == 16
 
@@ -172,30 +175,29 @@ def test_a_dead_letter_can_be_named_whatever_id_its_message_has(bad: str) -> Non
     """By its hash, where the job's id is none that can be asked for; and it can be printed."""
     message = json.dumps({"headers": {"id": bad, "task": "\ud800"}, "properties": {}, "body": ""})
     record = {"queue": "q", "reason": "no \ud800", "deliveries": 5, "at": 0.5, "message": message}
-    letter = letters.decode(json.dumps(record))
+    letter = DeadLetter.decode(json.dumps(record))
     assert letter.job_id is None
     assert re.fullmatch("[0-9a-f]{16}", letter.id)
     assert (letter.task, letter.reason) == ("?", "no ?")
     assert letter.message.decode() == message
 
 
-def test_a_box_is_read_from_the_options_of_celery() -> None:
+def test_where_dead_letters_lie_is_read_from_the_options_of_celery() -> None:
     """With Kombu's defaults for the rest."""
-    assert letters.box_for({}, ["celery"]) == letters.Box()
+    assert broker_keys({}) == BrokerKeys()
     options = {"global_keyprefix": "p.", "priority_steps": [0, 5], "sep": ":"}
-    box = letters.box_for(options, {"q": None})
-    assert box.queues == ("q",)
-    assert box.waiting("q") == ("p.q", "p.q:5")
-    assert box.key("q") == "p.q.dead"
+    keys = broker_keys({"broker_transport_options": options})
+    assert keys.lists_of("q") == ("p.q", "p.q:5")
+    assert keys.dead_letters_of("q") == "p.q.dead"
 
 
 def test_a_replayed_message_starts_anew() -> None:
     """Under a new tag, or the worker that finished the old one would take it for a copy."""
-    old = _item(**{messages.DELIVERIES: 4, "delivery_tag": "old", "delivery_info": {}})
-    new = messages.read(letters.fresh(old))
+    old = _message(**{messages.DELIVERIES: 4, "delivery_tag": "old", "delivery_info": {}})
+    new = messages.read(as_published_anew(old))
     assert messages.deliveries(new) == 0
     assert new["properties"]["delivery_tag"] != "old"
-    assert letters.fresh(b"not json") == b"not json"
+    assert as_published_anew(b"not json") == b"not json"
 
 
 _GOOD = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "everysec"}
@@ -255,4 +257,4 @@ def test_what_the_scripts_call_is_asked_for_at_start() -> None:
     names = ("ack", "bury", "claim", "expired", "move", "put", "renew", "restore", "take")
     text = "".join((folder / f"{name}.lua").read_text() for name in names)
     called = {name.lower() for name in re.findall(r"redis\.p?call\('(\w+)'", text)}
-    assert called <= COMMANDS.keys()
+    assert called <= COMMANDS

@@ -1,30 +1,31 @@
-"""Who of the jobs whose workers died may run beside whom."""
+"""Which jobs whose workers died may run beside which others."""
 
 import json
 
-from service.broker.delivery import LeaseOptions
-from service.broker.leases.quarantine import Trial
+from service.broker.delivery import Delivery, LeaseOptions
+from service.broker.leases.quarantine import Quarantine
 
 _LEASE = 60.0
 
 
-def _item(deliveries: int) -> bytes:
-    return json.dumps({"properties": {"x-deliveries": deliveries}}).encode()
+def _delivery(name: str, deliveries: int) -> Delivery:
+    message = json.dumps({"properties": {"x-deliveries": deliveries}}).encode()
+    return Delivery(name, "celery", message, name)
 
 
 class _Process:
     """The jobs that one process holds."""
 
     def __init__(self, *, lease: float = _LEASE, max_deliveries: int = 5) -> None:
-        options = LeaseOptions(lease, 3600.0, max_deliveries, (0,), "\x06\x16")
+        options = LeaseOptions(lease, 3600.0, max_deliveries)
         self.open: set[str] = set()
-        self._trial = Trial(options, self.open.__contains__)
+        self._quarantine = Quarantine(options, self.open.__contains__)
 
     def admit(self, *names: str, deliveries: int) -> list[str]:
         """Offer jobs; those that were admitted."""
         admitted = []
         for name in names:
-            if self._trial.admits(name, _item(deliveries)):
+            if self._quarantine.admits(_delivery(name, deliveries)):
                 self.open.add(name)
                 admitted.append(name)
         return admitted

@@ -62,7 +62,7 @@ def test_reading_an_address_fails_only_with_its_own_error(text: str) -> None:
 def test_a_bad_option_is_told_in_words(
     arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """argparse's own "invalid value" does not say what a good value is."""
+    """click's own "invalid value" does not say what a good value is."""
     with pytest.raises(SystemExit) as caught:
         main(arguments)
 
@@ -72,8 +72,10 @@ def test_a_bad_option_is_told_in_words(
 
 def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     """Somebody who only knows the name `service` finds the rest."""
-    main([])
+    with pytest.raises(SystemExit) as caught:
+        main([])
 
+    assert caught.value.code == 0
     assert "dev " in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ from kombu.utils.json import dumps
 
 from service.results.model import JobError, Progress, Result, State, is_job_id
 from service.results.record import decode
-from service.web.jobs.job_json import as_json
+from service.web.jobs.views import as_json
 
 
 def decoded(**meta: Any) -> Result:

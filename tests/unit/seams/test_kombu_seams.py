@@ -17,8 +17,8 @@ from celery.worker.request import Request
 from kombu.connection import Connection
 from kombu.pidbox import Mailbox
 
-from service.broker.transport.channel import Channel, SentinelChannel
-from service.broker.transport.transport import SentinelTransport, Transport
+from service.broker.transport.channel import Channel
+from service.broker.transport.transport import SentinelChannel, SentinelTransport, Transport
 
 # Their stubs do not know these names.
 kombu_redis: Any = import_module("kombu.transport.redis")

@@ -1,4 +1,4 @@
-"""Numbers, times and texts in words."""
+"""Numbers, times and text as pages show them."""
 
 from datetime import UTC, datetime
 

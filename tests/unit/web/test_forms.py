@@ -9,8 +9,7 @@ from msgspec import Meta, Struct
 from service.errors import InvalidArgumentsError
 from service.jobs.arguments import Arguments
 from service.jobs.schema import task_schemas
-from service.web.tasks.form_values import values_of
-from service.web.tasks.forms import Field, fields_of
+from service.web.tasks.forms import Field, fields_of, values_of
 
 
 class Point(Struct):

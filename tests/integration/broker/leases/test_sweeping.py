@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
-from service.broker.scripts import Scripts, Take
+from service.broker.scripts import QueueList, Scripts, Take
 from service.redis.keys import BrokerKeys
 
 # No test waits for it: they make Redis's account of the sweeps older.
@@ -120,11 +120,11 @@ def _message(deliveries: int, **headers: object) -> str:
 def _recovery(redis: Redis, failed: list[bytes]) -> Recovery:
     """What a worker sweeps with, and which jobs it has said to have failed."""
 
-    def fail(item: bytes, _: str) -> bool:
-        failed.append(item)
+    def fail(message: bytes, _: str) -> bool:
+        failed.append(message)
         return True
 
-    options = LeaseOptions(LEASE, 3600, 5, (0, 3, 6, 9), "\x06\x16")
+    options = LeaseOptions(LEASE, 3600, 5)
     return Recovery(Scripts(redis, KEYS), options, fail=fail)
 
 
@@ -166,7 +166,7 @@ def test_a_scheduled_job_that_never_began_ended_no_worker(redis: Redis, recovery
     recovery.sweep(())
     (back,) = redis.lrange("scheduled", 0, -1)
     assert json.loads(back)["properties"]["x-deliveries"] == 4
-    assert [burial.held.tag for burial in recovery.burials()] == ["began@1-1/1.0"]
+    assert [burial.delivery.tag for burial in recovery.burials()] == ["began@1-1/1.0"]
 
 
 def test_what_kombu_writes_in_a_form_of_its_own_goes_back_as_it_was(
@@ -184,11 +184,11 @@ def test_what_cannot_be_read_is_held_until_it_is_buried(redis: Redis) -> None:
     """Else a worker that dies in between would leave its job QUEUED for ever."""
     scripts = Scripts(redis, KEYS)
     redis.lpush("bad", "not json")
-    taken = scripts.take(Take(KEYS, "", (("bad", "bad"),), 1, 0, LEASE))
-    ((queue, tag, item, reason),) = taken.unusable
-    assert (queue, item) == ("bad", b"not json")
-    assert "not a JSON object" in reason
-    assert redis.hget(UNACKED, tag) == b'[not json,"","bad"]'
+    taken = scripts.take(Take(KEYS, "", (QueueList("bad", "bad"),), 1, 0, LEASE))
+    (unusable,) = taken.unusable
+    assert (unusable.delivery.queue, unusable.delivery.message) == ("bad", b"not json")
+    assert "not a JSON object" in unusable.reason
+    assert redis.hget(UNACKED, unusable.delivery.tag) == b'[not json,"","bad"]'
 
 
 def test_what_was_renewed_meanwhile_is_not_buried(redis: Redis, recovery: Recovery) -> None:

@@ -1,20 +1,22 @@
 // Remembers which jobs this browser has started, newest first.
 
 const KEY = "service.jobs";
-export const MOST = 50;
+const MAX_JOBS = 50;
+let unsaved = null; // the jobs, where the browser does not store them
 
 export function remembered() {
+  if (unsaved) return unsaved;
   try {
     const found = JSON.parse(localStorage.getItem(KEY) ?? "[]");
     return Array.isArray(found) ? found.filter((job) => typeof job?.id === "string") : [];
   } catch {
-    return []; // the browser forbids it, or somebody else wrote there
+    return []; // the browser forbids it, or the text is not ours
   }
 }
 
 export function remember(job) {
   const others = remembered().filter((other) => other.id !== job.id);
-  save([job, ...others].slice(0, MOST));
+  save([job, ...others].slice(0, MAX_JOBS));
 }
 
 export function forget(id) {
@@ -24,7 +26,8 @@ export function forget(id) {
 function save(jobs) {
   try {
     localStorage.setItem(KEY, JSON.stringify(jobs));
+    unsaved = null;
   } catch {
-    // The list is then this page's only.
+    unsaved = jobs;
   }
 }

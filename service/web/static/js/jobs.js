@@ -1,25 +1,32 @@
-// Keeps the jobs on this page as they are: their cards come from the server, whole.
+// Keeps the jobs on this page up to date: their cards come from the server, whole.
 
 import { cancelJob, Problem, startJob } from "./api.js";
 import { showConnection } from "./connection.js";
 import { isExact, TOO_LARGE } from "./exact.js";
 import { Follower } from "./follow.js";
-import { forget, MOST, remember, remembered } from "./memory.js";
+import { forget, remember, remembered } from "./memory.js";
 import { makeElement, makeText, replaceElement } from "./swap.js";
 
 const list = document.getElementById("jobs");
-const news = document.getElementById("news");
+const announcements = document.getElementById("announcements");
 const keeps = "keep" in list.dataset; // the list of this browser's jobs, or one job's own page
 const startUrl = (task) => `${list.dataset.tasks}/${encodeURIComponent(task)}`;
 
 const cardOf = (id) => list.querySelector(`[data-id="${CSS.escape(id)}"]`);
 
-let wanted = [];
+// The ids of the jobs that this page follows.
+function followed() {
+  if (keeps) return remembered().map((job) => job.id);
+  const { id, expired } = list.firstElementChild.dataset;
+  return expired === undefined ? [id] : [];
+}
+
 const follower = new Follower({
   address: () => {
-    if (wanted.length === 0) return null;
+    const ids = followed();
+    if (ids.length === 0) return null;
     const query = new URLSearchParams({ view: list.dataset.view });
-    for (const id of wanted) query.append("id", id);
+    for (const id of ids) query.append("id", id);
     return `${list.dataset.url}?${query}`;
   },
   onData: ({ jobs, expired }) => {
@@ -29,7 +36,7 @@ const follower = new Follower({
   onState: showConnection,
 });
 
-function place(card, id) {
+function insertInOrder(card, id) {
   const order = remembered().map((job) => job.id);
   const rankOf = (other) => (order.includes(other) ? order.indexOf(other) : order.length); // expired
   const next = [...list.children].find((other) => rankOf(other.dataset.id) > rankOf(id));
@@ -43,15 +50,14 @@ function show(job) {
   if (card) card = replaceElement(card, job.html);
   else {
     card = makeElement(job.html);
-    place(card, job.id);
+    insertInOrder(card, job.id);
   }
-  if (job.ready && before !== job.state && before !== undefined) news.textContent = job.summary;
+  if (job.ready && before !== job.state && before !== undefined) announcements.textContent = job.summary;
   prepare(card);
 }
 
-// What this page still shows of the job is the last that anybody knew.
+// Redis has forgotten the job: what this page shows of it stays, and says so.
 function expire({ id, words }) {
-  wanted = wanted.filter((other) => other !== id);
   const card = cardOf(id);
   const values = card && argumentsOf(card);
   forget(id);
@@ -66,8 +72,8 @@ function expire({ id, words }) {
   const state = card.querySelector(".state");
   state.dataset.state = state.textContent = "EXPIRED";
   card.append(makeText("p", "hint", words));
-  news.textContent = `${card.dataset.task}: ${words}`;
-  if (wanted.length === 0) follower.stop();
+  announcements.textContent = `${card.dataset.task}: ${words}`;
+  if (followed().length === 0) follower.stop();
 }
 
 // A job can be run again if its arguments are known, from the job itself or from this browser.
@@ -81,7 +87,7 @@ function prepare(card) {
   if (again) again.hidden = argumentsOf(card) === undefined;
 }
 
-function tellProblem(card, message) {
+function showProblem(card, message) {
   let line = card.querySelector(".problem");
   if (!line) {
     line = makeText("p", "problem", "");
@@ -103,19 +109,19 @@ async function act(button) {
       if (!isExact(values)) throw new Problem(TOO_LARGE);
       const job = await startJob(startUrl(card.dataset.task), values);
       remember({ id: job.id, task: card.dataset.task, values });
-      if (keeps) followAlso(job.id);
+      if (keeps) follower.restart();
       else location.assign(job.result_url);
     }
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    tellProblem(card, error.message);
+    showProblem(card, error.message);
   } finally {
     button.ariaDisabled = null;
   }
 }
 
-export function followAlso(id) {
-  wanted = [id, ...wanted.filter((other) => other !== id)].slice(0, MOST);
+// Follow a job that was just remembered, too.
+export function followNew() {
   follower.restart();
 }
 
@@ -131,6 +137,5 @@ export function followAll() {
     }
     prepare(card);
   }
-  wanted = keeps ? remembered().map((job) => job.id) : [list.firstElementChild.dataset.id];
   if (keeps || !("ready" in list.firstElementChild.dataset)) follower.restart();
 }

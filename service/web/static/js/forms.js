@@ -77,8 +77,8 @@ function clear(form) {
 }
 
 function show(form, error) {
-  const names = error.argument.replace(/[.[].*$/, "");
-  const field = [...form.querySelectorAll(".field")].find((each) => each.dataset.name === names);
+  const name = error.argument.replace(/[.[].*$/, "");
+  const field = [...form.querySelectorAll(".field")].find((each) => each.dataset.name === name);
   if (field) {
     const input = field.querySelector("input, select, textarea");
     field.querySelector(".error").textContent = error.reason || error.message;

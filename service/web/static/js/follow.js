@@ -1,6 +1,6 @@
 // Follows an address that can be asked, waited on and streamed: by whichever of these works.
 
-const PATIENCE = 2; // failures of one way before the next is tried
+const MAX_FAILURES = 2; // failures of one way before the next is tried
 const BACK_TO_STREAMS = 60_000; // milliseconds
 const WAIT = 25; // seconds of one long poll
 const POLL = 2_000; // milliseconds
@@ -38,17 +38,17 @@ export class Follower {
   async follow(run) {
     let missed = 0;
     while (run === this.run) {
-      if (this.streamFailures < PATIENCE && (await this.listen(run))) missed = 0;
+      if (this.streamFailures < MAX_FAILURES && (await this.listen(run))) missed = 0;
       if (run !== this.run) return;
       // The stream ended or never began: ask, to learn whether the server is there at all.
-      const waits = this.waits && this.streamFailures >= PATIENCE && this.waitFailures < PATIENCE;
+      const waits = this.waits && this.streamFailures >= MAX_FAILURES && this.waitFailures < MAX_FAILURES;
       const answer = await this.ask(waits && missed === 0 ? WAIT : 0, run);
       if (run !== this.run) return;
       if (answer === "refused") return this.onState("refused");
       if (answer === "ok") {
         missed = 0;
-        if (this.streamFailures >= PATIENCE) this.onState("polling");
-        await pause(!waits && this.streamFailures >= PATIENCE ? POLL : PAUSES[0]);
+        if (this.streamFailures >= MAX_FAILURES) this.onState("polling");
+        await pause(!waits && this.streamFailures >= MAX_FAILURES ? POLL : PAUSES[0]);
       } else {
         missed += 1;
         if (waits) this.waitFailures += 1;
@@ -78,7 +78,7 @@ export class Follower {
       };
       source.onerror = () => {
         source.close();
-        if (!began && ++this.streamFailures === PATIENCE) {
+        if (!began && ++this.streamFailures === MAX_FAILURES) {
           setTimeout(() => {
             this.streamFailures = this.waitFailures = 0;
           }, BACK_TO_STREAMS);

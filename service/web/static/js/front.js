@@ -2,11 +2,11 @@
 
 import "./times.js";
 import { useForms } from "./forms.js";
-import { followAll, followAlso } from "./jobs.js";
+import { followAll, followNew } from "./jobs.js";
 import { remember } from "./memory.js";
 
 useForms((job) => {
   remember(job);
-  followAlso(job.id);
+  followNew();
 });
 followAll();

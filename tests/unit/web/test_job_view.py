@@ -1,4 +1,4 @@
-"""A job's story at each point of its way."""
+"""A job as people read it, in each of its states."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.results.model import JobError, Progress, Result, State
-from service.web.jobs.timeline import tell
+from service.web.jobs.job_view import JobView
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -40,13 +40,13 @@ def after(seconds: float) -> datetime:
 )
 def test_the_timeline(state: State, known: dict[str, Any], labels: list[str]) -> None:
     """What came, and what is to come next."""
-    story = tell(Result(id="one", state=state, queued_at=NOON, **known))
-    assert [step.label for step in story.steps] == labels
+    job = JobView.of(Result(id="one", state=state, queued_at=NOON, **known))
+    assert [step.label for step in job.steps] == labels
 
 
-def test_the_times_between_are_told() -> None:
+def test_the_times_between_are_shown() -> None:
     """How long it waited, and how long it ran."""
-    story = tell(
+    job = JobView.of(
         Result(
             id="one",
             state=State.FAILURE,
@@ -57,8 +57,8 @@ def test_the_times_between_are_told() -> None:
             finished_at=after(2.25),
         )
     )
-    assert [step.after for step in story.steps] == ["", "waited 250 ms", "ran 2.0 s"]
-    assert (story.took, story.summary) == ("2.0 s", "a.task failed: no")
+    assert [step.after for step in job.steps] == ["", "waited 250 ms", "ran 2.0 s"]
+    assert (job.took, job.summary) == ("2.0 s", "a.task failed: no")
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_the_times_between_are_told() -> None:
 )
 def test_how_far_it_is(progress: Progress, percent: int | None) -> None:
     """Within the bar, whatever the task says."""
-    found = tell(Result(id="one", state=State.PROGRESS, progress=progress)).progress
+    found = JobView.of(Result(id="one", state=State.PROGRESS, progress=progress)).progress
     assert found is not None
-    assert found["percent"] == percent
+    assert found.percent == percent
 
 
 def test_a_long_result_is_clipped() -> None:
     """More for a card than for its page."""
     result = Result(id="one", state=State.SUCCESS, result="x" * 300_000)
-    assert (len(tell(result).value), tell(result).clipped) == (400, True)
-    assert len(tell(result, in_full=True).value) == 200_000
-    assert not tell(Result(id="one", state=State.SUCCESS, result=None)).clipped
+    assert (len(JobView.of(result).value), JobView.of(result).clipped) == (400, True)
+    assert len(JobView.of(result, in_full=True).value) == 200_000
+    assert not JobView.of(Result(id="one", state=State.SUCCESS, result=None)).clipped

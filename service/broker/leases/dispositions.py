@@ -1,0 +1,114 @@
+"""Tells Redis how deliveries have ended: sends acks, moves messages back, buries dead ones."""
+
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterable
+from typing import Final
+
+from service.broker.delivery import Delivery
+from service.broker.leases.in_flight import Disposition, InFlight, Outcome
+from service.broker.leases.recovery import Burial, Recovery
+from service.broker.scripts import Scripts
+from service.redis.transient import TRANSIENT
+
+logger = logging.getLogger(__name__)
+
+CHUNK: Final = 1000  # tags in one call
+_MOVED_AT_ONCE: Final = 100  # messages, which are in memory meanwhile
+
+
+class Dispositions:
+    """Carries out what InFlight has entered. Every method raises the errors of TRANSIENT.
+
+    What Redis could not be told stays entered. `wake_burying` is called when a message that was
+    to go back turns out to be one to bury.
+    """
+
+    def __init__(
+        self,
+        in_flight: InFlight,
+        scripts: Scripts,
+        recovery: Recovery,
+        *,
+        wake_burying: Callable[[], object],
+    ) -> None:
+        self._in_flight = in_flight
+        self._scripts = scripts
+        self._recovery = recovery
+        self._wake_burying = wake_burying
+        # The threads, and a process that ends, must not do the same at once.
+        self._ack_lock = threading.Lock()
+        self._move_lock = threading.Lock()
+
+    def send_acks(self, sent_before: float) -> None:
+        """Acknowledge what was not sent, or before that moment and not confirmed since."""
+        with self._ack_lock:
+            while acks := self._in_flight.acks_to_send(CHUNK, sent_before=sent_before):
+                late = self._scripts.acknowledge(list(acks))
+                # One that was sent before may have arrived: then it is no wonder that it is gone.
+                self.confirm(acks, [tag for tag in late if not acks[tag]])
+
+    def confirm(self, tags: Iterable[str], late: Collection[str]) -> None:
+        """Redis has these acks; `late` are those of deliveries that it no longer held."""
+        confirmed = self._in_flight.forget(tags)
+        for tag in confirmed.intersection(late):  # others may have been confirmed before
+            logger.warning("The lease on %s was lost before its job ended.", tag)
+
+    def move(self) -> None:
+        """Put back what was requeued, returned or deferred."""
+        trouble: Exception | None = None
+        with self._move_lock:
+            moves = [
+                disposition
+                for disposition in self._in_flight.dispositions()
+                if disposition.outcome not in (Outcome.ACK, Outcome.BURY)
+            ]
+            for start in range(0, len(moves), _MOVED_AT_ONCE):
+                chunk = moves[start : start + _MOVED_AT_ONCE]
+                found = self._recovery.complete([each.delivery for each in chunk])
+                for disposition, delivery in zip(chunk, found, strict=True):
+                    try:
+                        self._put_back(disposition, delivery)
+                    except TRANSIENT as error:
+                        trouble = error  # it may be this message's only
+        if trouble is not None:
+            raise trouble
+
+    def bury(self) -> None:
+        """Bury what is ours, and what sweeping has found."""
+        trouble: Exception | None = None
+        for disposition in self._in_flight.dispositions():
+            if disposition.outcome is Outcome.BURY:
+                try:
+                    (delivery,) = self._recovery.complete([disposition.delivery])
+                    if delivery is not None:
+                        self._recovery.bury(Burial(delivery, disposition.reason))
+                    self._in_flight.forget([disposition.delivery.tag])
+                except TRANSIENT as error:
+                    trouble = error  # it may be this message's only
+        for burial in self._recovery.burials():
+            try:
+                self._recovery.bury(burial)
+            except TRANSIENT as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
+
+    def _put_back(self, disposition: Disposition, delivery: Delivery | None) -> None:
+        outcome, tag = disposition.outcome, disposition.delivery.tag
+        counted, first = outcome is Outcome.REQUEUE, outcome is Outcome.RETURN
+        burial: Burial | None = None
+        try:
+            if delivery is not None:
+                burial = self._recovery.put_back(delivery, counted=counted, first=first)
+        except TRANSIENT:
+            raise
+        except Exception as error:
+            logger.exception("What is held as %s cannot be put back.", tag)
+            reason = f"The message cannot be put back: {error!r}"[:1000]
+            burial = Burial(disposition.delivery, reason)
+        if burial is None:
+            self._in_flight.forget([tag])
+        else:
+            self._in_flight.bury_instead(disposition, burial.reason)
+            self._wake_burying()

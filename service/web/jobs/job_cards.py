@@ -1,0 +1,145 @@
+"""The jobs that a page shows, as HTML: asked for once, waited for, or streamed as they change."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import closing
+from typing import Any, Final
+
+from quart import (
+    Blueprint,
+    Response,
+    current_app,
+    jsonify,
+    render_template,
+    request,
+    stream_with_context,
+)
+from quart.typing import ResponseReturnValue
+from werkzeug.exceptions import BadRequest
+
+from service.errors import InvalidJobIdError, ResultsUnavailableError, UnknownJobError
+from service.parts import parts_of
+from service.results.follower import Follower, NoChange
+from service.results.model import is_job_id
+from service.results.store import StoredRecord
+from service.web.http.negotiation import seconds_to_wait, wants_events
+from service.web.http.streams import RETRY, stream, when_request_ends
+from service.web.jobs.job_view import JobView
+
+_MAX_JOBS: Final = 50  # on one page
+_TEMPLATES: Final = {"card": "_card.html", "page": "_job.html"}
+_EXPIRED: Final = "Its result has expired: nothing is known of this job any more."
+
+job_cards = Blueprint("job_cards", __name__)
+
+
+@job_cards.get("/jobs", endpoint="show")
+async def show_cards() -> ResponseReturnValue:
+    """The jobs with these ids (`?id=…&id=…`), each as the HTML that the pages show of it.
+
+    With `wait` and `If-None-Match` it answers at the next change; as an event stream it sends
+    each change. `expired` has the jobs that are known no more.
+    """
+    ids = list(dict.fromkeys(request.args.getlist("id")))
+    template = _TEMPLATES.get(request.args.get("view", "card"))
+    if len(ids) > _MAX_JOBS or template is None:
+        raise BadRequest(
+            f"`id` can be given {_MAX_JOBS} times at most; `view` is `card` or `page`."
+        )
+    if wants_events():
+        return await _stream(ids, template)
+    wait = seconds_to_wait()
+    records = await _read_known(ids)
+    if wait > 0 and request.if_none_match.contains_weak(_etag(records)):
+        await _wait_for_change(records, wait)
+        records = await _read_known(ids)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept", "ETag": f'"{_etag(records)}"'}
+    if request.if_none_match.contains_weak(_etag(records)):
+        return Response(status=304, headers=headers)
+    jobs = [await _card(record, template) for record in records.values()]
+    return jsonify({"jobs": jobs, "expired": _expired(ids, records)}), headers
+
+
+async def _read_known(ids: Collection[str]) -> dict[str, StoredRecord]:
+    """The records of the jobs that are known. Raises ResultsUnavailableError."""
+
+    async def read(job_id: str) -> StoredRecord | None:
+        try:
+            return await parts_of(current_app).store.read(job_id)
+        except (UnknownJobError, InvalidJobIdError):
+            return None
+
+    found = await asyncio.gather(*map(read, ids))
+    return {record.job_id: record for record in found if record is not None}
+
+
+def _etag(records: dict[str, StoredRecord]) -> str:
+    names = " ".join(f"{job_id}:{record.version}" for job_id, record in records.items())
+    return hashlib.blake2b(names.encode(), digest_size=12).hexdigest()
+
+
+async def _wait_for_change(records: dict[str, StoredRecord], seconds: float) -> None:
+    """Wait until one of the jobs is not as it was, for so many seconds at most."""
+    running = {id_: record for id_, record in records.items() if not record.result.ready}
+    watcher = parts_of(current_app).watcher
+    with closing(await watcher.follow(*running, interval=seconds)) as follower:
+        if all(record == running[job_id] for job_id, record in follower.records.items()):
+            await anext(follower, None)
+
+
+async def _stream(ids: list[str], template: str) -> Response:
+    parts = parts_of(current_app)
+    possible = filter(is_job_id, ids)
+    follower = await parts.watcher.follow(*possible, interval=parts.settings.heartbeat)
+    when_request_ends(follower.close)
+    return stream(stream_with_context(_card_events)(ids, follower, template))
+
+
+async def _card_events(ids: list[str], follower: Follower, template: str) -> AsyncIterator[str]:
+    yield RETRY
+    known = set(follower.records)
+    if len(known) < len(ids):
+        yield _card_event(expired=_expired(ids, known))
+    for record in [*follower.records.values()]:
+        yield _card_event([await _card(record, template)])
+    async for change in follower:
+        if isinstance(change, NoChange):
+            if expired := await _find_expired(known):
+                known -= expired
+                yield _card_event(expired=_expired(expired))
+            else:
+                yield f": {NoChange.QUIET.value}\n\n"
+        elif change.record is not None:
+            yield _card_event([await _card(change.record, template)])
+
+
+async def _find_expired(known: set[str]) -> set[str]:
+    """Those of the jobs that have expired, which Redis announces to nobody."""
+    try:
+        return known - (await _read_known(known)).keys()
+    except ResultsUnavailableError:
+        return set()
+
+
+def _expired(ids: Collection[str], known: Collection[str] = ()) -> list[dict[str, str]]:
+    return [{"id": job_id, "words": _EXPIRED} for job_id in ids if job_id not in known]
+
+
+def _card_event(
+    jobs: Sequence[dict[str, Any]] = (), *, expired: Sequence[dict[str, str]] = ()
+) -> str:
+    return f"data: {json.dumps({'jobs': jobs, 'expired': expired})}\n\n"
+
+
+async def _card(record: StoredRecord, template: str) -> dict[str, Any]:
+    job = JobView.of(record.result, in_full=template == _TEMPLATES["page"])
+    html = await render_template(template, job=job)
+    return {
+        "id": job.id,
+        "state": job.state,
+        "ready": job.ready,
+        "summary": job.summary,
+        "html": html,
+    }

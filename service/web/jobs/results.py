@@ -1,0 +1,99 @@
+"""One job's result: answered at once or at its next change, streamed, and cancelled."""
+
+from contextlib import closing
+from http import HTTPStatus
+from typing import Final
+
+from quart import Blueprint, Response, current_app, jsonify, render_template, request
+from quart.typing import ResponseReturnValue
+
+from service.errors import ResultsUnavailableError
+from service.jobs.sending.cancel import cancel
+from service.parts import parts_of
+from service.results.follower import NoChange
+from service.results.store import StoredRecord
+from service.web.http.negotiation import (
+    EVENTS,
+    HTML,
+    JSON,
+    MAX_WAIT,
+    seconds_to_wait,
+    wants_events,
+    wants_page,
+)
+from service.web.http.openapi import Operation, parameter
+from service.web.jobs.events import stream_events
+from service.web.jobs.job_view import JobView
+from service.web.jobs.views import ResultView, as_json
+
+_POLL_AFTER: Final = "1"  # seconds
+_SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_WAIT}
+
+results = Blueprint("results", __name__)
+
+
+@results.get("/result/<job_id>", endpoint="show")
+@Operation(
+    {200: {JSON: ResultView, HTML: None, EVENTS: None}, 204: {}, 304: {}},
+    problems=(400, 404, 503),
+    parameters=[
+        parameter("wait", "query", "Seconds to wait for a change at most.", **_SECONDS),
+        parameter("If-None-Match", "header", "The ETag of what is known.", type="string"),
+    ],
+)
+async def show_result(job_id: str) -> ResponseReturnValue:
+    """How far a job is: 200 also for one that failed, 404 for one that nobody enqueued.
+
+    `?wait=SECONDS` answers at the next change, or when the time is up. With `If-None-Match` the
+    change counts from what the client has.
+    """
+    if wants_events():
+        return await stream_events(job_id)
+    if seconds := seconds_to_wait():
+        record = await _at_next_change(job_id, seconds)
+    else:
+        record = await parts_of(current_app).store.read(job_id)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept"}
+    if not record.result.ready:
+        headers["Retry-After"] = _POLL_AFTER
+    if wants_page() and request.args.get("format") != "json":
+        job = JobView.of(record.result, in_full=True)
+        return await render_template("result.html", job=job), headers
+    headers["ETag"] = f'"{record.version}"'
+    if request.if_none_match.contains_weak(record.version):
+        return Response(status=304, headers=headers)
+    return jsonify(as_json(record.result)), headers
+
+
+@results.delete("/result/<job_id>", endpoint="cancel")
+@Operation({200: {JSON: ResultView}, 202: {JSON: ResultView}}, problems=(404, 409, 503))
+async def cancel_job(job_id: str) -> ResponseReturnValue:
+    """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
+    parts = parts_of(current_app)
+    result = await cancel(parts.store, parts.enqueuer, job_id)
+    status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
+    return as_json(result), status, {"Cache-Control": "no-store"}
+
+
+@results.get("/result/<job_id>/events")
+@Operation(
+    {200: {EVENTS: None}, 204: {}},
+    problems=(404, 503),
+    parameters=[
+        parameter("Last-Event-ID", "header", "The id of the last event seen.", type="string")
+    ],
+)
+async def events(job_id: str) -> ResponseReturnValue:
+    """Every change of a job until it has ended, as server-sent events."""
+    return await stream_events(job_id)
+
+
+async def _at_next_change(job_id: str, seconds: float) -> StoredRecord:
+    """The job's record when it is not, or no longer, the one that the client has."""
+    with closing(await parts_of(current_app).watcher.follow(job_id, interval=seconds)) as follower:
+        record, known = follower.record(job_id), request.if_none_match
+        if record.result.ready or (known and not known.contains_weak(record.version)):
+            return record
+        if await anext(follower, None) is NoChange.LOST:
+            raise ResultsUnavailableError("the connection was lost")
+        return follower.record(job_id)
