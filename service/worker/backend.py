@@ -15,7 +15,7 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.results.model import State
 from service.results.record import encode_queued, now
-from service.signals import JobEvent, job_changed, seconds_since_epoch
+from service.signals import JobEvent, seconds_since_epoch
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
 from service.worker.results.record_builder import RecordBuilder
@@ -178,8 +178,9 @@ class Backend(RedisBackend):
             await_(process.writer.write(make()))
         if request is not None:
             request.is_stored = True
-        if state in _ANNOUNCED and job_changed.receivers:
-            job_changed.send_event(self.app.quart_app, _event(task_id, state, request))
+        changed = self.app.signals.job_changed
+        if state in _ANNOUNCED and changed.receivers:
+            changed.send(_event(task_id, state, request))
         return encoded
 
     def _ensure_retryable(self, function: Callable[..., Any], *args: Any, **options: Any) -> Any:

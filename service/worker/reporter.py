@@ -14,9 +14,7 @@ from service.broker.leases.registry import lease_age
 from service.signals import (
     JobEvent,
     WorkerStatus,
-    job_changed,
     seconds_since_epoch,
-    worker_reported,
 )
 
 logger: Final = logging.getLogger(__name__)
@@ -34,7 +32,7 @@ class ReporterStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._worker = worker
-        self._app = worker.app.quart_app
+        self._signals = worker.app.signals
         self._started_at = time.time()
         self._shown: set[str] = set()
         self._stopping = threading.Event()
@@ -42,7 +40,7 @@ class ReporterStep(bootsteps.StartStopStep):
 
     def start(self, worker: Any) -> None:
         """Begin to report, if anybody listens."""
-        if worker_reported.receivers:
+        if self._signals.worker_reported.receivers:
             self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -68,7 +66,7 @@ class ReporterStep(bootsteps.StartStopStep):
         self._report(None)
 
     def _report(self, status: WorkerStatus | None) -> None:
-        worker_reported.send(self._app, worker=self._worker.hostname, status=status)
+        self._signals.worker_reported.send(self._worker.hostname, status)
 
     def _report_running(self) -> None:
         """Report the jobs that have run for a while and were not reported yet."""
@@ -80,7 +78,7 @@ class ReporterStep(bootsteps.StartStopStep):
                 continue
             running.add(request.id)
             if request.id not in self._shown:
-                job_changed.send_event(self._app, _running(request, started))
+                self._signals.job_changed.send(_running(request, started))
         self._shown = running
 
     def _status(self) -> WorkerStatus:
