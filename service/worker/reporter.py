@@ -84,7 +84,8 @@ class ReporterStep(bootsteps.StartStopStep):
     def _status(self) -> WorkerStatus:
         worker = self._worker
         reserved = all_of(state.reserved_requests)
-        queues = (str((each.delivery_info or {}).get("routing_key")) for each in reserved)
+        # A list: a generator would be entered anew for each of what may be thousands.
+        queues = [str((each.delivery_info or {}).get("routing_key")) for each in reserved]
         return WorkerStatus(
             pool=_name_of(worker.pool_cls),
             capacity=worker.pool.num_processes if worker.pool else worker.concurrency,

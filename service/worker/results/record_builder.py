@@ -7,7 +7,7 @@ from celery import states
 from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
 from service.results.record import encode_job
-from service.worker.results.record_write import RecordWrite
+from service.worker.results.writer import RecordWrite
 
 # The fields of a record that do not come from `result_extended`.
 _BASIC: Final = frozenset({"status", "result", "traceback", "children", "date_done"})

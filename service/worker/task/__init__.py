@@ -7,7 +7,6 @@
     context        runs a function in an app context: in a bridge, in a thread, or on the loop
     cancellation   refuses a job that was cancelled or has expired
     progress       writes the reports of a body
-    phase          how far the tracer is with a job
 
 The tracer calls `before_start`, then the task; whichever comes first asks whether the job is still
 wanted. A BodyCall sets `current_job`, pushes the app context and calls the function, and raises

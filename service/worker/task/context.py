@@ -5,10 +5,8 @@ import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Final
-
-from quart import Quart
 
 from service.jobs.current import CurrentJob, running
 from service.results.model import Progress
@@ -16,7 +14,8 @@ from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import Bridge, BridgePhase, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
 from service.worker.loop.end_reason import JobCancelledError
-from service.worker.loop.process import WorkerProcess, process_of
+from service.worker.loop.process import process_of
+from service.worker.loop.process_loop import ProcessLoop
 from service.worker.task.progress import ProgressWriter
 
 logger: Final = logging.getLogger(__name__)
@@ -32,13 +31,7 @@ class BodyCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     is_body: bool = False
-    app: Quart = field(init=False)
-    process: WorkerProcess = field(init=False)
     progress: ProgressWriter | None = None
-
-    def __post_init__(self) -> None:
-        self.app = self.task.app.quart_app
-        self.process = process_of(self.app)
 
     def run(self) -> Any:
         """Call the function for the task's request, and wait for it if it is a coroutine.
@@ -52,7 +45,7 @@ class BodyCall:
             return self._in_bridge(bridge, phase)
         context = contextvars.copy_context()
         if is_coroutine:
-            return self.process.loop.run(self._on_loop(), context)
+            return process_of(self.task.app.quart_app).loop.run(self._on_loop(), context)
         return self._in_this_thread(context)
 
     def _in_bridge(self, bridge: Bridge, phase: BridgePhase) -> Any:
@@ -82,11 +75,12 @@ class BodyCall:
 
         Quart pushes and pops asynchronously, and both have to happen in one `Context`.
         """
-        loop, app_context = self.process.loop, self.app.app_context()
+        app = self.task.app.quart_app
+        loop, app_context = process_of(app).loop, app.app_context()
         loop.run(app_context.push(), context)
         error: BaseException | None = None
         try:
-            return context.run(self._call_on_own_stacks)
+            return context.run(self._call_on_own_stacks, loop)
         except BaseException as raised:
             error = raised
             raise
@@ -99,10 +93,11 @@ class BodyCall:
         """Call the function: in a thread, if there is a bridge that waits for it."""
         token = running.set(self._current_job())
         try:
-            async with self.app.app_context():
+            app = self.task.app.quart_app
+            async with app.app_context():
                 if waiting is None:
                     return await self._call()
-                value = await self.process.loop.in_thread(self._call)
+                value = await process_of(app).loop.in_thread(self._call)
                 if inspect.iscoroutine(value):  # of an `async def` behind a sync decorator
                     waiting.phase = BridgePhase.COROUTINE
                     value = await value
@@ -116,11 +111,11 @@ class BodyCall:
                 await self.progress.finish()
             running.reset(token)
 
-    def _call_on_own_stacks(self) -> Any:
+    def _call_on_own_stacks(self, loop: ProcessLoop) -> Any:
         with own_stacks(self.task, self.request):
             running.set(self._current_job())
             value = self._call()
-            return self.process.loop.run(value) if inspect.iscoroutine(value) else value
+            return loop.run(value) if inspect.iscoroutine(value) else value
 
     def _call(self) -> Any:
         return self.function(*self.args, **self.kwargs)
@@ -137,9 +132,10 @@ class BodyCall:
 
     def _report(self, progress: Progress) -> None:
         if self.progress is None:  # most jobs never report
-            self.progress = ProgressWriter(self.process.loop.loop, self._store_progress)
+            loop = process_of(self.task.app.quart_app).loop.loop
+            self.progress = ProgressWriter(loop, self._store_progress)
         self.progress.report(progress)
 
     async def _store_progress(self, progress: Progress) -> None:
-        backend = self.task.backend
-        await self.process.writer.write(backend.progress_write(self.request, asdict(progress)))
+        write = self.task.backend.progress_write(self.request, asdict(progress))
+        await process_of(self.task.app.quart_app).writer.write(write)
