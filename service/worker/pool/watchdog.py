@@ -12,7 +12,7 @@ from typing import Any, Final
 from service.worker.loop.bridge import Bridge
 from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
-from service.worker.loop.process_loop import ProcessLoop
+from service.worker.loop.process import ProcessLoop
 from service.worker.pool.running_job import RunningJob
 
 logger: Final = logging.getLogger(__name__)
@@ -54,17 +54,14 @@ class Watchdog:
                 self._asked, self._reported, suspect = now, False, None
                 self._loop.call_soon(self._answer)
             elif now - self._asked >= self._limit and not self._reported:
-                seen, suspect = suspect, self._current_step()
+                # The task that the loop is in, and how many steps bridges have made until now.
+                task = asyncio.current_task(self._loop.loop)
+                seen, suspect = suspect, None if task is None else (id(task), Bridge.steps)
                 if suspect is not None and suspect == seen:
                     self._report(now - self._asked)
 
     def _answer(self) -> None:
         self._asked = None
-
-    def _current_step(self) -> tuple[int, int] | None:
-        """The task that the loop is in, and how many steps bridges have made until now."""
-        task = asyncio.current_task(self._loop.loop)
-        return None if task is None else (id(task), Bridge.steps)
 
     def _report(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop.loop)

@@ -16,13 +16,12 @@ from service.errors import TaskAbortedError
 from service.parts import parts_of
 from service.results.record import check_value
 from service.worker.celery_types import JobRequest, JobTask
+from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
 from service.worker.loop.celery_stacks import key_by_job
-from service.worker.loop.end_reason import JobCancelledError, SoftLimitCancelledError
 from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.task.cancellation import refuse_cancelled
 from service.worker.task.context import BodyCall
-from service.worker.task.errbacks import call_errback, failed_request
-from service.worker.task.prefork_hooks import run_errback_in_child, run_hook_in_child
+from service.worker.task.errbacks import ERRBACK, call_errback, failed_request, run_hook_in_child
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the worker and a body
@@ -62,10 +61,12 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         request: Any = self.request_stack.top
         # The condition of Celery's `__protected_call__`, so that `super().__call__` still works.
         if request is None or request.called_directly or request._protected == _IN_BODY:
-            if (failed := failed_request()) is not None:
-                if run_errback_in_child(self, failed, args, kwargs):
+            if (failed := failed_request.get()) is not None:
+                if run_hook_in_child(self, failed, ERRBACK, args, kwargs):
                     return None
-                return _survivable(call_errback, (self, failed, _plain_run(self), args, kwargs), {})
+                plain = getattr(inspect.getattr_static(type(self), "run"), _WRAPPED)
+                function = plain.__get__(self, type(self))
+                return _survivable(call_errback, (self, failed, function, args, kwargs), {})
             return super().__call__(*args, **kwargs)
         if request._protected == _BEGUN:  # a `__call__` of the user's own calls this one
             return self.run(*args, **kwargs)
@@ -158,12 +159,6 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
 
     setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)
-
-
-def _plain_run(task: ContextTask) -> Any:
-    """The task's function, as its user gave it."""
-    plain = getattr(inspect.getattr_static(type(task), "run"), _WRAPPED)
-    return plain.__get__(task, type(task))
 
 
 def _wrap_call(cls: type[ContextTask]) -> None:

@@ -1,24 +1,72 @@
-"""Runs a task's function, sync or `async def`, inside a fresh Quart app context."""
+"""Runs a task's function, sync or `async def`, in an app context; writes its progress."""
 
 import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
+from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.jobs.current import CurrentJob, running
 from service.results.model import Progress
 from service.worker.celery_types import JobRequest, JobTask
-from service.worker.loop.bridge import Bridge, BridgePhase, current_bridge
+from service.worker.loop.bridge import Bridge, BridgePhase, JobCancelledError, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
-from service.worker.loop.end_reason import JobCancelledError
-from service.worker.loop.process import process_of
-from service.worker.loop.process_loop import ProcessLoop
-from service.worker.task.progress import ProgressWriter
+from service.worker.loop.process import ProcessLoop, process_of
 
 logger: Final = logging.getLogger(__name__)
+
+INTERVAL: Final = 0.1  # seconds between two writes for one job
+
+
+class ProgressWriter:
+    """Writes one job's reports on the event loop: the first, and then the latest per INTERVAL.
+
+    `report` may be called from any thread.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, store: Callable[[Progress], Awaitable[None]]
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._latest: Progress | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    def report(self, progress: Progress) -> None:
+        """Have this written soon, unless a later report comes first."""
+        waiting = self._latest is not None
+        self._latest = progress
+        if not waiting:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    async def finish(self) -> None:
+        """Write the last report now. Call it before the result is stored."""
+        self._closing.set()
+        if self._writing is not None:
+            await self._writing
+        await self._write()
+
+    def _wake(self) -> None:
+        if self._writing is None and not self._closing.is_set():
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        while (progress := self._latest) is not None:
+            self._latest = None
+            try:
+                await self._store(progress)
+            except (ResultsUnavailableError, UnstorableResultError) as error:
+                logger.warning("A progress report was not stored: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._closing.wait()
+        self._writing = None
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +144,9 @@ class BodyCall:
             app = self.task.app.quart_app
             async with app.app_context():
                 if waiting is None:
-                    return await self._call()
-                value = await process_of(app).loop.in_thread(self._call)
+                    return await self.function(*self.args, **self.kwargs)
+                call = partial(self.function, *self.args, **self.kwargs)
+                value = await process_of(app).loop.in_thread(call)
                 if inspect.iscoroutine(value):  # of an `async def` behind a sync decorator
                     waiting.phase = BridgePhase.COROUTINE
                     value = await value
@@ -114,11 +163,8 @@ class BodyCall:
     def _call_on_own_stacks(self, loop: ProcessLoop) -> Any:
         with own_stacks(self.task, self.request):
             running.set(self._current_job())
-            value = self._call()
+            value = self.function(*self.args, **self.kwargs)
             return loop.run(value) if inspect.iscoroutine(value) else value
-
-    def _call(self) -> Any:
-        return self.function(*self.args, **self.kwargs)
 
     def _current_job(self) -> CurrentJob:
         """Made anew, not kept: it refers to this object, and the cycle would outlive both."""
