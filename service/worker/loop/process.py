@@ -24,7 +24,7 @@ from service.worker.loop.bridge import (
     bridge_task,
     current_bridge,
 )
-from service.worker.loop.celery_stacks import key_current_task_by_job
+from service.worker.loop.celery_stacks import CURRENT_TASKS, key_by_job
 from service.worker.loop.child_tasks import ChildTasks
 from service.worker.loop.daemon_threads import DaemonThreads
 from service.worker.results.reader import RecordReader
@@ -45,7 +45,7 @@ class ProcessLoop:
     """Runs coroutines for synchronous code. Made after fork, which no thread survives."""
 
     def __init__(self, sync_threads: int) -> None:
-        key_current_task_by_job()
+        key_by_job(CURRENT_TASKS)
         has_uvloop = importlib.util.find_spec("uvloop") is not None
         loops: Any = importlib.import_module("uvloop") if has_uvloop else asyncio
         self.loop: asyncio.AbstractEventLoop = loops.new_event_loop()
@@ -56,18 +56,13 @@ class ProcessLoop:
         self.loop.set_default_executor(DaemonThreads(_DEFAULT_THREADS, name="to-thread"))
         self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []  # called before it ends
         self._stopping = False
-        self._thread = threading.Thread(target=self._run_forever, name="event-loop", daemon=True)
-        self._thread.start()
-
-    @property
-    def thread_id(self) -> int | None:
-        """The loop's thread, as `threading.get_ident` names it there."""
-        return self._thread.ident
+        self.thread = threading.Thread(target=self._run_forever, name="event-loop", daemon=True)
+        self.thread.start()
 
     @property
     def is_here(self) -> bool:
         """Whether the caller runs in the loop's thread."""
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self.thread.ident
 
     def run(
         self, coroutine: Coroutine[Any, Any, V], context: contextvars.Context | None = None
@@ -138,7 +133,7 @@ class ProcessLoop:
         self.run(self.loop.shutdown_asyncgens())
         self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self.thread.join()
         self.loop.close()
 
     def _run_forever(self) -> None:
