@@ -16,8 +16,8 @@ from redis.asyncio import Redis
 
 from service.broker.dead_letters.model import DeadLetter
 from service.errors import DeadLetterError
-from service.redis.compare_and_set import compare_and_set
 from service.redis.keys import ResultKeys
+from service.redis.script import compare_and_set
 from service.results.model import State
 from service.results.record import encode_ended, encode_queued, mark_of, now
 

@@ -13,8 +13,7 @@ from service.jobs.sending.message import BuiltMessage
 from service.jobs.sending.publisher import UNCONDITIONAL, Accepted, Conditions
 from service.redis.batcher import Batcher
 from service.redis.keys import ResultKeys
-from service.redis.script import Script
-from service.redis.script_connection import ScriptConnection
+from service.redis.script import Script, ScriptConnection
 from service.redis.transient import wrote_nothing
 
 _SCRIPT: Final = Script.load("service.jobs.sending", "enqueue")

@@ -20,7 +20,7 @@ from service.jobs.sending.message import BuiltMessage
 from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
 from service.jobs.sending.publisher_threads import PublisherThreads
 from service.redis.bounded import bounded
-from service.redis.compare_and_set import compare_and_set
+from service.redis.script import compare_and_set
 from service.results.record import encode_queued, mark_of
 
 logger: Final = logging.getLogger(__name__)

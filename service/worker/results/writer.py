@@ -16,8 +16,7 @@ from service.errors import UnstorableResultError
 from service.parts import parts_of
 from service.redis.batcher import Batcher
 from service.redis.clients import connect
-from service.redis.script import Script
-from service.redis.script_connection import ScriptConnection
+from service.redis.script import Script, ScriptConnection
 from service.redis.transient import answer_of, will_pass
 from service.worker.loop.lifespan import get_loop
 

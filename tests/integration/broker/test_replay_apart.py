@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.broker.scripts import script
-from service.redis.compare_and_set import COMPARE_AND_SET
 from service.redis.keys import BrokerKeys, ResultKeys
+from service.redis.script import COMPARE_AND_SET
 from tests.support.dead import DEAD, dead_letter
 
 KEY = "celery-task-meta-job"
