@@ -22,11 +22,6 @@ class State(StrEnum):
     FAILURE = "FAILURE"
     REVOKED = "REVOKED"
 
-    @property
-    def ready(self) -> bool:
-        """Whether the job has ended."""
-        return self in TERMINAL
-
 
 TERMINAL: Final = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 
@@ -67,7 +62,7 @@ class Result:
     @property
     def ready(self) -> bool:
         """Whether the job has ended."""
-        return self.state.ready
+        return self.state in TERMINAL
 
     @property
     def successful(self) -> bool:
