@@ -2,10 +2,10 @@
 
 blueprint.py  `@blueprint.task` records a function as a task
 handle.py     a declared task: call it as the function, or enqueue it
-arguments.py  checks a call against the function's signature; schema.py makes JSON Schemas of it
-options.py    how one call is to be sent
+arguments.py  checks a call against the function's signature, and the options that it is sent with
+schema.py     makes JSON Schemas of a task's arguments and result
 registry.py   finds the tasks of an app
-job.py        accepted jobs, as their caller sees them; current.py: the job that the caller is in
+job.py        accepted jobs, as their caller sees them, and the job that the caller is in
 celery/       the app's own Celery app
 sending/      the only code that publishes
 
@@ -16,7 +16,6 @@ transport by dotted path. Code in this package imports tasks' tools from here, u
 """
 
 from service.jobs.blueprint import TaskBlueprint
-from service.jobs.current import current_job, report_progress
-from service.jobs.job import Job, JobGroup
+from service.jobs.job import Job, JobGroup, current_job, report_progress
 
 __all__ = ["Job", "JobGroup", "TaskBlueprint", "current_job", "report_progress"]

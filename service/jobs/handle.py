@@ -7,9 +7,8 @@ from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar,
 from quart import current_app, has_app_context
 
 from service.errors import NoAppContextError
-from service.jobs.arguments import Arguments
+from service.jobs.arguments import NO_OPTIONS, Arguments, SendOptions, send_options
 from service.jobs.job import Job
-from service.jobs.options import NO_OPTIONS, SendOptions, send_options
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns

@@ -27,20 +27,14 @@ _OPTIONS: Final = frozenset(
 class TaskRegistry(dict[str, AnyHandle]):
     """The handles that are registered on an app, by name; `add` is the one way to put them in."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Take no more tasks: the Celery app has been built from these."""
-        self._is_closed = True
+    is_closed = False  # set when the Celery app has been built from these
 
     def add(self, blueprint: TaskBlueprint) -> None:
         """Add the tasks of a blueprint; those that are known already stay as they are.
 
         Raises DuplicateTaskError, and ConfigurationError when it is too late.
         """
-        if self._is_closed and any(each.name not in self for each in blueprint.handles):
+        if self.is_closed and any(each.name not in self for each in blueprint.handles):
             raise ConfigurationError(
                 [
                     f"{blueprint!r} is registered too late: the app's Celery app has been built"

@@ -146,7 +146,7 @@ class QuartCelery(Celery):
         Code on the event loop must not hold one of the few producers. A group of Celery's takes one
         for all its tasks; on the loop each of its tasks takes its own, in a thread.
         """
-        capture = current_capture() if producer is None else None
+        capture = current_capture.get() if producer is None else None
         if capture is not None:
             return nullcontext(capture)
         if producer is None and self._off_loop is not None and self._off_loop.is_needed():
@@ -175,7 +175,7 @@ class QuartCelery(Celery):
             send_queued(self.quart_app, job_id, name)
             return sent
 
-        return send() if current_capture() is not None else self.off_loop(record_and_send)
+        return send() if current_capture.get() is not None else self.off_loop(record_and_send)
 
 
 class CeleryBuilder:
@@ -186,12 +186,7 @@ class CeleryBuilder:
         self._settings = settings
         self._tasks = tasks
         self._building = threading.Lock()
-        self._built: QuartCelery | None = None
-
-    @property
-    def is_built(self) -> bool:
-        """Whether the Celery app is there already."""
-        return self._built is not None
+        self.built: QuartCelery | None = None
 
     def get(self) -> QuartCelery:
         """The app's Celery app.
@@ -199,11 +194,11 @@ class CeleryBuilder:
         Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
         """
         with self._building:
-            if self._built is None:
+            if self.built is None:
                 celery = QuartCelery(self._app, self._tasks)
                 celery.conf.update(celery_settings(self._settings))
                 for name in self._tasks:
                     celery.task_named(name)
-                self._tasks.close()
-                self._built = celery
-            return self._built
+                self._tasks.is_closed = True
+                self.built = celery
+            return self.built

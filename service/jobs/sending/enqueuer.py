@@ -12,9 +12,9 @@ from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
+from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.app import CeleryBuilder
 from service.jobs.job import Job, JobGroup
-from service.jobs.options import NO_OPTIONS, SendOptions
 from service.jobs.registry import TaskRegistry
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in

@@ -5,9 +5,9 @@ from typing import Any, Final, Protocol
 
 from msgspec import Struct
 
+from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall, capture_publishes
-from service.jobs.options import NO_OPTIONS, SendOptions
 from service.jobs.sending.message import BuiltMessage
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.jobs.current import CurrentJob, running
+from service.jobs.job import CurrentJob, running
 from service.results.model import Progress
 from service.worker.loop.bridge import Bridge, Stretch, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
