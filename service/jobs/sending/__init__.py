@@ -6,8 +6,7 @@ redis_publisher.py    the service's Redis: messages from templates, written in b
   message_template.py   a task's message with gaps; filling one is the fast way
   message.py            builds any message by Celery's and Kombu's own code
   batch.py              gathers messages; enqueue.lua writes record and message in one step
-kombu_publisher.py    other brokers: record, publish by Kombu, change the record
-  publisher_threads.py  a few threads for that, and for reading long canvases
+kombu_publisher.py    other brokers: record, publish by Kombu in a thread, change the record
 canvas.py             reads chains, groups and chords by Celery's own code
 cancel.py             cancels jobs
 

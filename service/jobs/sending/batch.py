@@ -51,10 +51,9 @@ class _PendingSend:
 class BatchWriter:
     """Has jobs accepted by Redis, each within the timeout."""
 
-    def __init__(self, client: Redis, *, timeout: float, ttl: int, keys: ResultKeys) -> None:
+    def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
         self.keys = keys
         self._timeout = timeout
-        self._ttl = ttl
         self._idle = [ScriptConnection(client, timeout=timeout) for _ in range(_CONNECTIONS)]
         self._connections = tuple(self._idle)
         self._batcher: Batcher[_PendingSend] = Batcher(
@@ -95,7 +94,7 @@ class BatchWriter:
                 pending.sent = True
 
         connection = self._idle.pop()
-        arguments: list[Any] = [self._ttl]
+        arguments: list[Any] = [self.keys.ttl]
         for pending in batch:
             for message in pending.messages:
                 arguments += self._arguments(message, pending.conditions)
@@ -138,19 +137,14 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
         return BrokerUnavailableError(refused[0], maybe_accepted=maybe_accepted)
     if answers[0][0] == b"full":
         return QueueFullError(pending.messages[0].task or "", pending.conditions.limit)
-    return [
-        Accepted(message.job_id)
-        if verdict == b"new"
-        else _accepted_before(message.job_id, pending.conditions, value.decode())
-        for message, (verdict, value) in zip(pending.messages, answers, strict=True)
-    ]
-
-
-def _accepted_before(job_id: str, conditions: Conditions, value: str) -> Accepted:
-    if not value:  # the id is known
-        return Accepted(job_id, is_new=False, fingerprint=conditions.fingerprint)
-    job_id, _, fingerprint = value.partition(" ")
-    return Accepted(job_id, is_new=False, fingerprint=fingerprint)
+    accepted = []
+    for message, (verdict, value) in zip(pending.messages, answers, strict=True):
+        job_id, fingerprint = message.job_id, pending.conditions.fingerprint
+        if verdict == b"earlier":
+            job_id, _, fingerprint = value.decode().partition(" ")
+        is_new = verdict == b"new"
+        accepted.append(Accepted(job_id, is_new, "" if is_new else fingerprint))
+    return accepted
 
 
 def _fail(batch: list[_PendingSend], reason: str, *, maybe_accepted: bool) -> None:

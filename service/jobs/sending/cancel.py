@@ -34,7 +34,13 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
             return result
         revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError(_REASON))
         if await store.replace(record, revoked):
-            await _notify_workers(enqueuer, job_id)
+            try:
+                await enqueuer.revoke(job_id)
+            except BrokerUnavailableError as error:
+                # Workers read the record; the message only saves them from taking the job.
+                logger.warning(
+                    "The workers were not told that job %s is cancelled: %s", job_id, error
+                )
             return decode(job_id, revoked)
     raise ResultsUnavailableError("the job's record does not stop changing")
 
@@ -51,11 +57,3 @@ def refuse_if_cancelled(task: Any, request: Any, stored: bytes | str | None) -> 
     if decode(request.id, stored).state is State.REVOKED:
         task.backend.mark_as_revoked(request.id, _REASON, request=request, store_result=False)
         raise Ignore
-
-
-async def _notify_workers(enqueuer: Enqueuer, job_id: str) -> None:
-    try:
-        await enqueuer.revoke(job_id)
-    except BrokerUnavailableError as error:
-        # The record is enough, as workers read it; the message only saves them from taking the job.
-        logger.warning("The workers were not told that job %s is cancelled: %s", job_id, error)

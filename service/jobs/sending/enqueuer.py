@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from celery.canvas import maybe_signature
 from celery.result import GroupResult
@@ -18,14 +18,17 @@ from service.jobs.job import Job, JobGroup
 from service.jobs.registry import TaskRegistry
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in
-from service.jobs.sending.kombu_publisher import KombuPublisher
-from service.jobs.sending.publisher import Accepted, Conditions, Publisher, SendRequest
-from service.jobs.sending.publisher_threads import PublisherThreads
+from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
+from service.jobs.sending.publisher import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
 from service.results.watcher import Watcher
 from service.settings import Settings
 from service.signals import send_queued
+
+# Neither blocks the event loop. Every method raises BrokerUnavailableError, `send` QueueFullError,
+# and both that send raise kombu's EncodeError where the arguments are not JSON.
+_Publisher: TypeAlias = RedisPublisher | KombuPublisher
 
 
 class Enqueuer:
@@ -49,10 +52,8 @@ class Enqueuer:
         self._tasks = tasks
         self._celery = celery
         self._threads = PublisherThreads(timeout=settings.enqueue_timeout)
-        self._writer = BatchWriter(
-            client, timeout=settings.enqueue_timeout, ttl=settings.result_expires, keys=keys
-        )
-        self._publisher: Publisher | None = None
+        self._writer = BatchWriter(client, keys, timeout=settings.enqueue_timeout)
+        self._publisher: _Publisher | None = None
 
     def celery_task(self, name: str) -> Any:
         """The app's own Celery task object of this name."""
@@ -142,18 +143,18 @@ class Enqueuer:
 
     async def aclose(self) -> None:
         """Close the connections, and end the threads."""
-        await self._threads.aclose()
-        if self._publisher is not None:
-            await self._publisher.aclose()
+        self._threads.close()
+        if isinstance(self._publisher, KombuPublisher):
+            self._publisher.close()
         await self._writer.aclose()
 
-    async def _ready(self) -> Publisher:
+    async def _ready(self) -> _Publisher:
         built = await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
         self._publisher = publisher = self._publisher or built
         return publisher
 
-    def _build(self) -> Publisher:
+    def _build(self) -> _Publisher:
         celery = self._celery.get()
         celery.finalize(auto=True)
         if celery.conf.broker_url == self._settings.redis_url:

@@ -1,14 +1,12 @@
 """What a publisher is asked to send, on which conditions, and what it answers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Mapping
+from typing import Any, Final
 
 from msgspec import Struct
 
 from service.jobs.arguments import NO_OPTIONS, SendOptions
-from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall, capture_publishes
-from service.jobs.sending.message import BuiltMessage
 
 
 class Conditions(Struct, frozen=True):
@@ -46,30 +44,6 @@ class Accepted(Struct, frozen=True):
     job_id: str
     is_new: bool = True
     fingerprint: str = ""
-
-
-class Publisher(Protocol):
-    """Hands jobs to a broker. An accepted job is not lost; nothing here blocks the event loop.
-
-    Every method raises BrokerUnavailableError, and those that send kombu's EncodeError where the
-    arguments are not JSON.
-    """
-
-    celery: QuartCelery
-
-    async def send(self, request: SendRequest) -> Accepted:
-        """Send one call. Raises QueueFullError."""
-
-    async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
-    ) -> None:
-        """Send a canvas: its first messages, and the records of the jobs that follow."""
-
-    async def revoke(self, job_id: str) -> None:
-        """Tell every worker to end the job, or not to begin it."""
-
-    async def aclose(self) -> None:
-        """Close its own connections."""
 
 
 def publish_call_for(request: SendRequest) -> PublishCall:

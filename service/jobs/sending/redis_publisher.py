@@ -64,9 +64,6 @@ class RedisPublisher:
         """Publish what Celery's `control.revoke` would."""
         await self._writer.write([self._builder.build_revoke(job_id)])
 
-    async def aclose(self) -> None:
-        """Nothing: the writer is the Enqueuer's."""
-
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
@@ -74,10 +71,10 @@ class RedisPublisher:
             return None
         key = (task.name, options.get("queue"), options.get("priority"))
         if key not in self._templates:
-            self._templates[key] = self._make_template(request)
+            template = None
+            if can_have_template(self.celery, task):
+                template = make_template(
+                    self.celery, self._builder.build(publish_call_for(request))
+                )
+            self._templates[key] = template
         return self._templates[key]
-
-    def _make_template(self, request: SendRequest) -> MessageTemplate | None:
-        if not can_have_template(self.celery, request.task):
-            return None
-        return make_template(self.celery, self._builder.build(publish_call_for(request)))
