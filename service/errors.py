@@ -27,8 +27,6 @@ ServiceError
 └── DevServerError                `service dev` cannot start or had to stop
 """
 
-from collections.abc import Sequence
-
 from kombu.exceptions import EncodeError
 
 
@@ -64,9 +62,9 @@ class UnavailableError(ServiceError):
 class ConfigurationError(ServiceError):
     """One or more settings cannot be used; `problems` has a sentence for each."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 class DuplicateTaskError(ConfigurationError):
@@ -75,10 +73,8 @@ class DuplicateTaskError(ConfigurationError):
     def __init__(self, name: str, first: str, second: str) -> None:
         self.name = name
         super().__init__(
-            [
-                f"The task name {name!r} is taken twice: by {first} and by {second}."
-                " Rename one of the functions, or give one of them `name=`."
-            ]
+            f"The task name {name!r} is taken twice: by {first} and by {second}."
+            " Rename one of the functions, or give one of them `name=`."
         )
 
 

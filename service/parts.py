@@ -45,9 +45,7 @@ def init_parts(app: Quart, settings: Settings) -> None:
     app.after_serving(watcher.aclose)
     tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
     celery = CeleryBuilder(app, settings, tasks)
-    enqueuer = Enqueuer(
-        app, settings=settings, client=redis, watcher=watcher, tasks=tasks, celery=celery, keys=keys
-    )
+    enqueuer = Enqueuer(celery, watcher, redis, keys)
     app.before_serving(enqueuer.prepare)
     app.after_serving(enqueuer.aclose)
     app.extensions[EXTENSION] = Parts(

@@ -40,7 +40,7 @@ class TaskBlueprint:
     def __init__(self, name: str) -> None:
         if not name or "." in name:
             raise ConfigurationError(
-                [f"A task blueprint's name is one word without dots; {name!r} is not."]
+                f"A task blueprint's name is one word without dots; {name!r} is not."
             )
         self.name = name
         self.handles: list[AnyHandle] = []
@@ -112,6 +112,6 @@ class TaskBlueprint:
         parts = app.extensions.get(EXTENSION)
         if parts is None:
             raise ConfigurationError(
-                [f"{self!r} is registered on an app without jobs. Make the app by `create_app()`."]
+                f"{self!r} is registered on an app without jobs. Make the app by `create_app()`."
             )
         parts.tasks.add(self)

@@ -36,11 +36,9 @@ class TaskRegistry(dict[str, AnyHandle]):
         """
         if self.is_closed and any(each.name not in self for each in blueprint.handles):
             raise ConfigurationError(
-                [
-                    f"{blueprint!r} is registered too late: the app's Celery app has been built"
-                    " from the tasks known then. Register it when the app is made, or name its"
-                    " module in SERVICE_TASK_MODULES."
-                ]
+                f"{blueprint!r} is registered too late: the app's Celery app has been built from"
+                " the tasks known then. Register it when the app is made, or name its module in"
+                " SERVICE_TASK_MODULES."
             )
         for handle in blueprint.handles:
             taken = self.setdefault(handle.name, handle)
@@ -68,7 +66,7 @@ def check_options(handle: AnyHandle, base: type) -> None:
         if name not in _OPTIONS and not hasattr(base, name)
     ]
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(*problems)
 
 
 def find_tasks(*, package: str, modules: Sequence[str]) -> TaskRegistry:
@@ -86,7 +84,7 @@ def find_tasks(*, package: str, modules: Sequence[str]) -> TaskRegistry:
         blueprints = _blueprints(_import(name))
         if not blueprints:
             raise ConfigurationError(
-                [f"SERVICE_TASK_MODULES names {name!r}, which has no TaskBlueprint in it."]
+                f"SERVICE_TASK_MODULES names {name!r}, which has no TaskBlueprint in it."
             )
         for blueprint in blueprints:
             tasks.add(blueprint)
@@ -100,10 +98,8 @@ def _import(name: str) -> ModuleType:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise  # the module is there; something that it imports is not
         raise ConfigurationError(
-            [
-                f"SERVICE_TASK_MODULES names {name!r}, which cannot be found."
-                " It has to be importable where the web and the worker are started."
-            ]
+            f"SERVICE_TASK_MODULES names {name!r}, which cannot be found."
+            " It has to be importable where the web and the worker are started."
         ) from error
 
 

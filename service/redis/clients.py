@@ -90,10 +90,8 @@ def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: 
     given = sentinel_options(settings.celery)
     if not given.get("master_name"):
         raise ConfigurationError(
-            [
-                "A sentinel:// address needs the name of the master. Set"
-                ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
-            ]
+            "A sentinel:// address needs the name of the master. Set"
+            ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
         )
     addresses = [part.removeprefix(_SENTINEL) for part in address.split(";") if part]
     parts = [connection.parse_url(f"redis{part}") for part in addresses]

@@ -59,7 +59,7 @@ def inspect_redis(settings: Settings) -> list[Finding]:
 def refuse(findings: Iterable[Finding]) -> None:
     """Raise ConfigurationError where jobs would be lost silently."""
     if refused := [finding.text for finding in findings if finding.refuse]:
-        raise ConfigurationError(refused)
+        raise ConfigurationError(*refused)
 
 
 def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:

@@ -70,7 +70,7 @@ class QuartCelery(Celery):
         )
         self.quart_app = quart_app
         self.handles = handles
-        self._off_loop: OffLoop | None = None
+        self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
@@ -130,14 +130,10 @@ class QuartCelery(Celery):
         """Celery's own, asked once: it takes a lock, and a worker asks for each message."""
         return self._uses_utc
 
-    def use_off_loop(self, off_loop: OffLoop) -> None:
-        """Make blocking calls this way from now on, where that is needed."""
-        self._off_loop = off_loop
-
     def off_loop(self, function: Callable[[], Any]) -> Any:
         """Make a blocking call: here, or in a thread where the caller runs on the event loop."""
-        if self._off_loop is not None and self._off_loop.is_needed():
-            return self._off_loop.call(function)
+        if self.process_loop is not None and self.process_loop.is_needed():
+            return self.process_loop.call(function)
         return function()
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
@@ -149,7 +145,7 @@ class QuartCelery(Celery):
         capture = current_capture.get() if producer is None else None
         if capture is not None:
             return nullcontext(capture)
-        if producer is None and self._off_loop is not None and self._off_loop.is_needed():
+        if producer is None and self.process_loop is not None and self.process_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
 
@@ -182,9 +178,9 @@ class CeleryBuilder:
     """Builds an app's Celery app at the first call of `get`, and keeps it."""
 
     def __init__(self, app: Quart, settings: Settings, tasks: TaskRegistry) -> None:
-        self._app = app
-        self._settings = settings
-        self._tasks = tasks
+        self.app = app
+        self.settings = settings
+        self.tasks = tasks
         self._building = threading.Lock()
         self.built: QuartCelery | None = None
 
@@ -195,10 +191,10 @@ class CeleryBuilder:
         """
         with self._building:
             if self.built is None:
-                celery = QuartCelery(self._app, self._tasks)
-                celery.conf.update(celery_settings(self._settings))
-                for name in self._tasks:
+                celery = QuartCelery(self.app, self.tasks)
+                celery.conf.update(celery_settings(self.settings))
+                for name in self.tasks:
                     celery.task_named(name)
-                self._tasks.is_closed = True
+                self.tasks.is_closed = True
                 self.built = celery
             return self.built

@@ -8,14 +8,12 @@ from celery.canvas import maybe_signature
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
 from kombu.utils.uuid import uuid
-from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
 from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.app import CeleryBuilder
 from service.jobs.job import Job, JobGroup
-from service.jobs.registry import TaskRegistry
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in
 from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
@@ -23,7 +21,6 @@ from service.jobs.sending.publisher import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
 from service.results.watcher import Watcher
-from service.settings import Settings
 from service.signals import send_queued
 
 # Neither blocks the event loop. Every method raises BrokerUnavailableError, `send` QueueFullError,
@@ -34,30 +31,17 @@ _Publisher: TypeAlias = RedisPublisher | KombuPublisher
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
-    def __init__(  # noqa: PLR0913  each by name
-        self,
-        app: Quart,
-        *,
-        settings: Settings,
-        client: Redis,
-        watcher: Watcher,
-        tasks: TaskRegistry,
-        celery: CeleryBuilder,
-        keys: ResultKeys,
+    def __init__(
+        self, celery: CeleryBuilder, watcher: Watcher, client: Redis, keys: ResultKeys
     ) -> None:
-        self._app = app
-        self._settings = settings
-        self._client = client
-        self._watcher = watcher
-        self._tasks = tasks
+        self._app = celery.app
         self._celery = celery
-        self._threads = PublisherThreads(timeout=settings.enqueue_timeout)
-        self._writer = BatchWriter(client, keys, timeout=settings.enqueue_timeout)
+        self._watcher = watcher
+        self._client = client
+        timeout = celery.settings.enqueue_timeout
+        self._threads = PublisherThreads(timeout=timeout)
+        self._writer = BatchWriter(client, keys, timeout=timeout)
         self._publisher: _Publisher | None = None
-
-    def celery_task(self, name: str) -> Any:
-        """The app's own Celery task object of this name."""
-        return self._celery.get().task_named(name)
 
     async def prepare(self) -> None:
         """Build the Celery app now, in a thread: it would block the event loop for a while."""
@@ -75,7 +59,7 @@ class Enqueuer:
         When this returns, the job is stored and its id is known. Raises BrokerUnavailableError,
         InvalidArgumentsError and UnknownTaskError.
         """
-        handle = self._tasks.get(name)
+        handle = self._celery.tasks.get(name)
         if handle is None:
             raise UnknownTaskError(name)
         handle.arguments.check(args, kwargs)
@@ -157,7 +141,7 @@ class Enqueuer:
     def _build(self) -> _Publisher:
         celery = self._celery.get()
         celery.finalize(auto=True)
-        if celery.conf.broker_url == self._settings.redis_url:
+        if celery.conf.broker_url == self._celery.settings.redis_url:
             return RedisPublisher(celery, self._writer)
         return KombuPublisher(celery, self._writer, self._client, self._threads)
 
