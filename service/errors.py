@@ -163,11 +163,7 @@ class TooManyWaitersError(CapacityError):
 
 
 class BrokerUnavailableError(UnavailableError):
-    """A job could not be handed over.
-
-    Where `maybe_accepted` is true, enqueue it again with the same id, which never makes a second
-    job.
-    """
+    """A job could not be handed over. Enqueueing it again with the same id makes no second job."""
 
 
 class ResultsUnavailableError(UnavailableError):
@@ -194,21 +190,6 @@ class ResultTimeoutError(JobEndError, TimeoutError):
         super().__init__(f"Job {job_id} has not ended within {timeout:g} s; it goes on.")
 
 
-class TaskAbortedError(JobEndError):
-    """A body raised MemoryError, SystemExit or another error that would have ended its worker.
-
-    Takes the message alone, so that Celery can rebuild it from a stored result.
-    """
-
-
-class UnstorableResultError(JobEndError, EncodeError):
-    """What a task returned can't be stored: it is not strict JSON, or too large.
-
-    An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
-    alone, so that Celery can rebuild it from a stored result.
-    """
-
-
 class UnknownDeadLetterError(CallerError):
     """No dead letter has this id."""
 
@@ -219,11 +200,22 @@ class UnknownDeadLetterError(CallerError):
         )
 
 
-class DeadLetterError(JobEndError):
-    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
+# The next three take the message alone, so that Celery can rebuild them from a stored result.
 
-    Takes the message alone, so that Celery can rebuild it from a stored result.
+
+class TaskAbortedError(JobEndError):
+    """A body raised MemoryError, SystemExit or another error that would have ended its worker."""
+
+
+class UnstorableResultError(JobEndError, EncodeError):
+    """What a task returned can't be stored: it is not strict JSON, or too large.
+
+    An EncodeError too, for which Celery's tracer makes the job a failed one.
     """
+
+
+class DeadLetterError(JobEndError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable."""
 
 
 class DevServerError(ServiceError):

@@ -175,7 +175,11 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
     problems: list[str] = []
     for name, value in given.items():
         if name.startswith(CELERY_PREFIX):
-            celery[name.removeprefix(CELERY_PREFIX).lower()] = _json_or_text(value)
+            option = name.removeprefix(CELERY_PREFIX).lower()
+            celery[option] = value
+            if isinstance(value, str):
+                with suppress(ValueError):  # JSON (`4`, `true`, `{"a": 1}`) where it is that
+                    celery[option] = json.loads(value)
         elif name in known:
             try:
                 values[known[name].name] = known[name].metadata["parse"](value)
@@ -199,13 +203,3 @@ def celery_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name in _CELERY_VARIABLES
         if environment.get(name)
     }
-
-
-def _json_or_text(value: Any) -> Any:
-    """Read a Celery setting as JSON where it is JSON (`4`, `true`, `{"a": 1}`), else as text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value

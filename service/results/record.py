@@ -27,6 +27,8 @@ _OF_REQUEST: Final = {
     "started_at": "started_at",
     "owner": "owner",
 }
+# Celery lets a task set any other state of its own; a job in one of those is running.
+_STATES: Final = {**State.__members__, "PENDING": State.QUEUED, "RECEIVED": State.QUEUED}
 _FAILED: Final = frozenset({State.FAILURE, State.RETRY, State.REVOKED})
 _ENCODER: Final = JSONEncoder(allow_nan=False)
 _MAX_SETTING: Final = "SERVICE_MAX_RESULT"
@@ -184,7 +186,7 @@ def decode(job_id: str, stored: bytes | str) -> Result:
     Raises ValueError when it is not a record of either.
     """
     record = _fields(stored, rebuild=True)
-    state = _state(record.get(_STATE))
+    state = _STATES.get(str(record.get(_STATE)), State.STARTED)
     value = record.get("result")
     return Result(
         id=job_id,
@@ -217,16 +219,6 @@ def _rebuilt(value: dict[str, Any]) -> Any:
         return object_hook(value)
     except Exception:  # noqa: BLE001  a decoder may raise anything on a value of a task
         return value
-
-
-def _state(status: object) -> State:
-    """Celery lets a task set any state of its own; a job in one of those is running."""
-    if status in ("PENDING", "RECEIVED"):
-        return State.QUEUED
-    try:
-        return State(str(status))
-    except ValueError:
-        return State.STARTED
 
 
 def _error(value: object) -> JobError:

@@ -1,11 +1,9 @@
 """Records the messages that Celery would publish, instead of publishing them.
 
 Celery's own code, with its routers and its canvas, so decides what is sent, and never waits.
-
-Why Celery gets this capture, and not the producer that the message builder has for Kombu: the Kombu
-publisher needs the call itself, to publish it in a thread and perhaps again under another id; the
-names of the jobs that follow are read from bodies that are not encoded yet; and a canvas that is
-read in a thread would hold the builder's lock for all that time.
+The message builder's producer would not do: the Kombu publisher needs the call itself, to publish
+it in a thread and perhaps again under another id; the tasks of jobs that follow are read from
+bodies that are not encoded yet; and a long canvas would hold the builder's lock for long.
 """
 
 from collections.abc import Iterator

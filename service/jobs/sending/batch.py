@@ -55,7 +55,6 @@ class BatchWriter:
         self.keys = keys
         self._timeout = timeout
         self._idle = [ScriptConnection(client, timeout=timeout) for _ in range(_CONNECTIONS)]
-        self._connections = tuple(self._idle)
         self._batcher: Batcher[_PendingSend] = Batcher(
             self._send, max_count=_MAX_JOBS, max_bytes=_MAX_BYTES, parallel=_CONNECTIONS
         )
@@ -81,7 +80,7 @@ class BatchWriter:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._batcher.close()
-        for connection in self._connections:
+        for connection in self._idle:
             await connection.disconnect()
 
     def _give_up(self, pending: _PendingSend) -> None:
