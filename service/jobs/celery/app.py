@@ -18,7 +18,7 @@ from service.jobs.celery.settings import TRANSPORTS, celery_settings
 from service.jobs.registry import TaskRegistry, check_options
 from service.results.record import now
 from service.settings import Settings
-from service.signals import send_queued
+from service.signals import Signals
 
 # By dotted path: these rooms are above this one.
 _TASK_BASE: Final = "service.worker.task.base:ContextTask"
@@ -60,7 +60,9 @@ class QuartCelery(Celery):
 
     amqp_cls = f"{__name__}:_AMQP"
 
-    def __init__(self, quart_app: Quart, handles: TaskRegistry, **options: Any) -> None:
+    def __init__(
+        self, quart_app: Quart, handles: TaskRegistry, signals: Signals, **options: Any
+    ) -> None:
         super().__init__(
             quart_app.name,
             # A worker makes its app current; in a web process two apps must not mix.
@@ -70,6 +72,7 @@ class QuartCelery(Celery):
         )
         self.quart_app = quart_app
         self.handles = handles
+        self.signals = signals
         self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
@@ -168,7 +171,7 @@ class QuartCelery(Celery):
             if store_queued is not None and not options.get("ignore_result"):
                 store_queued(job_id, name, queued_at)
             sent = send()
-            send_queued(self.quart_app, job_id, name)
+            self.signals.send_queued(job_id, name)
             return sent
 
         return send() if current_capture.get() is not None else self.off_loop(record_and_send)
@@ -177,10 +180,13 @@ class QuartCelery(Celery):
 class CeleryBuilder:
     """Builds an app's Celery app at the first call of `get`, and keeps it."""
 
-    def __init__(self, app: Quart, settings: Settings, tasks: TaskRegistry) -> None:
+    def __init__(
+        self, app: Quart, settings: Settings, tasks: TaskRegistry, signals: Signals
+    ) -> None:
         self.app = app
         self.settings = settings
         self.tasks = tasks
+        self.signals = signals
         self._building = threading.Lock()
         self.built: QuartCelery | None = None
 
@@ -191,7 +197,7 @@ class CeleryBuilder:
         """
         with self._building:
             if self.built is None:
-                celery = QuartCelery(self.app, self.tasks)
+                celery = QuartCelery(self.app, self.tasks, self.signals)
                 celery.conf.update(celery_settings(self.settings))
                 for name in self.tasks:
                     celery.task_named(name)

@@ -21,7 +21,6 @@ from service.jobs.sending.publisher import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
 from service.results.watcher import Watcher
-from service.signals import send_queued
 
 # Neither blocks the event loop. Every method raises BrokerUnavailableError, `send` QueueFullError,
 # and both that send raise kombu's EncodeError where the arguments are not JSON.
@@ -34,7 +33,7 @@ class Enqueuer:
     def __init__(
         self, celery: CeleryBuilder, watcher: Watcher, client: Redis, keys: ResultKeys
     ) -> None:
-        self._app = celery.app
+        self._signals = celery.signals
         self._celery = celery
         self._watcher = watcher
         self._client = client
@@ -69,7 +68,7 @@ class Enqueuer:
             accepted = await publisher.send(SendRequest(task, job_id, args, kwargs, options))
         except EncodeError as error:
             handle.arguments.refuse_unencodable(args, kwargs, error)
-        send_queued(self._app, accepted.job_id, name)
+        self._signals.send_queued(accepted.job_id, name)
         return Job(accepted.job_id, name, self._watcher)
 
     async def enqueue_if(
@@ -87,7 +86,7 @@ class Enqueuer:
             )
         )
         if accepted.is_new:
-            send_queued(self._app, accepted.job_id, name)
+            self._signals.send_queued(accepted.job_id, name)
         elif accepted.fingerprint != conditions.fingerprint:
             raise IdempotencyConflictError
         return accepted
@@ -117,7 +116,7 @@ class Enqueuer:
             raise InvalidArgumentsError(unencodable_in(canvas), "", reason) from error
         for call in content.calls:
             if call.job_id:
-                send_queued(self._app, call.job_id, call.task)
+                self._signals.send_queued(call.job_id, call.task)
         return self._as_job(content.result, content.tasks)
 
     async def revoke(self, job_id: str) -> None:
