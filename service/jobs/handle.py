@@ -1,7 +1,7 @@
 """A declared task as other code uses it: the plain function, which can also be enqueued."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, update_wrapper
 from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from quart import current_app, has_app_context
@@ -32,10 +32,7 @@ class TaskHandle(Generic[P, R, V]):
         self.function = function
         self.celery_options = dict(options)
         self.public = public
-        self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-        self.__module__ = function.__module__
-        self.__wrapped__ = function
+        update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name}>"

@@ -13,9 +13,9 @@ from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
+from service.jobs.blueprint import TaskRegistry, check_options
 from service.jobs.celery.capture import current_capture
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
-from service.jobs.registry import TaskRegistry, check_options
 from service.results.record import now
 from service.settings import Settings
 from service.signals import Signals

@@ -1,9 +1,9 @@
 """Cancels jobs: first in the record, which every worker reads before it runs a body."""
 
 import logging
-from typing import Any, Final
+from typing import Final
 
-from celery.exceptions import Ignore, TaskRevokedError
+from celery.exceptions import TaskRevokedError
 
 from service.errors import BrokerUnavailableError, JobFinishedError, ResultsUnavailableError
 from service.jobs.sending.enqueuer import Enqueuer
@@ -14,7 +14,6 @@ from service.results.store import ResultStore
 logger: Final = logging.getLogger(__name__)
 
 _WAITING: Final = frozenset({State.QUEUED, State.RETRY})
-_REASON: Final = "cancelled"
 _ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
 
 
@@ -32,7 +31,7 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
         if result.state not in _WAITING:
             await enqueuer.revoke(job_id)
             return result
-        revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError(_REASON))
+        revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError("cancelled"))
         if await store.replace(record, revoked):
             try:
                 await enqueuer.revoke(job_id)
@@ -43,17 +42,3 @@ async def cancel(store: ResultStore, enqueuer: Enqueuer, job_id: str) -> Result:
                 )
             return decode(job_id, revoked)
     raise ResultsUnavailableError("the job's record does not stop changing")
-
-
-def refuse_if_cancelled(task: Any, request: Any, stored: bytes | str | None) -> None:
-    """For a worker, before it runs a body: raise Celery's Ignore where the record says REVOKED.
-
-    So a job stays cancelled on workers that were away then, which Celery's own revoke does not
-    reach. As by that, a chord learns that this part of it has failed.
-    """
-    # Looking for the word costs a tenth of decoding, and is enough for nearly every job.
-    if not stored or (b"REVOKED" if isinstance(stored, bytes) else "REVOKED") not in stored:  # type: ignore[operator]  # both are of one type
-        return
-    if decode(request.id, stored).state is State.REVOKED:
-        task.backend.mark_as_revoked(request.id, _REASON, request=request, store_result=False)
-        raise Ignore
