@@ -1,6 +1,6 @@
 """Sends jobs from async code: the only code that publishes.
 
-enqueuer.py           takes a call or a canvas, and has it sent by the publisher of the app's broker
+enqueuer.py           has calls and canvases sent by the publisher of the app's broker; cancels jobs
 publisher.py          what a publisher is asked (SendRequest, Conditions), and answers (Accepted)
 redis_publisher.py    the service's Redis: messages from templates, written in batches
   message_template.py   a task's message with gaps; filling one is the fast way
@@ -8,7 +8,6 @@ redis_publisher.py    the service's Redis: messages from templates, written in b
   batch.py              gathers messages; enqueue.lua writes record and message in one step
 kombu_publisher.py    other brokers: record, publish by Kombu in a thread, change the record
 canvas.py             reads chains, groups and chords by Celery's own code
-cancel.py             cancels jobs
 
 A job without options goes: enqueuer, template, batch, Redis; with options: enqueuer, Celery's
 `apply_async` into a capture, message builder, batch, Redis. Runs on the event loop of the caller.

@@ -1,16 +1,25 @@
-"""Enqueues from async code, by the publisher that the app's broker needs."""
+"""Enqueues and cancels from async code, by the publisher that the app's broker needs."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from celery.canvas import maybe_signature
+from celery.exceptions import TaskRevokedError
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
 from kombu.utils.uuid import uuid
 from redis.asyncio import Redis
 
-from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
+from service.errors import (
+    BrokerUnavailableError,
+    IdempotencyConflictError,
+    InvalidArgumentsError,
+    JobFinishedError,
+    ResultsUnavailableError,
+    UnknownTaskError,
+)
 from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.app import CeleryBuilder
 from service.jobs.job import Job, JobGroup
@@ -20,8 +29,15 @@ from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThread
 from service.jobs.sending.publisher import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
+from service.results.model import Result, State
+from service.results.record import decode, encode_ended
+from service.results.store import ResultStore
 from service.results.watcher import Watcher
 
+logger: Final = logging.getLogger(__name__)
+
+_WAITING: Final = frozenset({State.QUEUED, State.RETRY})
+_CANCEL_ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
 # Neither blocks the event loop. Every method raises BrokerUnavailableError, `send` QueueFullError,
 # and both that send raise kombu's EncodeError where the arguments are not JSON.
 _Publisher: TypeAlias = RedisPublisher | KombuPublisher
@@ -119,10 +135,33 @@ class Enqueuer:
                 self._signals.send_queued(call.job_id, call.task)
         return self._as_job(content.result, content.tasks)
 
-    async def revoke(self, job_id: str) -> None:
-        """Tell every worker to end the job, or not to begin it. Raises BrokerUnavailableError."""
+    async def cancel(self, store: ResultStore, job_id: str) -> Result:
+        """Cancel a job: one that waits at once; one that runs as soon as its worker's pool can.
+
+        It is cancelled in its record first, which every worker reads before it runs a body. Returns
+        what is known of the job then. Raises JobFinishedError, UnknownJobError, InvalidJobIdError,
+        ResultsUnavailableError and BrokerUnavailableError.
+        """
         publisher = self._publisher or await self._ready()
-        await publisher.revoke(job_id)
+        for _ in range(_CANCEL_ATTEMPTS):
+            record = await store.read(job_id)
+            result = record.result
+            if result.ready:
+                raise JobFinishedError(job_id, result.state)
+            if result.state not in _WAITING:
+                await publisher.revoke(job_id)
+                return result
+            revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError("cancelled"))
+            if await store.replace(record, revoked):
+                try:
+                    await publisher.revoke(job_id)
+                except BrokerUnavailableError as error:
+                    # Workers read the record; the message only saves them from taking the job.
+                    logger.warning(
+                        "The workers were not told that job %s is cancelled: %s", job_id, error
+                    )
+                return decode(job_id, revoked)
+        raise ResultsUnavailableError("the job's record does not stop changing")
 
     async def aclose(self) -> None:
         """Close the connections, and end the threads."""

@@ -8,7 +8,6 @@ from quart import Blueprint, Response, current_app, jsonify, render_template, re
 from quart.typing import ResponseReturnValue
 
 from service.errors import ResultsUnavailableError
-from service.jobs.sending.cancel import cancel
 from service.parts import parts_of
 from service.results.follower import NoChange
 from service.results.store import StoredRecord
@@ -70,7 +69,7 @@ async def show_result(job_id: str) -> ResponseReturnValue:
 async def cancel_job(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
     parts = parts_of(current_app)
-    result = await cancel(parts.store, parts.enqueuer, job_id)
+    result = await parts.enqueuer.cancel(parts.store, job_id)
     status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
     return as_json(result), status, {"Cache-Control": "no-store"}
 
