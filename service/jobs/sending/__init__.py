@@ -1,10 +1,9 @@
 """Sends jobs from async code: the only code that publishes.
 
 enqueuer.py           has calls and canvases sent by the publisher of the app's broker; cancels jobs
-publisher.py          what a publisher is asked (SendRequest, Conditions), and answers (Accepted)
 redis_publisher.py    the service's Redis: messages from templates, written in batches
   message_template.py   a task's message with gaps; filling one is the fast way
-  message.py            builds any message by Celery's and Kombu's own code
+  message.py            what is asked and answered; any message, by Celery's and Kombu's own code
   batch.py              gathers messages; enqueue.lua writes record and message in one step
 kombu_publisher.py    other brokers: record, publish by Kombu in a thread, change the record
 canvas.py             reads chains, groups and chords by Celery's own code

@@ -9,8 +9,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError, QueueFullError, ServiceError
-from service.jobs.sending.message import BuiltMessage
-from service.jobs.sending.publisher import UNCONDITIONAL, Accepted, Conditions
+from service.jobs.sending.message import UNCONDITIONAL, Accepted, BuiltMessage, Conditions
 from service.redis.batcher import Batcher
 from service.redis.keys import ResultKeys
 from service.redis.script import Script, ScriptConnection

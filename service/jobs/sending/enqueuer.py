@@ -26,7 +26,7 @@ from service.jobs.job import Job, JobGroup
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in
 from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
-from service.jobs.sending.publisher import Accepted, Conditions, SendRequest
+from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
 from service.results.model import Result, State

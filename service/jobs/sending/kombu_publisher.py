@@ -18,8 +18,7 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import BuiltMessage
-from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
+from service.jobs.sending.message import Accepted, BuiltMessage, SendRequest, publish_call_for
 from service.redis.bounded import bounded
 from service.redis.script import compare_and_set
 from service.results.record import encode_queued, mark_of

@@ -8,14 +8,19 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import BuiltMessage, MessageBuilder
+from service.jobs.sending.message import (
+    Accepted,
+    BuiltMessage,
+    MessageBuilder,
+    SendRequest,
+    publish_call_for,
+)
 from service.jobs.sending.message_template import (
     MessageTemplate,
     can_have_template,
     is_observed,
     make_template,
 )
-from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
 from service.results.record import now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step

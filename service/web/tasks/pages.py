@@ -9,7 +9,7 @@ from quart.typing import ResponseReturnValue
 
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.publisher import Conditions
+from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation

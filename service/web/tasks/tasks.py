@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from service.errors import InvalidArgumentsError, UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.publisher import Conditions
+from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON

@@ -20,7 +20,7 @@ from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
 from service.jobs.job import Job
 from service.jobs.sending.enqueuer import Enqueuer
-from service.jobs.sending.publisher import Accepted, Conditions
+from service.jobs.sending.message import Accepted, Conditions
 from service.parts import parts_of
 from service.redis.keys import RECORD
 from service.tasks.demo import find_primes, my_add
