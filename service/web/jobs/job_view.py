@@ -34,21 +34,6 @@ class Step:
     bad: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ProgressBar:
-    """How far a job is: percent of the whole, None where that is unknown, and the job's note."""
-
-    percent: int | None
-    note: str
-
-    @classmethod
-    def of(cls, progress: Progress) -> "ProgressBar":
-        """The bar of a progress, which a task may have put outside of its own bounds."""
-        share = progress.current / progress.total if progress.total else None
-        percent = None if share is None else max(0, min(100, round(100 * share)))
-        return cls(percent, progress.note)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobView:
     """What a page shows of a job. `value` is its result as JSON, or the beginning of that."""
@@ -63,7 +48,7 @@ class JobView:
     error: str
     value: str
     clipped: bool
-    progress: ProgressBar | None
+    progress: Progress | None
     arguments: Mapping[str, Any] | None
     took: str
     steps: tuple[Step, ...]
@@ -89,7 +74,7 @@ class JobView:
             error=message,
             value=text[:limit],
             clipped=len(text) > limit,
-            progress=ProgressBar.of(result.progress) if result.progress else None,
+            progress=result.progress,
             arguments=result.arguments,
             took=_duration(result.started_at or result.queued_at, result.finished_at),
             steps=tuple(_steps(result)),
@@ -99,9 +84,8 @@ class JobView:
     @property
     def summary(self) -> str:
         """One sentence for a screen reader to announce."""
-        if self.error and self.ready:
-            return f"{self.task} {self.word}: {self.error}"
-        return f"{self.task} {self.word}"
+        error = f": {self.error}" if self.error and self.ready else ""
+        return f"{self.task} {self.word}{error}"
 
 
 def _steps(result: Result) -> list[Step]:
