@@ -85,15 +85,11 @@ def printable(value: Any) -> Any:
 
 def init_filters(app: Quart) -> None:
     """Give the filters to the app's templates."""
-    app.jinja_env.filters |= {
-        "duration": duration,
-        "rate": rate,
-        "percent": percent,
-        "iso": iso,
-        "clock": clock,
-        "tojson_plain": partial(json.dumps, ensure_ascii=False),  # a template must still escape it
-        "with_code": with_code,
-    }
+    app.jinja_env.filters.update(
+        duration=duration, rate=rate, percent=percent, iso=iso, clock=clock, with_code=with_code
+    )
+    # JSON on one line, which a template must still escape.
+    app.jinja_env.filters["tojson_plain"] = partial(json.dumps, ensure_ascii=False)
     app.jinja_env.globals["unknown"] = UNKNOWN
     app.jinja_env.finalize = printable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -18,7 +18,7 @@ from service.results.model import is_job_id
 from service.results.store import StoredRecord
 from service.web.http.negotiation import seconds_to_wait, wants_events
 from service.web.http.streams import RETRY, stream, when_request_ends
-from service.web.jobs.job_view import JobView
+from service.web.jobs.views import JobView
 
 _MAX_JOBS: Final = 50  # on one page
 _TEMPLATES: Final = {"card": "_card.html", "page": "_job.html"}
@@ -111,7 +111,7 @@ def _event(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> str:
 
 
 async def _card(record: StoredRecord, template: str) -> dict[str, Any]:
-    job = JobView.of(record.result, in_full=template == _TEMPLATES["page"])
+    job = JobView(record.result, in_full=template == _TEMPLATES["page"])
     html = await render_template(template, job=job)
     return {
         "id": job.id,

@@ -25,8 +25,7 @@ from service.web.http.negotiation import (
 )
 from service.web.http.openapi import Operation, parameter
 from service.web.http.streams import RETRY, stream, when_request_ends
-from service.web.jobs.job_view import JobView
-from service.web.jobs.views import ResultView, as_json
+from service.web.jobs.views import JobView, ResultView, as_json
 
 _POLL_AFTER: Final = "1"  # seconds
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_WAIT}
@@ -59,7 +58,7 @@ async def show_result(job_id: str) -> ResponseReturnValue:
     if not record.result.ready:
         headers["Retry-After"] = _POLL_AFTER
     if wants_page() and request.args.get("format") != "json":
-        job = JobView.of(record.result, in_full=True)
+        job = JobView(record.result, in_full=True)
         return await render_template("result.html", job=job), headers
     headers["ETag"] = f'"{record.version}"'
     if request.if_none_match.contains_weak(record.version):

@@ -164,6 +164,6 @@ def _value(kind: str, items: str, text: str) -> Any:
         case "list":
             return [_value(items, "", line) for line in text.split("\n") if line.strip()]
         case "json" | "choice":
-            return msgspec.json.decode(text)
+            return msgspec.json.decode(text)  # without NaN and Infinity, which `json` would take
         case _:
             return text

@@ -11,7 +11,7 @@ from service.jobs.sending.publisher import Conditions
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation
-from service.web.jobs.job_view import JobView
+from service.web.jobs.views import JobView
 from service.web.tasks.forms import fields_of, values_of
 from service.web.tasks.tasks import TaskView, public_task, public_tasks
 
@@ -50,8 +50,8 @@ async def show_front_page() -> ResponseReturnValue:
         "index.html",
         greeting=_GREETING,
         started=not shown,
-        job=JobView.of(await parts_of(current_app).store.get(job_id)),
-        tasks=[(task, fields_of(task.arguments)) for task in map(TaskView.of, public_tasks())],
+        job=JobView(await parts_of(current_app).store.get(job_id)),
+        tasks=[(task, fields_of(task.arguments)) for task in public_tasks()],
     )
     return page, _HEADERS
 
