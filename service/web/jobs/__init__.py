@@ -5,4 +5,5 @@ job_cards.py  /jobs: what pages show of their jobs, at once, at the next change,
 views.py      a job as JSON, and as people read it: its words and its timeline
 
 A change comes from a Follower of `service.results`, already decoded; each module only renders it.
+It imports web/http, parts, jobs and results; `web/tasks` stands on it. All runs on the event loop.
 """

@@ -54,7 +54,7 @@ async def show_cards() -> ResponseReturnValue:
     if request.if_none_match.contains_weak(_etag(records)):
         return Response(status=304, headers=headers)
     cards = [await _card(record, template) for record in records.values()]
-    return _update(cards, [job_id for job_id in ids if job_id not in records]), headers
+    return _card_list(cards, [job_id for job_id in ids if job_id not in records]), headers
 
 
 async def _read_known(ids: Collection[str]) -> dict[str, StoredRecord]:
@@ -88,26 +88,26 @@ async def _card_events(ids: list[str], follower: Follower, template: str) -> Asy
     yield RETRY
     known = set(follower.records)
     if expired := [job_id for job_id in ids if job_id not in known]:
-        yield _event([], expired)
+        yield _card_event([], expired)
     for record in [*follower.records.values()]:
-        yield _event([await _card(record, template)])
+        yield _card_event([await _card(record, template)])
     async for change in follower:
         if isinstance(change, NoChange):
             expired = []
             with suppress(ResultsUnavailableError):  # Redis announces to nobody what has expired
                 expired = list(known - (await _read_known(known)).keys())
             known.difference_update(expired)
-            yield _event([], expired) if expired else f": {NoChange.QUIET.value}\n\n"
+            yield _card_event([], expired) if expired else f": {NoChange.QUIET.value}\n\n"
         elif change.record is not None:
-            yield _event([await _card(change.record, template)])
+            yield _card_event([await _card(change.record, template)])
 
 
-def _update(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> dict[str, Any]:
+def _card_list(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> dict[str, Any]:
     return {"jobs": cards, "expired": [{"id": job_id, "words": _EXPIRED} for job_id in expired]}
 
 
-def _event(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> str:
-    return f"data: {json.dumps(_update(cards, expired))}\n\n"
+def _card_event(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> str:
+    return f"data: {json.dumps(_card_list(cards, expired))}\n\n"
 
 
 async def _card(record: StoredRecord, template: str) -> dict[str, Any]:
