@@ -13,8 +13,9 @@ from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
 _LEANS_ON: Final = {"restore": ("move",), "bury": ("dead_letter", "move")}
-_MAX_ACTIVE: Final = 2
-_ACTIVE_TTL: Final = 3.0
+_MAX_ACTIVE: Final = 2  # waiters of a group; why: see transport/waiter.py
+_ACTIVE_TTL: Final = 3.0  # seconds
+_REMEMBER_PUBLISH: Final = 120  # seconds: longer than any client goes on trying
 
 
 @cache
@@ -170,10 +171,10 @@ class Scripts:
         keys = [*self.keys.in_flight, self.keys.dead_letters_of(queue)]
         return bool(self._run("bury", keys, [tag, max_score, message, queue, reason, deliveries]))
 
-    def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
+    def put(self, tag: str, queue: str, list_: str, message: str) -> bool:
         """Publish a message unless a publish with this tag was seen; whether it was new."""
         keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
-        return bool(self._run("put", keys, [message, remember]))
+        return bool(self._run("put", keys, [message, _REMEMBER_PUBLISH]))
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         given = [

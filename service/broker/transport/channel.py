@@ -90,9 +90,7 @@ class Channel(PublishingChannel):
     @property
     def _in_poll(self) -> Any:
         """The connection that will become readable; none when there is something to send."""
-        if self.waiter.state is WaiterState.ACTIVE and not self.waiter.is_settled:
-            return None
-        return self._polling
+        return None if self.waiter.is_to_ask_again else self._polling
 
     @_in_poll.setter
     def _in_poll(self, connection: Any) -> None:

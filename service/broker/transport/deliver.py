@@ -29,10 +29,6 @@ class Deliverer:
         self.backlog: deque[Delivery] = deque()
         self.no_ack_queues: set[str] = set()
 
-    def tags(self) -> set[str]:
-        """The tags in the backlog; safe in any thread."""
-        return {delivery.tag for delivery in tuple(self.backlog)}
-
     def enter(self, taken: Taken) -> None:
         """Have the leases hold what a take brought, and add what is to be delivered."""
         leases, deferred = self._channel.leases, []

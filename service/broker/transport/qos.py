@@ -20,14 +20,14 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
         self.leases: Leases | None = None
 
     def holds(self) -> set[str]:
-        """The tags that this channel was given and that have not ended."""
+        """The tags that this channel was given and that have not ended; safe in any thread."""
         while True:
             try:
                 given = set(self._delivered)
             except RuntimeError:  # the consuming thread changed it meanwhile
                 continue
-            backlog: set[str] = self.channel.deliverer.tags()
-            return (given - set(self._dirty)) | backlog
+            backlog = tuple(self.channel.deliverer.backlog)
+            return (given - set(self._dirty)).union(delivery.tag for delivery in backlog)
 
     def free(self, limit: int) -> int:
         """How many messages to ask for, at most `limit`."""

@@ -91,9 +91,9 @@ class Waiter:
         return self.state in (WaiterState.TAKING, WaiterState.STANDBY, WaiterState.PAUSE)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether this waiter is active and need not ask again yet."""
-        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since < ASK_AGAIN
+    def is_to_ask_again(self) -> bool:
+        """Whether this waiter is active, and has asked too long ago to stay so."""
+        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since >= ASK_AGAIN
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""
