@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from hashlib import sha1
 from typing import Any, Final, NamedTuple
 
@@ -12,16 +11,19 @@ from service.broker.delivery import Delivery, Unusable
 from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
+_NAMES: Final = ("ack", "renew", "expired", "claim", "take", "put", "replay", "restore", "bury")
 _LEANS_ON: Final = {"restore": ("move",), "bury": ("dead_letter", "move")}
+_SCRIPTS: Final = {
+    name: Script.load("service.broker.lua", *_LEANS_ON.get(name, ()), name) for name in _NAMES
+}
 _MAX_ACTIVE: Final = 2  # waiters of a group; why: see transport/waiter.py
 _ACTIVE_TTL: Final = 3.0  # seconds
 _REMEMBER_PUBLISH: Final = 120  # seconds: longer than any client goes on trying
 
 
-@cache
 def script(name: str) -> Script:
     """The script of `<name>.lua`."""
-    return Script.load("service.broker.lua", *_LEANS_ON.get(name, ()), name)
+    return _SCRIPTS[name]
 
 
 @dataclass(frozen=True, slots=True)

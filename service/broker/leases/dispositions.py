@@ -64,14 +64,10 @@ class Dispositions:
 
     def bury(self) -> None:
         """Bury what is ours, and what sweeping has found."""
-        ours = [each for each in self._in_flight.dispositions() if each.outcome is Outcome.BURY]
-        found = self._recovery.burials()
-        _do_all(
-            [
-                *(partial(self._bury, disposition) for disposition in ours),
-                *(partial(self._recovery.bury, burial) for burial in found),
-            ]
-        )
+        disposed = self._in_flight.dispositions()
+        ours = (partial(self._bury, each) for each in disposed if each.outcome is Outcome.BURY)
+        found = (partial(self._recovery.bury, burial) for burial in self._recovery.burials())
+        _do_all((*ours, *found))
 
     def _put_back(self, disposition: Disposition, delivery: Delivery | None) -> None:
         outcome, tag = disposition.outcome, disposition.delivery.tag
