@@ -16,6 +16,7 @@ from service.redis.keys import ResultKeys, result_keys
 from service.results.store import ResultStore
 from service.results.watcher import Watcher
 from service.settings import Settings
+from service.signals import Signals
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Parts:
     broker_redis: Redis
     store: ResultStore
     watcher: Watcher
+    signals: Signals
     tasks: TaskRegistry
     celery: CeleryBuilder
     enqueuer: Enqueuer
@@ -44,9 +46,16 @@ def init_parts(app: Quart, settings: Settings) -> None:
     watcher = Watcher(redis, settings, keys)
     app.after_serving(watcher.aclose)
     tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
-    celery = CeleryBuilder(app, settings, tasks)
+    signals = Signals()
+    celery = CeleryBuilder(app, settings, tasks, signals)
     enqueuer = Enqueuer(
-        app, settings=settings, client=redis, watcher=watcher, tasks=tasks, celery=celery, keys=keys
+        settings=settings,
+        client=redis,
+        watcher=watcher,
+        tasks=tasks,
+        signals=signals,
+        celery=celery,
+        keys=keys,
     )
     app.before_serving(enqueuer.prepare)
     app.after_serving(enqueuer.aclose)
@@ -57,6 +66,7 @@ def init_parts(app: Quart, settings: Settings) -> None:
         broker_redis=broker_redis,
         store=ResultStore(redis, keys, timeout=settings.redis_timeout),
         watcher=watcher,
+        signals=signals,
         tasks=tasks,
         celery=celery,
         enqueuer=enqueuer,

@@ -1,19 +1,17 @@
 """The signals by which the service says that a job changed, and how a worker is.
 
-Both are blinker signals, sent with the Quart app as the sender. A feature such as the dashboard
-connects to them; nothing is built or sent while no receiver is connected.
+A feature such as the dashboard connects to those of its app, which are `parts_of(app).signals`;
+nothing is built or sent while no receiver is connected.
 """
 
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, TypeVar
+from typing import Generic, ParamSpec
 
 import msgspec
-from blinker import ANY, Signal
 
-_RECEIVERS: Final = "service.job_changed"
-_ReceiverT = TypeVar("_ReceiverT", bound=Callable[..., Any])
+P = ParamSpec("P")
 
 
 class JobEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -54,50 +52,48 @@ class WorkerStatus(msgspec.Struct, frozen=True):
     lease_age: float | None = None  # since its leases were last renewed; None without leases
 
 
-class JobSignal(Signal):
-    """A signal that is sent for every job, at the cost of calling its receivers.
+class AppSignal(Generic[P]):
+    """Calls the receivers that were connected to it, in turn; one belongs to one app.
 
-    `Signal.send` looks for the receivers of a sender each time, and asks whether each is a
-    coroutine function, which costs more than the receivers do. This one keeps them with the app
-    until one is connected or disconnected.
+    It is sent for every job. blinker's `send` finds the receivers anew each time, through weak
+    references, and costs more than twenty times what calling them does.
     """
 
-    version = 0  # of the set of receivers
+    def __init__(self) -> None:
+        self.receivers: list[Callable[P, object]] = []
 
-    def connect(self, receiver: _ReceiverT, sender: Any = ANY, weak: bool = True) -> _ReceiverT:
-        """As every signal; a receiver lives as long as an app that has sent it an event."""
-        super().connect(receiver, sender, weak)
-        self.version += 1
-        return receiver
+    def connect(self, receiver: Callable[P, object]) -> None:
+        """Have the receiver called from now on."""
+        self.receivers.append(receiver)
 
-    def disconnect(self, receiver: Callable[..., Any], sender: Any = ANY) -> None:
-        """As every signal."""
-        super().disconnect(receiver, sender)
-        self.version += 1
+    def disconnect(self, receiver: Callable[P, object]) -> None:
+        """Have it called no more."""
+        self.receivers.remove(receiver)
 
-    def send_event(self, app: Any, event: JobEvent) -> None:
-        """Call the app's receivers; look whether there are `receivers` before making the event."""
-        version, receivers = app.extensions.get(_RECEIVERS, (-1, ()))
-        if version != self.version:
-            version, receivers = self.version, tuple(self.receivers_for(app))
-            app.extensions[_RECEIVERS] = (version, receivers)
-        for receiver in receivers:
-            receiver(app, event=event)
+    def send(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Call the receivers in the caller's thread; what one raises reaches the caller."""
+        for receiver in self.receivers:
+            receiver(*args, **kwargs)
 
 
-# Sent with `event=JobEvent` when a job was accepted, is to run again, or has ended, in the thread
-# in which that became known. A start is sent once the job has run for a while: most jobs have ended
-# before anybody could have seen them run.
-job_changed: Final = JobSignal("job-changed")
-# Sent once a second with `worker=<its name>` and `status=WorkerStatus`, or None when it leaves.
-worker_reported: Final = Signal("worker-reported")
+class Signals:
+    """The signals of one app.
 
+    `job_changed` is sent when a job was accepted, is to run again, or has ended, in the thread in
+    which that became known. A start is sent once the job has run for a while: most jobs have ended
+    before anybody could have seen them run. `worker_reported` is sent once a second with a worker's
+    name and its status, or None when it leaves.
+    """
 
-def send_queued(app: Any, job_id: str, task: str) -> None:
-    """Say that a job was accepted."""
-    if job_changed.receivers:
-        at = time.time()
-        job_changed.send_event(app, JobEvent(job_id, "QUEUED", task, at, None, at))
+    def __init__(self) -> None:
+        self.job_changed: AppSignal[[JobEvent]] = AppSignal()
+        self.worker_reported: AppSignal[[str, WorkerStatus | None]] = AppSignal()
+
+    def send_queued(self, job_id: str, task: str) -> None:
+        """Say that a job was accepted."""
+        if self.job_changed.receivers:
+            at = time.time()
+            self.job_changed.send(JobEvent(job_id, "QUEUED", task, at, None, at))
 
 
 def seconds_since_epoch(text: object) -> float | None:

@@ -17,14 +17,15 @@ from quart import Quart
 
 from service.dashboard.extension import add_dashboard
 from service.dashboard.pages import dead_letters, sign_in, views
-from service.signals import job_changed, worker_reported
+from service.parts import parts_of
 
 
 def init_dashboard(app: Quart) -> None:
     """Give the app the pages of its operators."""
     recorder = add_dashboard(app).recorder
-    job_changed.connect(recorder.record, sender=app)
-    worker_reported.connect(recorder.record_worker, sender=app)
+    signals = parts_of(app).signals
+    signals.job_changed.connect(recorder.record)
+    signals.worker_reported.connect(recorder.record_worker)
     app.after_serving(recorder.close)
     for blueprint in (sign_in.admin, views.dashboard, dead_letters.dead_letters):
         app.register_blueprint(blueprint)

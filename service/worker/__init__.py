@@ -1,1 +1,27 @@
-"""Running jobs."""
+"""Runs jobs: Celery's own worker with our Task base, pool and result backend.
+
+    backend       stores the states and results of jobs: Celery's result backend
+    reporter      says every second how the worker is
+    task/         one job: from the tracer's call to its body and hooks
+    pool/         many jobs: AsyncioPool, which runs Celery's tracers on the event loop
+    loop/         one process: its event loop, and the bridge that synchronous code waits in
+    results/      builds, writes and reads records
+    celery_types  the parts of Celery's tasks and requests that we use
+
+Celery's worker reads a message into a Request and hands it to the pool. The pool runs Celery's
+tracer in a bridge; the tracer calls the ContextTask, which refuses a cancelled job, else runs the
+body in an app context. The backend stores the outcome; then the main thread acknowledges.
+It uses jobs, broker and the rooms below these. No other room imports it: Celery loads it by the
+dotted paths that jobs/celery gives it.
+
+Threads of a worker with the asyncio pool; with prefork each child has those marked *:
+
+    main               takes messages, hands out jobs, acknowledges them at their ends
+    event-loop *       tracers, coroutine bodies and records
+    sync-body-N        bodies that are not coroutines, up to SERVICE_SYNC_THREADS (32)
+    blocking-call-N *  Celery's blocking calls for code on the loop, up to 16
+    to-thread-N *      calls of asyncio.to_thread, up to 32
+    loop-watchdog      names the job that blocks the loop
+    reporter           the worker's status, every second
+    leases, recovery, burying   the broker's; recorder: the dashboard's
+"""

@@ -1,4 +1,4 @@
-"""Has a worker say every second how it is, and which jobs run."""
+"""Reports every second how a worker is, and which jobs have begun to run for long."""
 
 import logging
 import threading
@@ -14,35 +14,33 @@ from service.broker.leases.registry import lease_age
 from service.signals import (
     JobEvent,
     WorkerStatus,
-    job_changed,
     seconds_since_epoch,
-    worker_reported,
 )
 
 logger: Final = logging.getLogger(__name__)
 
 _STOP_WITHIN: Final = 3.0  # seconds
 INTERVAL: Final = 1.0  # seconds between two reports
-_A_WHILE: Final = 0.3  # seconds that a job runs before it is shown as running
+_SHOWN_AFTER: Final = 0.3  # seconds that a job runs before it is shown as running
 
 
 class ReporterStep(bootsteps.StartStopStep):
-    """Reports from a thread: a busy event loop does not stop it, nor it an event loop."""
+    """Reports from a thread: a busy event loop does not delay it, nor does it block the loop."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._worker = worker
-        self._app = worker.app.quart_app
+        self._signals = worker.app.signals
         self._started_at = time.time()
-        self._noted: set[str] = set()
+        self._shown: set[str] = set()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self, worker: Any) -> None:
         """Begin to report, if anybody listens."""
-        if worker_reported.receivers:
+        if self._signals.worker_reported.receivers:
             self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -58,38 +56,40 @@ class ReporterStep(bootsteps.StartStopStep):
     def _run(self) -> None:
         while True:
             try:
-                self._note_running()
+                self._report_running()
                 self._report(self._status())
             except Exception:
-                # A worker that nobody sees is better than one that ends because of it.
+                # A worker that the dashboard does not show is better than one that ends.
                 logger.exception("The worker could not report how it is")
             if self._stopping.wait(INTERVAL):
                 break
         self._report(None)
 
     def _report(self, status: WorkerStatus | None) -> None:
-        worker_reported.send(self._app, worker=self._worker.hostname, status=status)
+        self._signals.worker_reported.send(self._worker.hostname, status)
 
-    def _note_running(self) -> None:
-        """Note the jobs that have run for a while and were not noted yet."""
+    def _report_running(self) -> None:
+        """Report the jobs that have run for a while and were not reported yet."""
         now = time.time()
         running: set[str] = set()
         for request in all_of(state.active_requests):
             started = request.time_start or now
-            if now - started < _A_WHILE:
+            if now - started < _SHOWN_AFTER:
                 continue
             running.add(request.id)
-            if request.id not in self._noted:
-                job_changed.send_event(self._app, _running(request, started))
-        self._noted = running
+            if request.id not in self._shown:
+                self._signals.job_changed.send(_running(request, started))
+        self._shown = running
 
     def _status(self) -> WorkerStatus:
         worker = self._worker
+        reserved = all_of(state.reserved_requests)
+        queues = (str((each.delivery_info or {}).get("routing_key")) for each in reserved)
         return WorkerStatus(
             pool=_name_of(worker.pool_cls),
             capacity=worker.pool.num_processes if worker.pool else worker.concurrency,
             running=len(state.active_requests),
-            deliveries=_held(),
+            deliveries=dict(Counter(queues)),
             queues=sorted(worker.app.amqp.queues.consume_from),
             started_at=self._started_at,
             lease_age=lease_age(),
@@ -113,11 +113,3 @@ def _name_of(pool: type) -> str:
     if pool.__name__ == "TaskPool":
         return pool.__module__.rpartition(".")[2]
     return pool.__name__.removesuffix("Pool").lower()
-
-
-def _held() -> dict[str, int]:
-    """How many jobs of which queue this worker holds."""
-    held: Counter[str] = Counter()
-    for request in all_of(state.reserved_requests):
-        held[str((request.delivery_info or {}).get("routing_key"))] += 1
-    return dict(held)

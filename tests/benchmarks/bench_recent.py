@@ -16,7 +16,7 @@ from typing import Final
 
 from service import create_app
 from service.dashboard.extension import dashboard_of
-from service.signals import job_changed
+from service.parts import parts_of
 from service.tasks.demo import my_add
 from tests.support.process import Process
 from tests.support.valkey import Valkey
@@ -68,12 +68,10 @@ async def enqueue(url: str) -> list[tuple[float, float]]:
     app = create_app({"SERVICE_REDIS_URL": url})
 
     recorder = dashboard_of(app).recorder
+    changed = parts_of(app).signals.job_changed
 
     async def turn(name: str) -> float:
-        if name == "with":
-            job_changed.connect(recorder.record, sender=app)
-        else:
-            job_changed.disconnect(recorder.record, app)
+        changed.receivers[:] = [recorder.record] if name == "with" else []
         used = time.process_time()
         for _ in range(SENT // 64):
             await asyncio.gather(*(my_add.enqueue(1, 2) for _ in range(64)))

@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tests.support.process import Process
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
+
+# What the shared workers know, and an app that enqueues for them.
+MODULES: Final = "tests.support.sample_tasks,tests.support.pool_tasks"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def copy(tmp_path: Path) -> Path:
     for name in ("service", "tests", ".ci"):
         shutil.copytree(ROOT / name, folder / name, ignore=skipped)
     shutil.copy(ROOT / "pyproject.toml", folder)
-    for path in ("service/tasks/mail.py", "service/web/signup.py"):
+    for path in ("service/tasks/mail.py", "service/web/tasks/signup.py"):
         (folder / path).write_text(snippet(path))
     imported, registered = re.findall(r"^\w.*", snippet("service/web/__init__.py"), re.MULTILINE)
     _insert(folder / "service/web/__init__.py", before="\n\ndef init_web", text=f"{imported}\n")
@@ -63,6 +63,13 @@ def test_the_route_that_was_added_serves(copy: Path, redis_url: str) -> None:
     with _process(copy, "-c", _SIGN_UP, SERVICE_REDIS_URL=redis_url) as process:
         assert process.wait() == 0
         assert "status 202" in process.output
+
+
+def test_the_import_contracts_hold(copy: Path) -> None:
+    """The places that README.md names for the new modules are in rooms that may have them."""
+    lint = str(Path(sys.executable).with_name("lint-imports"))
+    with _process(copy, lint, "--no-cache") as process:
+        assert process.wait(60) == 0, process.output
 
 
 def test_the_tests_pass_once_the_tables_have_the_new_rows(copy: Path) -> None:

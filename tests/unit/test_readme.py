@@ -58,7 +58,7 @@ async def test_the_task_snippet_is_a_task(app: Quart) -> None:
 
 async def test_the_route_snippet_enqueues_that_task(app: Quart) -> None:
     """It is what most users will write first; who has written it has the same names already."""
-    route = run(snippet("service/web/signup.py"), "readme_signup")
+    route = run(snippet("service/web/tasks/signup.py"), "readme_signup")
     app.register_blueprint(route.signup, name="readme_signup", url_prefix="/readme")
     response = await app.test_client().post("/readme/signup/ada@example.org")
     assert response.status_code == 202
@@ -82,7 +82,7 @@ def test_the_setting_snippet_declares_a_setting() -> None:
 def test_every_python_snippet_is_run_here() -> None:
     """One that is not would be wrong before long; tests/system/test_readme_how_to.py has one."""
     names = {code.splitlines()[0].removeprefix("# service/") for code in snippets("python")}
-    assert names == {"tasks/mail.py", "web/signup.py", "web/__init__.py", "settings.py"}
+    assert names == {"tasks/mail.py", "web/tasks/signup.py", "web/__init__.py", "settings.py"}
 
 
 def test_every_route_is_in_the_contract(app: Quart) -> None:

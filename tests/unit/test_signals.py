@@ -1,33 +1,24 @@
 """Who hears of a job, and when."""
 
-from quart import Quart
-
-from service.signals import JobEvent, JobSignal, WorkerStatus, seconds_since_epoch
-
-EVENT = JobEvent("1", "QUEUED", "a.task", 100.0)
+from service.signals import JobEvent, Signals, WorkerStatus, seconds_since_epoch
 
 
 def test_receivers_hear_of_jobs_of_their_app_while_they_are_connected() -> None:
-    """The receivers that an app was found to have are looked for again when that changes."""
-    signal, ours, other = JobSignal(), Quart("ours"), Quart("other")
+    """Two apps in one process do not mix."""
+    ours, other = Signals(), Signals()
     heard: list[str] = []
 
-    def one(_app: Quart, event: JobEvent) -> None:
-        heard.append(f"one {event.id}")
+    def receiver(event: JobEvent) -> None:
+        heard.append(event.id)
 
-    def all_of_them(_app: Quart, event: JobEvent) -> None:
-        heard.append(f"all {event.id}")
-
-    signal.send_event(ours, EVENT)
-    signal.connect(one, sender=ours)
-    signal.send_event(ours, EVENT)
-    signal.send_event(other, EVENT)
-    assert heard == ["one 1"]
-    signal.connect(all_of_them)
-    signal.disconnect(one, sender=ours)
-    signal.send_event(ours, EVENT)
-    signal.send_event(other, EVENT)
-    assert heard == ["one 1", "all 1", "all 1"]
+    ours.send_queued("unheard", "a.task")
+    ours.job_changed.connect(receiver)
+    ours.send_queued("1", "a.task")
+    other.send_queued("2", "a.task")
+    assert heard == ["1"]
+    ours.job_changed.disconnect(receiver)
+    ours.send_queued("3", "a.task")
+    assert heard == ["1"]
 
 
 def test_times_of_records_are_seconds_in_events() -> None:

@@ -1,6 +1,6 @@
 """Kombu's Redis transport as bases without types: its stubs lack most of what is overridden here.
 
-tests/unit/test_kombu_seams.py holds in place what this package overrides and calls of it.
+tests/unit/seams/test_kombu_seams.py holds in place what this package overrides and calls of it.
 """
 
 from typing import Any

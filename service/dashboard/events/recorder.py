@@ -69,13 +69,13 @@ class Recorder:
         self._reporting = threading.Lock()
         self._closed = threading.Event()
 
-    def record(self, _sender: object, event: JobEvent) -> None:
+    def record(self, event: JobEvent) -> None:
         """Have this event reported within a second or so: a receiver of `job_changed`."""
         self._events.append(event)
         if self._thread is None:
             self._start()
 
-    def record_worker(self, _sender: object, worker: str, status: WorkerStatus | None) -> None:
+    def record_worker(self, worker: str, status: WorkerStatus | None) -> None:
         """Report now, with a worker's status: a receiver of `worker_reported`.
 
         That signal is sent every second, so the recorder needs no thread of its own any more.

@@ -15,7 +15,6 @@ from service.dashboard.pages.sign_in import require_admin
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
-from service.signals import send_queued
 from service.web.http.filters import pretty
 
 PAGE: Final = 20  # letters of a queue
@@ -57,8 +56,7 @@ async def replay(letter_id: str) -> ResponseReturnValue:
         if not await store.replay(letter):
             raise _gone()
     if letter.job_id:
-        app: Any = current_app
-        send_queued(app._get_current_object(), letter.job_id, letter.task or "")  # noqa: SLF001  opens the proxy
+        parts_of(current_app).signals.send_queued(letter.job_id, letter.task or "")
     return _back("replayed")
 
 

@@ -18,7 +18,7 @@ from service.jobs.celery.settings import TRANSPORTS, celery_settings
 from service.jobs.registry import TaskRegistry, check_options
 from service.results.record import now
 from service.settings import Settings
-from service.signals import send_queued
+from service.signals import Signals
 
 # By dotted path: these rooms are above this one.
 _TASK_BASE: Final = "service.worker.task.base:ContextTask"
@@ -60,7 +60,9 @@ class QuartCelery(Celery):
 
     amqp_cls = f"{__name__}:_AMQP"
 
-    def __init__(self, quart_app: Quart, handles: TaskRegistry, **options: Any) -> None:
+    def __init__(
+        self, quart_app: Quart, handles: TaskRegistry, signals: Signals, **options: Any
+    ) -> None:
         super().__init__(
             quart_app.name,
             # A worker makes its app current; in a web process two apps must not mix.
@@ -70,6 +72,7 @@ class QuartCelery(Celery):
         )
         self.quart_app = quart_app
         self.handles = handles
+        self.signals = signals
         self._off_loop: OffLoop | None = None
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
@@ -172,7 +175,7 @@ class QuartCelery(Celery):
             if store_queued is not None and not options.get("ignore_result"):
                 store_queued(job_id, name, queued_at)
             sent = send()
-            send_queued(self.quart_app, job_id, name)
+            self.signals.send_queued(job_id, name)
             return sent
 
         return send() if current_capture() is not None else self.off_loop(record_and_send)
@@ -181,10 +184,13 @@ class QuartCelery(Celery):
 class CeleryBuilder:
     """Builds an app's Celery app at the first call of `get`, and keeps it."""
 
-    def __init__(self, app: Quart, settings: Settings, tasks: TaskRegistry) -> None:
+    def __init__(
+        self, app: Quart, settings: Settings, tasks: TaskRegistry, signals: Signals
+    ) -> None:
         self._app = app
         self._settings = settings
         self._tasks = tasks
+        self._signals = signals
         self._building = threading.Lock()
         self._built: QuartCelery | None = None
 
@@ -200,7 +206,7 @@ class CeleryBuilder:
         """
         with self._building:
             if self._built is None:
-                celery = QuartCelery(self._app, self._tasks)
+                celery = QuartCelery(self._app, self._tasks, self._signals)
                 celery.conf.update(celery_settings(self._settings))
                 for name in self._tasks:
                     celery.task_named(name)

@@ -8,7 +8,6 @@ from celery.canvas import maybe_signature
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
 from kombu.utils.uuid import uuid
-from quart import Quart
 from redis.asyncio import Redis
 
 from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
@@ -25,7 +24,7 @@ from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
 from service.results.watcher import Watcher
 from service.settings import Settings
-from service.signals import send_queued
+from service.signals import Signals
 
 
 class Enqueuer:
@@ -33,16 +32,16 @@ class Enqueuer:
 
     def __init__(  # noqa: PLR0913  each by name
         self,
-        app: Quart,
         *,
         settings: Settings,
         client: Redis,
         watcher: Watcher,
         tasks: TaskRegistry,
+        signals: Signals,
         celery: CeleryBuilder,
         keys: ResultKeys,
     ) -> None:
-        self._app = app
+        self._signals = signals
         self._settings = settings
         self._client = client
         self._watcher = watcher
@@ -84,7 +83,7 @@ class Enqueuer:
             accepted = await publisher.send(SendRequest(task, job_id, args, kwargs, options))
         except EncodeError as error:
             handle.arguments.refuse_unencodable(args, kwargs, error)
-        send_queued(self._app, accepted.job_id, name)
+        self._signals.send_queued(accepted.job_id, name)
         return Job(accepted.job_id, name, self._watcher)
 
     async def enqueue_if(
@@ -102,7 +101,7 @@ class Enqueuer:
             )
         )
         if accepted.is_new:
-            send_queued(self._app, accepted.job_id, name)
+            self._signals.send_queued(accepted.job_id, name)
         elif accepted.fingerprint != conditions.fingerprint:
             raise IdempotencyConflictError
         return accepted
@@ -132,7 +131,7 @@ class Enqueuer:
             raise InvalidArgumentsError(unencodable_in(canvas), "", reason) from error
         for call in content.calls:
             if call.job_id:
-                send_queued(self._app, call.job_id, call.task)
+                self._signals.send_queued(call.job_id, call.task)
         return self._as_job(content.result, content.tasks)
 
     async def revoke(self, job_id: str) -> None:

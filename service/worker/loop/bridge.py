@@ -1,8 +1,8 @@
 """Lets synchronous code await: it runs in a greenlet on the event loop, without a thread.
 
 Celery's tracer is synchronous, and between its first line and its last there is a body that may
-be a coroutine and a result to be stored. In a bridge it runs on the loop as it is; where it has
-to wait, `await_` hands what it waits for up to the loop and is switched back in when that is done.
+be a coroutine, and a result to be stored. In a bridge the tracer runs on the loop unchanged; where
+it has to wait, `await_` hands the awaitable up to the loop, which switches back when it is done.
 
 Nothing may hold a lock across an `await_`: other jobs run in the same thread meanwhile.
 """
@@ -16,21 +16,23 @@ from typing import Any, ClassVar, TypeVar
 
 from greenlet import getcurrent, greenlet
 
+from service.worker.loop.end_reason import EndReason
+
 V = TypeVar("V")
 
 
-class Stretch(Enum):
-    """What a bridge is doing, as far as it matters to who wants to interrupt it."""
+class BridgePhase(Enum):
+    """What a bridge is doing, which decides whether it can be interrupted."""
 
-    AROUND = "around"  # Celery's own code, hooks, storing: not to be interrupted
-    COROUTINE = "coroutine"
-    THREAD = "thread"  # a body in a thread, for which the bridge only waits
+    AROUND = "around"  # Celery's own code, or storing: not to be interrupted
+    COROUTINE = "coroutine"  # a body or a hook that is a coroutine
+    THREAD = "thread"  # a sync body or hook in a thread, for which the bridge only waits
 
 
 class Bridge:
     """One synchronous call on the loop: `await Bridge(function, *args).run()`."""
 
-    __slots__ = ("_args", "_error", "_function", "_task", "body_is_over", "cancelled", "stretch")
+    __slots__ = ("_args", "_error", "_function", "_task", "body_is_over", "end_reason", "phase")
 
     steps: ClassVar[int] = 0  # that all bridges of the process have made, for the watchdog
 
@@ -39,17 +41,17 @@ class Bridge:
         self._args = args
         self._error: BaseException | None = None
         self._task: asyncio.Task[Any] | None = None
-        self.stretch = Stretch.AROUND
-        self.body_is_over = False
-        self.cancelled = False
+        self.phase = BridgePhase.AROUND
+        self.body_is_over = False  # hooks may still run: their phase is that of a body
+        self.end_reason: EndReason | None = None
 
     async def run(self) -> Any:
         """Call the function in a greenlet of its own; returns and raises what it does."""
         loop_greenlet = getcurrent()
         self._task = asyncio.current_task()
         child = BridgeGreenlet(self._function, loop_greenlet)
-        # It is often a method of whoever holds this bridge: without the cycle a job that has ended
-        # is gone at once, and not only when Python looks for garbage.
+        # Usually a bound method of the bridge's owner: dropping it breaks the reference cycle, so
+        # that a job which has ended is freed at once, without the garbage collector.
         del self._function
         child.bridge = self
         # The very context of the asyncio task, so that what either sets is seen by both.
@@ -79,23 +81,37 @@ class Bridge:
 
         To be called on the loop. The body may catch it and go on.
         """
-        if self._task is None or self.stretch is not Stretch.COROUTINE:
+        if self._task is None or self.phase is not BridgePhase.COROUTINE:
             return False
         self._error = error
         self._task.cancel()
         return True
 
-    def cancel(self) -> None:
-        """End the body: cancel it where it waits, or keep it from starting. On the loop only."""
-        self.cancelled = True
-        if self._task is not None and self.stretch is not Stretch.AROUND:
-            self._task.cancel()
+    def end(self, reason: EndReason, *, anywhere: bool = False) -> None:
+        """Cancel the body where it waits, or keep it from starting. On the loop only.
 
-    def abort(self) -> None:
-        """Cancel whatever the bridge waits for, even if that is not a body. On the loop only."""
-        self.cancelled = True
+        A body that was cancelled before may clean up, and is not cancelled again. With `anywhere`
+        a wait outside of a body is cancelled, too: for a result to be stored, say.
+        """
+        is_first = self.end_reason is None
+        # Cancelling a job that is made to end already does not change how its end is reported.
+        if is_first or reason is not EndReason.CANCELLED:
+            self.end_reason = reason
+        if anywhere if self.phase is BridgePhase.AROUND else is_first:
+            self.cancel_wait()
+
+    def cancel_wait(self) -> None:
+        """Cancel whatever the bridge waits for, again if need be. On the loop only."""
         if self._task is not None:
             self._task.cancel()
+
+    def await_body(self, body: Awaitable[V], phase: BridgePhase) -> V:
+        """Await a body or a hook from inside the bridge, in this phase."""
+        before, self.phase = self.phase, phase
+        try:
+            return await_(body)
+        finally:
+            self.phase = before
 
     def _exchange(self, error: BaseException) -> BaseException:
         """Put the interrupting error in the place of the cancellation that carried it."""
@@ -106,39 +122,9 @@ class Bridge:
             self._task.uncancel()  # nobody cancelled the job: it may catch the error and go on
         return chosen
 
-    def await_body(self, body: Awaitable[V], kind: Stretch) -> V:
-        """Await a body from inside the bridge, so that it can be told from what is around it."""
-        before, self.stretch = self.stretch, kind
-        try:
-            return await_(body)
-        finally:
-            self.stretch = before
-
-    async def as_coroutine(self, body: Awaitable[V]) -> V:
-        """Await, in a body that has run in a thread, the coroutine that it gave."""
-        before, self.stretch = self.stretch, Stretch.COROUTINE
-        try:
-            return await body
-        finally:
-            self.stretch = before
-
-    def _drive(self, steps: Any, hand_up: Callable[[Any], Any]) -> Any:
-        value: Any = None
-        error: BaseException | None = None
-        while True:
-            try:
-                waits_for = steps.send(value) if error is None else steps.throw(error)
-            except StopIteration as stop:
-                return stop.value
-            error = None
-            try:
-                value = hand_up(waits_for)
-            except BaseException as raised:  # noqa: BLE001  it is handed on, not handled
-                error = self._exchange(raised)
-
 
 class BridgeGreenlet(greenlet):
-    """What a bridge runs in."""
+    """The greenlet that a bridge runs in."""
 
     bridge: Bridge
 
@@ -157,7 +143,7 @@ def bridge_task(
 
 @types.coroutine
 def _hand_to_loop(waits_for: Any) -> Generator[Any, Any, Any]:
-    """Yield to asyncio what the coroutine down in the greenlet yielded, as it is."""
+    """Yield to asyncio, unchanged, what the coroutine down in the greenlet yielded."""
     return (yield waits_for)
 
 
@@ -176,5 +162,17 @@ def await_(awaitable: Awaitable[V]) -> V:
     current = getcurrent()
     if not isinstance(current, BridgeGreenlet) or current.parent is None:
         raise RuntimeError("await_() was called outside of a bridge.")
-    value: V = current.bridge._drive(awaitable.__await__(), current.parent.switch)  # noqa: SLF001
-    return value
+    hand_up, steps = current.parent.switch, awaitable.__await__()
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            waits_for: Any = steps.send(value) if error is None else steps.throw(error)
+        except StopIteration as stop:
+            result: V = stop.value
+            return result
+        error = None
+        try:
+            value = hand_up(waits_for)
+        except BaseException as raised:  # noqa: BLE001  it is handed on, not handled
+            error = current.bridge._exchange(raised)  # noqa: SLF001

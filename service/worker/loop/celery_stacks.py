@@ -1,7 +1,7 @@
 """Keys Celery's request and task stacks by job, so that child tasks and threads see their own.
 
-Celery keys them by greenlet or thread, and a job's child asyncio tasks and its calls of
-`asyncio.to_thread` run in others. What they do share with the body is its context.
+Celery keys them by greenlet or thread, but a job's child tasks and its calls of `asyncio.to_thread`
+run in others. All that they share with the body is its context.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,10 @@ from contextvars import Context, ContextVar
 from typing import Any, Final
 
 from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
+from celery.utils.threads import LocalManager
 from greenlet import getcurrent
+
+from service.worker.celery_types import JobRequest, JobTask
 
 _job_key: Final[ContextVar[object]] = ContextVar("job_key")
 
@@ -18,30 +21,35 @@ _job_key: Final[ContextVar[object]] = ContextVar("job_key")
 def key_by_job(stack: Any) -> None:
     """Make a stack of Celery's hold one list for each job, and one for each greenlet elsewhere.
 
-    `__ident_func__` is how Celery's own LocalManager lets the key be chosen.
+    Choosing the key is what Celery's LocalManager has its `ident_func` for.
     """
-    stack.__ident_func__ = _key
+    LocalManager([stack], ident_func=_key)
+
+
+def key_current_task_by_job() -> None:
+    """The same for `celery.current_task`, which has one stack for all apps of the process.
+
+    Outside of our jobs the key is the greenlet, as Celery's own is: no other app sees a difference.
+    """
+    key_by_job(_task_stack)
 
 
 def _key() -> object:
     return _job_key.get(None) or getcurrent()
 
 
-key_by_job(_task_stack)
+def enter_job(job: object) -> None:
+    """Make the current context that of a job, with stacks of its own from here on."""
+    _job_key.set(job)
 
 
-def enter_job() -> None:
-    """Give the current context, which is one job's, stacks of its own from here on."""
-    _job_key.set(object())
-
-
-def is_of_a_job(context: Context) -> bool:
-    """Whether a context is that of a job, or a copy of it."""
-    return _job_key in context
+def job_of(context: Context) -> object | None:
+    """What the context, or the one that it was copied from, entered as its job."""
+    return context.get(_job_key)
 
 
 @contextmanager
-def on_stacks(task: Any, request: Any) -> Iterator[None]:
+def on_stacks(task: JobTask, request: JobRequest) -> Iterator[None]:
     """Have a task and its request be the current ones."""
     _task_stack.push(task)
     task.request_stack.push(request)
@@ -53,7 +61,7 @@ def on_stacks(task: Any, request: Any) -> Iterator[None]:
 
 
 @contextmanager
-def own_stacks(task: Any, request: Any) -> Iterator[None]:
+def own_stacks(task: JobTask, request: JobRequest) -> Iterator[None]:
     """Give the current context, and those copied from it, stacks on which only this job is."""
     if _job_key.get(None) is not None:  # this job entered before: a task that is applied in it
         yield

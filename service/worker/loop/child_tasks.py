@@ -1,8 +1,8 @@
 """Lets the asyncio tasks that a job starts wait in synchronous code, as its body can.
 
-The body runs in a bridge for as long as it lives. Of child tasks there may be thousands, so they
-have none of their own: each of their steps runs in a bridge that it borrows, and only a step that
-waits in synchronous code (`delay()` does, for Redis) keeps it until it is done.
+The body has one bridge for its whole life. There may be thousands of child tasks, so they have none
+of their own: each of their steps borrows a bridge, and keeps it only while it waits in synchronous
+code, as `delay()` does for Redis.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from typing import Any, Final
 from greenlet import GreenletExit, getcurrent, greenlet
 
 from service.worker.loop.bridge import Bridge, BridgeGreenlet
-from service.worker.loop.celery_stacks import is_of_a_job
+from service.worker.loop.celery_stacks import job_of
 
-_MOST_IDLE: Final = 16  # bridges kept for the next steps
-_ENDED: Final = object()  # what a bridge hands up when a step has ended
+_MAX_IDLE: Final = 16  # bridges kept for the next steps
+_ENDED: Final = object()  # a bridge hands this up when a step has ended
 
 
 class ChildTasks:
@@ -40,13 +40,13 @@ class ChildTasks:
     ) -> asyncio.Task[Any]:
         """Make a task as asyncio does (a task factory); a job's can wait in synchronous code."""
         context = copy_context() if context is None else context
-        if is_of_a_job(context):
+        if job_of(context) is not None:
             coroutine = ChildCoroutine(coroutine, context, self._idle)
         return asyncio.Task(coroutine, loop=loop, context=context, **options)
 
 
 class ChildCoroutine(Coroutine[Any, Any, Any]):
-    """A coroutine as its task drives it; whatever else it is asked, the coroutine itself says."""
+    """Drives a coroutine step by step for its task; all other attributes are the coroutine's."""
 
     __slots__ = ("_bridge", "_coroutine", "_idle", "context")
 
@@ -96,7 +96,7 @@ class ChildCoroutine(Coroutine[Any, Any, Any]):
         return bridge
 
     def _outcome(self, bridge: "_Borrowed", handed_up: Any) -> Any:
-        """What a step came to, or what synchronous code in it waits for."""
+        """Return or raise as the step did; or return the future that code in it waits for."""
         if handed_up is not _ENDED:
             self._bridge = bridge
             return handed_up
@@ -105,7 +105,7 @@ class ChildCoroutine(Coroutine[Any, Any, Any]):
         bridge.outcome = None, None
         if not bridge.dead:
             if error is not None or self._idle:
-                bridge.gr_context = None  # or it might keep the job's for long
+                bridge.gr_context = None  # an idle bridge would keep the job's context
             self._idle.append(bridge)
         if error is None:
             return yielded
@@ -116,7 +116,7 @@ class ChildCoroutine(Coroutine[Any, Any, Any]):
 
 
 class _Borrowed(BridgeGreenlet):
-    """Makes one step after another, of whatever coroutines."""
+    """A bridge that makes one step after another, each of any coroutine."""
 
     def __init__(self, idle: list["_Borrowed"], loop_greenlet: greenlet) -> None:
         super().__init__(_make_steps, loop_greenlet)
@@ -126,7 +126,7 @@ class _Borrowed(BridgeGreenlet):
 
 
 def _make_steps(step: Callable[[Any], Any], value: Any) -> object:
-    """Make this step, and then those that the greenlet is switched to with."""
+    """Make this step, then each step that `switch` passes to the idle greenlet."""
     me: Any = getcurrent()
     hand_up = me.parent.switch
     while True:
@@ -134,7 +134,7 @@ def _make_steps(step: Callable[[Any], Any], value: Any) -> object:
             me.outcome = step(value), None
         except BaseException as error:  # noqa: BLE001  it is raised where the step was asked for
             me.outcome = None, error
-        del step, value  # an idle bridge must not keep the last job's
-        if len(me.idle) >= _MOST_IDLE:
+        del step, value  # or an idle bridge would keep the last job's
+        if len(me.idle) >= _MAX_IDLE:
             return _ENDED
         step, value = hand_up(_ENDED)

@@ -1,10 +1,9 @@
-"""The threads that synchronous bodies run in under the asyncio pool."""
+"""Threads for blocking code beside the event loop: bodies, Celery's calls, `asyncio.to_thread`."""
 
 import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import count
 from queue import SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -18,18 +17,17 @@ class DaemonThreads(ThreadPoolExecutor):
     """An executor whose threads do not keep a process from ending.
 
     A body in a thread can't be killed, and Python waits for the standard executor's threads
-    when it exits. It is a ThreadPoolExecutor in name, because asyncio asks for one.
+    when it exits. It is a ThreadPoolExecutor in name only: asyncio asks for one.
     """
 
     def __init__(self, size: int, *, name: str) -> None:
         super().__init__(1)
         self.size = size
-        self.lost = 0  # threads in bodies that nobody waits for any more
+        self.lost = 0  # threads whose call was given up and has not returned
         self._name = name
         self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._counting = threading.Lock()
         self._idle = threading.Semaphore(0)
-        self._count = count(1)
         self._started = 0
 
     def submit(  # type: ignore[override]  # the base names its parameters with two underscores
@@ -72,7 +70,7 @@ class DaemonThreads(ThreadPoolExecutor):
         call.add_done_callback(find)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Have the threads end when they have done what they were given; nobody waits for them."""
+        """Have the threads end after the calls that they were given. Does not wait for them."""
         del wait, cancel_futures
         for _ in range(self._started):
             self._work.put(None)
@@ -81,11 +79,10 @@ class DaemonThreads(ThreadPoolExecutor):
         if self._idle.acquire(blocking=False):
             return
         with self._counting:
-            if self._started >= self.size:
-                return
-            self._started += 1
-            name = f"{self._name}-{next(self._count)}"
-            threading.Thread(target=self._run, name=name, daemon=True).start()
+            if self._started < self.size:
+                self._started += 1
+                name = f"{self._name}-{self._started}"
+                threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
         while (call := self._work.get()) is not None:

@@ -5,39 +5,39 @@ import concurrent.futures
 import contextvars
 import importlib.util
 import logging
-import os
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from service.worker.loop.bridge import Bridge, Stretch, await_, bridge_task, current_bridge
+from service.worker.loop.bridge import Bridge, BridgePhase, await_, bridge_task, current_bridge
+from service.worker.loop.celery_stacks import key_current_task_by_job
 from service.worker.loop.child_tasks import ChildTasks
 from service.worker.loop.daemon_threads import DaemonThreads
-from service.worker.loop.exceptions import SoftLimitCancelledError
+from service.worker.loop.end_reason import SoftLimitCancelledError
 
 V = TypeVar("V")
 
 logger: Final = logging.getLogger(__name__)
 
 _DEFAULT_THREADS: Final = 32
-_CALLERS: Final = 16  # threads for Celery's blocking calls, which bodies must not have to wait for
-_STOP_TIMEOUT: Final = 2.0  # seconds for what is left on the loop to end after its cancellation
+_CALLERS: Final = 16  # threads for Celery's blocking calls, for which bodies must not have to wait
+_STOP_TIMEOUT: Final = 2.0  # seconds for tasks that are left on the loop to end once cancelled
 
 
 class ProcessLoop:
     """Runs coroutines for synchronous code. Made after fork, which no thread survives."""
 
     def __init__(self, sync_threads: int) -> None:
-        self.pid = os.getpid()
+        key_current_task_by_job()
         self.loop = _new_event_loop()
         self.loop.set_task_factory(ChildTasks().make)
         self.threads = DaemonThreads(sync_threads, name="sync-body")
         self._callers = DaemonThreads(_CALLERS, name="blocking-call")
         # For `asyncio.to_thread` in bodies, which must not keep the worker from ending.
         self.loop.set_default_executor(DaemonThreads(_DEFAULT_THREADS, name="to-thread"))
-        self.closers: list[Callable[[], Awaitable[None]]] = []
+        self.closers: list[Callable[[], Coroutine[Any, Any, None]]] = []  # called before it ends
         self._stopping = False
         self._thread = threading.Thread(target=self._run_forever, name="event-loop", daemon=True)
         self._thread.start()
@@ -70,7 +70,7 @@ class ProcessLoop:
         bridge = Bridge(_drive_body, coroutine)
         outcome: concurrent.futures.Future[V] = concurrent.futures.Future()
         self.loop.call_soon_threadsafe(
-            lambda: bridge_task(_settle(bridge, outcome), self.loop, context)
+            lambda: bridge_task(_finish(bridge, outcome), self.loop, context)
         )
         while True:
             try:
@@ -112,12 +112,12 @@ class ProcessLoop:
             self.loop.call_soon_threadsafe(function, *args, context=context)
 
     def stop(self) -> None:
-        """Cancel what still runs, then end the loop and its thread."""
+        """Cancel the tasks that still run, then end the loop and its thread."""
         if self._stopping:
             return
         self.run(_cancel_others())
         for close in self.closers:
-            self.run(_awaited(close))
+            self.run(close())
         self.run(self.loop.shutdown_asyncgens())
         self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -130,7 +130,7 @@ class ProcessLoop:
             try:
                 self.loop.run_forever()
             except (SystemExit, KeyboardInterrupt):
-                # asyncio lets these out of any task; the job that raised it has been told.
+                # asyncio lets these out of any task; the job that raised it has failed by now.
                 logger.exception("An asyncio task of a job tried to end the worker")
 
 
@@ -143,12 +143,15 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 def _drive_body(coroutine: Coroutine[Any, Any, V]) -> V:
     bridge = current_bridge()
-    assert bridge is not None  # noqa: S101  it is what a bridge is given to run
-    return bridge.await_body(coroutine, Stretch.COROUTINE)
+    assert bridge is not None  # noqa: S101  ProcessLoop.run makes the bridge
+    return bridge.await_body(coroutine, BridgePhase.COROUTINE)
 
 
-async def _settle(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None:
-    """Hand over whatever the body does. Nothing may escape: asyncio would end the loop with it."""
+async def _finish(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None:
+    """Set what the body returns or raises as the outcome.
+
+    Nothing may escape: asyncio lets some errors out of its loop, which would end it.
+    """
     try:
         value = await bridge.run()
     except BaseException as error:  # noqa: BLE001  it is raised again in the waiting thread
@@ -157,12 +160,8 @@ async def _settle(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None
         outcome.set_result(value)
 
 
-async def _awaited(function: Callable[[], Awaitable[None]]) -> None:
-    await function()
-
-
 async def _cancel_others() -> None:
-    """Give what the app and its jobs left behind a moment to end."""
+    """Cancel the tasks that the app and its jobs left behind, and give them a moment to end."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

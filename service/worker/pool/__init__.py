@@ -1,4 +1,17 @@
-"""The pool that runs jobs on the loop."""
+"""AsyncioPool: Celery's worker hands it jobs, and it runs them on the event loop.
+
+    default_pool  chooses the pool and its size, where the command line does not
+    pool          AsyncioPool: slots, start and stop
+    watchdog      finds the job that blocks the loop
+    running_job   one job: its limits, its end, and the callback that reports it
+    tracer_call   a call of Celery's tracer, with Celery's callbacks
+    main_thread   makes calls in the worker's main thread
+    gc_tuning     tunes the garbage collector
+
+`on_apply` queues a TracerCall; when a slot is free, a RunningJob runs it in a bridge on the loop.
+Its end goes through MainThread to Celery's Request, which acknowledges. Celery calls the pool in
+the main thread; jobs and their timers run on the loop; the watchdog has a thread of its own.
+"""
 
 from service.worker.pool.pool import AsyncioPool
 

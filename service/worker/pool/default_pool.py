@@ -1,4 +1,4 @@
-"""Which pool a worker has, and how many jobs at once, where the command line does not say."""
+"""Chooses a worker's pool, and how many jobs run at once, where the command line does not."""
 
 from typing import Any, Final
 
@@ -23,9 +23,9 @@ def _default_concurrency(instance: Any, conf: Any, options: dict[str, Any], **_:
 
 
 def _heed_prefork(sender: Any, **_: Any) -> None:
-    """Have `-P prefork` mean it.
+    """Have `-P prefork` give prefork.
 
-    Celery's command line takes it for its own default, which any configured pool replaces.
+    To Celery's command line it is the default, which any configured pool replaces.
     """
     if _is_ours(sender.app) and sender.pool_cls is AsyncioPool and _prefork_was_asked_for():
         sender.pool_cls = PreforkPool
@@ -36,7 +36,7 @@ def _is_ours(app: Any) -> bool:
 
 
 def _prefork_was_asked_for() -> bool:
-    """Whether `-P` was given, and yet the configured pool came out of it."""
+    """Whether `-P` was given, and Celery replaced it by the configured pool."""
     context = click.get_current_context(silent=True)
     if context is None or context.get_parameter_source("pool") in {None, ParameterSource.DEFAULT}:
         return False

@@ -1,17 +1,17 @@
-"""Has Python look for garbage at the pace of a worker, not of a small program."""
+"""Tunes Python's garbage collector for a worker."""
 
 import gc
 from typing import Final
 
-_PYTHONS_OWN: Final = (700, 10, 10)
+_PYTHONS_OWN: Final = (700, 10, 10)  # the thresholds that Python starts with
 _THRESHOLDS: Final = (10_000, 20, 20)
 
 
-def look_for_garbage_seldom() -> None:
-    """Leave out what lives as long as the worker, and look less often at the jobs in flight.
+def tune_gc() -> None:
+    """Freeze the objects of the start-up; collect less often, unless the user has set a pace.
 
-    With thousands of them Python's own pace is a quarter of a job's cost, for next to nothing:
-    a job that ends leaves no cycles. Whoever has chosen another pace keeps it.
+    With thousands of jobs in flight Python's own pace is a quarter of a job's cost, for next to
+    nothing: a job that ends leaves no cycles.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Calls from the event loop into the worker's main thread, where Celery wants to be told."""
+"""Calls from the event loop into the worker's main thread, where Celery expects its callbacks."""
 
 import logging
 import socket
@@ -10,35 +10,35 @@ from typing import Any, Final
 
 from celery.concurrency import prefork
 
-# Celery's own answer to the same need, for its prefork pool.
+# Celery's prefork pool does the same with it while it stops.
 _run_ready_acks: Final[Callable[[Any], None]] = prefork._run_ready_callbacks  # type: ignore[attr-defined]  # noqa: SLF001
 
 logger: Final = logging.getLogger(__name__)
 
 
 class MainThread:
-    """Makes the calls that it is told of in the main thread, in the order that it is told."""
+    """Makes calls in the main thread, in the order in which it is given them."""
 
     def __init__(self) -> None:
         self._calls: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._hub: Any = None
         self._waking = False
-        self._ear, self._mouth = socket.socketpair()
-        self._ear.setblocking(False)
-        self._mouth.setblocking(False)
+        self._receiver, self._sender = socket.socketpair()
+        self._receiver.setblocking(False)
+        self._sender.setblocking(False)
         self._waiting = False
         self._wake: SimpleQueue[None] = SimpleQueue()
 
     def attach(self, hub: Any) -> None:
         """Have Celery's hub make the calls; after each reconnection anew.
 
-        The hub is woken by a socket and not by its `call_soon`: what is called so, and itself
-        calls soon, as acknowledging does, has that wait until the hub next wakes.
+        A socket wakes the hub, not its `call_soon`: a call made by `call_soon` that uses it again,
+        as acknowledging does, would wait until the hub next wakes.
         """
         self._hub = hub
-        hub.add_reader(self._ear, self._make_calls)
+        hub.add_reader(self._receiver, self._make_calls)
 
-    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+    def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Have a call made. From any thread."""
         self._calls.append((function, args))
         if self._waiting:
@@ -47,7 +47,7 @@ class MainThread:
             self._make_calls()  # Celery's loop without a hub has no way to be woken
         elif not self._waking:
             self._waking = True
-            self._mouth.send(b"\0")
+            self._sender.send(b"\0")
 
     def make_calls_until(self, is_over: Callable[[], bool]) -> None:
         """Stand in for the hub, which does not turn any more while a pool stops.
@@ -55,7 +55,7 @@ class MainThread:
         `is_over` is asked after each call.
         """
         self._waiting = True
-        self._wake.put(None)  # for what was told before
+        self._wake.put(None)  # for calls that were given before
         while not (is_over() and not self._calls):
             self._wake.get()
             self._make_calls()
@@ -65,20 +65,20 @@ class MainThread:
     def close(self) -> None:
         """Detach from the hub."""
         if self._hub is not None:
-            self._hub.remove(self._ear)
-        self._ear.close()
-        self._mouth.close()
+            self._hub.remove(self._receiver)
+        self._receiver.close()
+        self._sender.close()
 
     def _make_calls(self) -> None:
         with suppress(BlockingIOError):
-            self._ear.recv(4096)
+            self._receiver.recv(4096)
         self._waking = False
         while self._calls:
             function, args = self._calls.popleft()
             try:
                 function(*args)
             except Exception:
-                logger.exception("The worker could not be told of a job")
+                logger.exception("A call in the main thread failed")
 
 
 def nothing() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
 from typing import Any, Final
@@ -15,15 +16,16 @@ from service.broker.celery_worker import is_stopping_at_once
 from service.broker.messages import use_in_celery
 from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
-from service.worker.loop.lifespan import get_loop
-from service.worker.pool.gc_tuning import look_for_garbage_seldom
-from service.worker.pool.job import CANCEL_TIME, Call, RunningJob
+from service.worker.loop.process import process_of
+from service.worker.pool.gc_tuning import tune_gc
 from service.worker.pool.main_thread import MainThread, nothing
+from service.worker.pool.running_job import CANCEL_TIME, RunningJob
+from service.worker.pool.tracer_call import TracerCall
 from service.worker.pool.watchdog import Watchdog
 
 logger: Final = logging.getLogger(__name__)
 
-_FIRST_PID: Final = 1 << 32  # above every process id, which nobody must take these for
+_FIRST_PID: Final = 1 << 32  # above every process id, so that no pid of a job is one
 _STARTS_AT_ONCE: Final = 64  # jobs begun in one turn of the loop, which has others to serve
 
 
@@ -39,36 +41,36 @@ class AsyncioPool(BasePool):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._settings = parts_of(self.app.quart_app).settings
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[TracerCall] = deque()
         self._running: dict[int, RunningJob] = {}
-        self._aside: set[asyncio.Task[Any]] = set()
+        self._other_tasks: set[asyncio.Task[Any]] = set()  # asyncio keeps no reference to them
         self._pids = count(_FIRST_PID)
-        # What all jobs start with. It is often a job that ends that makes room for the next one,
-        # whose contextvars are none of that one's business.
+        # Base context of every job; else a job would inherit the contextvars of the one before it,
+        # whose end freed the slot.
         self._context = copy_context()
         self._admitting = False
         self._closed = False
         self._main_thread = MainThread()
         self._stopping = False
         self._signals = 0
+        self._forced = False  # to stop without waiting for jobs
         self._ended = False
 
-    # What Celery calls, in the worker's main thread.
+    # Celery calls these in the worker's main thread.
 
     def on_start(self) -> None:
         """Find the loop, which the app's start-up will run on too."""
-        self._process_loop = get_loop(self.app.quart_app)
+        self._process_loop = process_of(self.app.quart_app).loop
         self.loop = self._process_loop.loop
-        self._idle = asyncio.Event()
-        self._hurry = asyncio.Event()
+        self._idle_or_forced = asyncio.Event()
         self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
         self._watchdog.start()
         use_in_celery()
-        look_for_garbage_seldom()
+        tune_gc()
         signals.worker_shutting_down.connect(self._on_signal)
 
     def register_with_event_loop(self, hub: Any) -> None:
-        """Have the main thread told of jobs from now on."""
+        """Have Celery's hub make the calls in the main thread from now on."""
         self._main_thread.attach(hub)
 
     def on_apply(  # type: ignore[override]  # noqa: PLR0913, PLR0917  Celery's own
@@ -83,9 +85,9 @@ class AsyncioPool(BasePool):
         soft_timeout: float | None = None,
         timeout: float | None = None,
         **_: Any,
-    ) -> Call:
-        """Start the job when there is room."""
-        call = Call(
+    ) -> TracerCall:
+        """Start the job when a slot is free."""
+        call = TracerCall(
             target=target,
             args=args,
             kwargs=kwargs,
@@ -111,11 +113,11 @@ class AsyncioPool(BasePool):
         self._admit_soon()
 
     def shrink(self, n: int = 1) -> None:
-        """Let `n` fewer jobs run at once; those that run go on."""
+        """Let `n` fewer jobs run at once; the running ones go on."""
         self.limit = max(1, self.limit - n)
 
     def flush(self) -> None:
-        """Forget what has not begun: its messages go back with the connection they came on."""
+        """Forget the jobs that have not begun: the connection to return their messages is lost."""
         self._waiting.clear()
 
     def on_close(self) -> None:
@@ -123,7 +125,7 @@ class AsyncioPool(BasePool):
         self._closed = True
 
     def on_stop(self) -> None:
-        """Let what runs finish; after SERVICE_GRACE give the rest back. Returns when all ended."""
+        """Let running jobs finish; after SERVICE_GRACE give them back. Returns when all ended."""
         if self._stopping:
             return
         self._closed = self._stopping = True
@@ -135,7 +137,7 @@ class AsyncioPool(BasePool):
 
     def on_terminate(self) -> None:
         """Stop at once."""
-        self._process_loop.call_soon(self._hurry.set)
+        self._process_loop.call_soon(self._force)
         self.on_stop()
 
     def _get_info(self) -> dict[str, Any]:
@@ -149,34 +151,32 @@ class AsyncioPool(BasePool):
         }
 
     def _on_signal(self, how: str = "", **_: Any) -> None:
-        """Note a signal that asks the worker to stop. Called from the signal handler."""
+        """Heed a signal that asks the worker to stop. Called from the signal handler."""
         self._signals += 1
         if self._signals > 1 or how == "Cold":
-            self._process_loop.call_soon(self._hurry.set)
+            self._process_loop.call_soon(self._force)
         else:
             # The main thread sleeps until something happens: Celery looks at its flags then.
-            self._process_loop.call_soon(self.tell, nothing)
+            self._process_loop.call_soon(self.call_in_main_thread, nothing)
 
-    # What happens on the loop.
+    # The rest runs on the loop.
 
-    def tell(self, function: Callable[..., Any], *args: Any) -> None:
+    def call_in_main_thread(self, function: Callable[..., Any], *args: Any) -> None:
         """Make a call in the worker's main thread; calls are made in the order given."""
-        self._main_thread.tell(function, *args)
+        self._main_thread.call(function, *args)
 
-    def run_aside(self, function: Callable[[], Any]) -> None:
+    def run_in_bridge(self, function: Callable[[], Any]) -> None:
         """Run synchronous code in a bridge of its own."""
-        task = bridge_task(Bridge(function).run(), self.loop, copy_context())
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)
+        self._keep(bridge_task(Bridge(function).run(), self.loop, copy_context()))
 
-    def ended(self, job: RunningJob) -> None:
-        """Take back the job's place."""
+    def free_slot(self, job: RunningJob) -> None:
+        """Take back the job's slot."""
         if self._running.pop(job.pid, None) is None:
             return
         if self._waiting:
             self._admit_soon()
         if not self._running:
-            self._idle.set()
+            self._idle_or_forced.set()
 
     def _admit_soon(self) -> None:
         if not self._admitting:
@@ -201,49 +201,47 @@ class AsyncioPool(BasePool):
         if job := self._running.get(pid):
             job.revoke()
 
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        self._other_tasks.add(task)
+        task.add_done_callback(self._other_tasks.discard)
+
     def _begin_to_stop(self) -> None:
-        self._aside.add(self.loop.create_task(self._stop_running()))
+        self._keep(self.loop.create_task(self._stop_running()))
+
+    def _force(self) -> None:
+        self._forced = True
+        self._idle_or_forced.set()
 
     async def _stop_running(self) -> None:
         try:
-            await self._wind_down()
+            if not (self._forced or is_stopping_at_once()):
+                await self._until_idle(self._settings.grace, or_forced=True)
+            if self._running:
+                await self._give_back_running()
+            for job in list(self._running.values()):
+                logger.error("%r does not end although it was cancelled; it is left behind", job)
+                job.leave_behind()
         except Exception:
             logger.exception("The jobs that run could not be ended in order")
         finally:
             self._ended = True
-            self.tell(nothing)
+            self.call_in_main_thread(nothing)
 
-    async def _wind_down(self) -> None:
-        grace = 0.0 if is_stopping_at_once() else self._settings.grace
-        await self._until_idle_or_hurry(grace)
-        if self._running:
-            running = list(self._running.values())
-            returning = sum(job.can_go_back for job in running)
-            logger.warning(
-                "The worker stops: %s jobs go back to the queue, %s have failed",
-                returning,
-                len(running) - returning,
-            )
-            for job in running:
-                job.give_back()
-            await self._until_idle(CANCEL_TIME)
-        for job in list(self._running.values()):
-            logger.error("%r does not end although it was cancelled; it is left behind", job)
-            job.leave_behind()
+    async def _give_back_running(self) -> None:
+        running = list(self._running.values())
+        returning = sum(job.can_go_back for job in running)
+        logger.warning(
+            "The worker stops: %s jobs go back to the queue, %s have failed",
+            returning,
+            len(running) - returning,
+        )
+        for job in running:
+            job.give_back()
+        await self._until_idle(CANCEL_TIME)
 
-    async def _until_idle_or_hurry(self, seconds: float) -> None:
-        hurry = self.loop.create_task(self._hurry.wait())
-        idle = self.loop.create_task(self._until_idle(seconds))
-        await asyncio.wait({hurry, idle}, return_when=asyncio.FIRST_COMPLETED)
-        hurry.cancel()
-        idle.cancel()
-
-    async def _until_idle(self, seconds: float) -> None:
-        if not self._running:
-            return
-        self._idle.clear()
-        try:
+    async def _until_idle(self, seconds: float, *, or_forced: bool = False) -> None:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            pass
+                while self._running and not (or_forced and self._forced):
+                    self._idle_or_forced.clear()
+                    await self._idle_or_forced.wait()

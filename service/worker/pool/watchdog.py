@@ -1,28 +1,28 @@
 """Finds the task that blocks the event loop, and names the line that it is on."""
 
 import asyncio
-import linecache
 import logging
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from types import FrameType
+from traceback import StackSummary, walk_stack
 from typing import Any, Final
 
 from service.worker.loop.bridge import Bridge
+from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
 from service.worker.loop.process_loop import ProcessLoop
-from service.worker.pool.job import RunningJob, running_job
+from service.worker.pool.running_job import RunningJob
 
 logger: Final = logging.getLogger(__name__)
 
 
 class Watchdog:
-    """Asks the loop from a thread of its own to give a sign of life, again and again.
+    """Asks the loop, from a thread of its own, to call back, again and again.
 
-    When none comes for `limit` seconds and one step of one task has lasted since, that task is
-    the culprit. A loop that is merely busy with many steps is nobody's fault.
+    When it has not for `limit` seconds, and one step of one task has lasted since, that task is
+    the culprit. A loop that is merely busy with many steps has none.
     """
 
     def __init__(self, loop: ProcessLoop, limit: float, running: Mapping[int, RunningJob]) -> None:
@@ -62,53 +62,39 @@ class Watchdog:
         self._asked = None
 
     def _current_step(self) -> tuple[int, int] | None:
-        """Which task the loop is in, and how many steps bridges have made until now."""
+        """The task that the loop is in, and how many steps bridges have made until now."""
         task = asyncio.current_task(self._loop.loop)
         return None if task is None else (id(task), Bridge.steps)
 
     def _report(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop.loop)
-        frames = self._frames()
-        if task is None or not frames:
+        innermost = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
+        if task is None or innermost is None:
             return
         self._reported = True
         job = self._owner(task)
-        body = _file_of_body(job)
-        frame = next((f for f in frames if f.f_code.co_filename == body), frames[0])
+        # The line to look at is in the file of the job's function, not in what it calls.
+        code = getattr(job and job.function, "__code__", None)
+        body = getattr(code, "co_filename", None)
+        frames = StackSummary.extract(walk_stack(innermost))
+        frame = next((each for each in frames if each.filename == body), frames[0])
         logger.warning(
-            "The event loop has not turned for %.1f s: %s blocks it at %s. Await what it waits"
-            " for, use asyncio.to_thread, or make the task a plain `def`, which runs in a thread.",
+            "The event loop has not turned for %.1f s: %s blocks it at %s:%s in %s: %s. Await what"
+            " it waits for, use asyncio.to_thread, or make the task a plain `def`, which runs in a"
+            " thread.",
             seconds,
             f"job {job!r}" if job is not None else f"asyncio task {task.get_name()!r}",
-            _line(frame),
+            frame.filename,
+            frame.lineno,
+            frame.name,
+            frame.line,
         )
 
     def _owner(self, task: asyncio.Task[Any]) -> RunningJob | None:
         """The job that an asyncio task belongs to."""
         coroutine = task.get_coro()
         if isinstance(coroutine, ChildCoroutine):
-            return coroutine.context.get(running_job)
-        # While the loop is blocked, nothing but this thread moves.
+            job = job_of(coroutine.context)
+            return job if isinstance(job, RunningJob) else None
+        # The loop is blocked, so the mapping does not change meanwhile.
         return next((job for job in self._running.values() if job.task is task), None)
-
-    def _frames(self) -> list[FrameType]:
-        """The frames of the loop's thread, the innermost first."""
-        frames = []
-        frame = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
-        while frame is not None:
-            frames.append(frame)
-            frame = frame.f_back
-        return frames
-
-
-def _file_of_body(job: RunningJob | None) -> str | None:
-    """The file that the job's function is in: what it calls there is the line to look at."""
-    function = job and job.function
-    code = getattr(function, "__code__", None)
-    return getattr(code, "co_filename", None)
-
-
-def _line(frame: FrameType) -> str:
-    path, number = frame.f_code.co_filename, frame.f_lineno
-    source = linecache.getline(path, number).strip()
-    return f"{path}:{number} in {frame.f_code.co_name}: {source}"

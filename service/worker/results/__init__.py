@@ -1,1 +1,11 @@
-"""Storing results in batches."""
+"""The records of the jobs that a worker runs: built, written and read.
+
+    record_builder  builds a record from Celery's request and settings
+    writer          writes from the event loop, many records at once
+    reader          reads from the event loop, many records at once
+    record_write    one record, the script that stores it, and storing it where code may block
+    store.lua       stores records, but none over that of a job that has ended
+
+The backend builds a RecordWrite and gives it to the writer on the loop, or to `store_blocking`
+elsewhere. Both go on until Redis has it: a job is acknowledged only after that.
+"""

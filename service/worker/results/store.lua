@@ -1,5 +1,5 @@
 -- Store what is known of jobs, but never over the record of one that has ended.
--- KEYS: the records.  ARGV: for each, the new record and its lifetime in seconds (0: for ever).
+-- KEYS: the records.  ARGV: for each, the new record and its ttl in seconds (0: it lives for ever).
 -- Returns for each: 1 if it was stored, 0 if that job had ended, else why it can't be stored.
 local function has_ended(key)
   -- Every writer puts the state first, so the head is enough, however large the record is.
@@ -15,14 +15,14 @@ local function has_ended(key)
   return status == 'SUCCESS' or status == 'FAILURE' or status == 'REVOKED'
 end
 
-local function store(key, record, lifetime)
+local function store(key, record, ttl)
   if has_ended(key) then
     return 0
   end
-  if lifetime == '0' then
+  if ttl == '0' then
     redis.call('SET', key, record)
   else
-    redis.call('SET', key, record, 'EX', lifetime)
+    redis.call('SET', key, record, 'EX', ttl)
   end
   redis.call('PUBLISH', key, record)
   return 1

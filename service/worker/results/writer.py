@@ -1,48 +1,28 @@
-"""Writes records to Redis from the event loop: those of many jobs in one round trip."""
+"""Writes records from the event loop: those of many jobs in one round trip."""
 
 import asyncio
 import contextvars
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
-from quart import Quart
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from service.errors import UnstorableResultError
-from service.parts import parts_of
 from service.redis.batcher import Batcher
-from service.redis.clients import connect
-from service.redis.script import Script
 from service.redis.script_connection import ScriptConnection
 from service.redis.transient import answer_of, will_pass
-from service.worker.loop.lifespan import get_loop
+from service.worker.results.record_write import STORE, RecordWrite, pauses, refusal_of
 
 logger: Final = logging.getLogger(__name__)
 
-STORE: Final = Script.load("service.worker.results", "store")
-
-_EXTENSION: Final = "service.results_writer"
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
-_LINGER: Final = 0.1  # seconds that what is put for later may wait while there is much to write
+_LINGER: Final = 0.1  # seconds that a record put for later may wait while there is much to write
 _LATER_AT_ONCE: Final = 100  # records made in one turn of the loop, which has jobs to serve
-_FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
-_LAST_PAUSE: Final = 5.0  # seconds
-
-
-@dataclass(frozen=True, slots=True)
-class RecordWrite:
-    """One record on its way to Redis."""
-
-    key: bytes
-    record: str
-    ttl: int  # seconds; 0 is for ever
-    final: bool  # the job has ended with it
 
 
 class ResultsWriter:
@@ -53,7 +33,9 @@ class ResultsWriter:
     have seen them start, and cost one write, and one record to be made.
     """
 
-    def __init__(self, client: Redis, loop: asyncio.AbstractEventLoop, *, timeout: float) -> None:
+    def __init__(
+        self, client: Redis, loop: asyncio.AbstractEventLoop, *, timeout: float = _ANSWER
+    ) -> None:
         self._client = client
         self._timeout = timeout
         self._connection = ScriptConnection(client, timeout=timeout)
@@ -63,7 +45,7 @@ class ResultsWriter:
             self._send, max_count=_MAX_BATCH, max_bytes=_MAX_BYTES
         )
         self._later: dict[bytes, Callable[[], RecordWrite | None]] = {}
-        self._lingering: asyncio.TimerHandle | None = None  # while there is something in `_later`
+        self._lingering: asyncio.TimerHandle | None = None  # while `_later` is not empty
         self._sent_at = 0.0
 
     def put(self, write: RecordWrite) -> None:
@@ -73,7 +55,7 @@ class ResultsWriter:
     def put_later(self, key: bytes, make: Callable[[], RecordWrite | None]) -> None:
         """Have a record made and written, unless a newer one of its job comes first.
 
-        On a worker with little to do that is at once. `make` may find that there is nothing to
+        On a worker with little to do that is at once. `make` gives None where there is nothing to
         write any more. To be called on the loop.
         """
         self._later[key] = make
@@ -86,11 +68,11 @@ class ResultsWriter:
         Raises UnstorableResultError if Redis refuses this very record.
         """
         written: asyncio.Future[None] = self._loop.create_future()
-        self._add(write).waiters.append(written)
+        self._add(write).futures.append(written)
         await written
 
     async def close(self) -> None:
-        """Drop the connection. What has not been written by now is not going to be."""
+        """Drop the connection, and with it the records that have not been written by now."""
         self._later.clear()
         if self._lingering is not None:
             self._lingering.cancel()
@@ -141,11 +123,13 @@ class ResultsWriter:
 
     async def _insist(self, keys: list[bytes], arguments: list[Any]) -> list[Any]:
         """Run the script until Redis has answered for every record."""
-        pause = _FIRST_PAUSE
+        waits = pauses()
+        is_away = False
         while True:
             try:
                 outcomes = await self._connection.run(STORE, keys, arguments)
-                reason = next(filter(_will_pass, outcomes), None)
+                refusals = map(refusal_of, outcomes)
+                reason = next((each for each in refusals if each and will_pass(each)), None)
             except ResponseError as error:
                 reason = answer_of(error)
                 if not will_pass(reason):
@@ -153,28 +137,28 @@ class ResultsWriter:
             except (RedisError, OSError) as error:
                 reason = str(error) or f"no answer within {self._timeout:g} s"
             if reason is None:
-                if pause > _FIRST_PAUSE:
+                if is_away:
                     logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
                 return outcomes
             # Also after an answer: the address may lead to another server than this one by now.
             await self._connection.disconnect()
-            if pause == _FIRST_PAUSE:
+            if not is_away:
+                is_away = True
                 logger.warning("Redis is away, %s results have to wait: %s", len(keys), reason)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, _LAST_PAUSE)
+            await asyncio.sleep(next(waits))
 
 
 class _PendingWrite:
     """A record that waits to be written, and those that wait for it."""
 
-    __slots__ = ("waiters", "write")
+    __slots__ = ("futures", "write")
 
     count = 1
     is_wanted = True
 
     def __init__(self, write: RecordWrite) -> None:
         self.write = write
-        self.waiters: list[asyncio.Future[None]] = []
+        self.futures: list[asyncio.Future[None]] = []
 
     @property
     def size(self) -> int:
@@ -182,33 +166,14 @@ class _PendingWrite:
         return len(self.write.record)
 
     def answer(self, outcome: Any) -> None:
-        """Tell those who wait what Redis answered."""
-        refused = None if isinstance(outcome, int) else UnstorableResultError(_text(outcome))
-        if refused is not None and not self.waiters:
-            logger.error("A record was not stored: %s", refused)
-        for waiter in self.waiters:
-            if waiter.done():  # cancelled
+        """Give the answer of Redis to all that wait for the record."""
+        reason = refusal_of(outcome)
+        if reason is not None and not self.futures:
+            logger.error("A record was not stored: %s", reason)
+        for future in self.futures:
+            if future.done():  # cancelled
                 continue
-            if refused is None:
-                waiter.set_result(None)
+            if reason is None:
+                future.set_result(None)
             else:
-                waiter.set_exception(refused)
-
-
-def _will_pass(outcome: Any) -> bool:
-    return not isinstance(outcome, int) and will_pass(_text(outcome))
-
-
-def _text(outcome: Any) -> str:
-    return outcome.decode(errors="replace") if isinstance(outcome, bytes) else str(outcome)
-
-
-def get_writer(app: Quart) -> ResultsWriter:
-    """The process's writer; made when it is first needed. To be called on the loop."""
-    if _EXTENSION not in app.extensions:
-        loop = get_loop(app)
-        writer = ResultsWriter(connect(parts_of(app).settings), loop.loop, timeout=_ANSWER)
-        loop.closers.append(writer.close)
-        app.extensions[_EXTENSION] = writer
-    found: ResultsWriter = app.extensions[_EXTENSION]
-    return found
+                future.set_exception(UnstorableResultError(reason))

@@ -11,23 +11,22 @@ from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
+from service.parts import parts_of
 from service.results.record import check_value
+from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import key_by_job
-from service.worker.loop.exceptions import JobCancelledError, SoftLimitCancelledError
-from service.worker.pool import default_pool as choice  # noqa: F401  it connects to Celery's start-up signals
+from service.worker.loop.end_reason import JobCancelledError, SoftLimitCancelledError
+from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.task.cancellation import refuse_cancelled
-from service.worker.task.context import call_in_context
+from service.worker.task.context import BodyCall
 from service.worker.task.errbacks import call_errback, failed_request
-from service.worker.task.prefork_hooks import hand_down, hand_down_errback
+from service.worker.task.phase import Phase, enter_phase, phase_of
+from service.worker.task.prefork_hooks import run_errback_in_child, run_hook_in_child
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
-_ON_THE_WAY: Final = ("service.worker.", "asyncio.", "concurrent.futures.")
-_TERMINATED: Final = signal.SIGTERM - 256  # what billiard exits with at a SIGTERM
+_BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the worker and a body
+_TERMINATED: Final = signal.SIGTERM - 256  # billiard's exit code at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
-# What `_protected`, by which Celery tells its first call of a task from the others, is set to.
-_ASKED: Final = 1  # and it was not cancelled
-_BEGUN: Final = 2
-_IN_BODY: Final = 3
 
 
 class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -51,78 +50,76 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job that the worker traces; called by anyone else, Celery's direct call."""
         request: Any = self.request_stack.top
-        # The same question as Celery's own __call__ asks, and the same answer for the next one.
-        if request is None or request.called_directly or request._protected == _IN_BODY:  # noqa: SLF001
+        # The condition of Celery's `__protected_call__`, so that `super().__call__` still works.
+        if request is None or request.called_directly or phase_of(request) is Phase.IN_BODY:
             if (failed := failed_request()) is not None:
-                if hand_down_errback(self, failed, args, kwargs):
+                if run_errback_in_child(self, failed, args, kwargs):
                     return None
                 return _survivable(call_errback, (self, failed, _plain_run(self), args, kwargs), {})
             return super().__call__(*args, **kwargs)
-        if request._protected == _BEGUN:  # noqa: SLF001  by a __call__ of the user's own
+        if phase_of(request) is Phase.BEGUN:  # a `__call__` of the user's own calls this one
             return self.run(*args, **kwargs)
         _begin(self, request)
         return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
 
 
-def _checked_for_others(task: Any, request: Any, value: Any) -> Any:
-    """A body's value, with which other jobs are to be sent: Celery does so before it stores it.
+def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
+    """Refuse a value that cannot be stored, if it goes to other jobs: Celery sends these first.
 
     Raises UnstorableResultError.
     """
     if request.callbacks or request.chain:
-        check_value(value, task.backend.max_size)
+        check_value(value, parts_of(task.app.quart_app).settings.max_result)
     return value
 
 
-def _begin(task: ContextTask, request: Any) -> None:
+def _begin(task: ContextTask, request: JobRequest) -> None:
     """Note that the job runs from here on. Raises Ignore where it was cancelled."""
     _refuse_cancelled_once(task, request)
-    request._protected = _BEGUN  # noqa: SLF001
-    if request.headers:  # a body may change them: not those that Celery's worker has
+    enter_phase(request, Phase.BEGUN)
+    if request.headers:  # a copy for the body, which may change it: Celery's worker has the other
         request.headers = dict(request.headers)
 
 
-def _refuse_cancelled_once(task: ContextTask, request: Any) -> None:
+def _refuse_cancelled_once(task: ContextTask, request: JobRequest) -> None:
     """Raise Ignore where the job was cancelled; asked by `before_start`, or before the body."""
-    if not request._protected:  # noqa: SLF001
+    if phase_of(request) is Phase.NEW:
         refuse_cancelled(task, request)
-        request._protected = _ASKED  # noqa: SLF001
+        enter_phase(request, Phase.WANTED)
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call a user's function so that whatever it raises ends the job and not the worker.
 
-    Celery lets MemoryError and whatever is not an Exception through to the worker, which ends.
+    Celery lets MemoryError, and all that is not an Exception, through to the worker, which ends.
     """
     try:
         return function(*args, **kwargs)
     except SoftLimitCancelledError as error:
         raise SoftTimeLimitExceeded(*error.args) from None
-    except JobCancelledError:
-        raise  # the pool cancelled the job, and knows why
-    except (WorkerShutdown, WorkerTerminate):
-        raise  # the worker's own signal handlers raise these, wherever the main thread is
+    except (JobCancelledError, WorkerShutdown, WorkerTerminate):
+        # The pool cancelled the job, and knows why. Or the worker's signal handlers raised it,
+        # wherever the main thread was.
+        raise
     except MemoryError as error:
         raise TaskAbortedError(f"The task raised {error!r}.") from error
     except Exception as error:
         error.__traceback__ = _from_the_users_code(error.__traceback__)
         raise
-    except SystemExit as error:
-        if error.code == _TERMINATED:
-            raise  # the job was cancelled, and the pool ends the process that runs it
-        raise TaskAbortedError(f"The task raised {error!r}.") from error
     except BaseException as error:
+        if isinstance(error, SystemExit) and error.code == _TERMINATED:
+            raise  # the job was cancelled, and the pool ends the process that runs it
         raise TaskAbortedError(f"The task raised {error!r}.") from error
 
 
 def _from_the_users_code(trace: TracebackType | None) -> TracebackType | None:
-    """The traceback without the way from the worker to the body, which only hides the error.
+    """The traceback without the frames between the worker and the body, which hide the error.
 
     Celery copies every frame of it, too: for a job that fails that is most of its cost.
     """
     found = trace
     while found is not None:
-        if not str(found.tb_frame.f_globals.get("__name__")).startswith(_ON_THE_WAY):
+        if not str(found.tb_frame.f_globals.get("__name__")).startswith(_BETWEEN):
             return found
         found = found.tb_next
     return trace
@@ -139,20 +136,20 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
         function = plain.__get__(self, type(self))
         request: Any = self.request
         if request.called_directly:
-            if name != "run" and request.id and hand_down(self, request, name, args, kwargs):
+            is_hook = name != "run" and request.id
+            if is_hook and run_hook_in_child(self, request, name, args, kwargs):
                 return None
             return function(*args, **kwargs)
         if name == "run":
-            if request._protected != _BEGUN:  # noqa: SLF001  the body, or a hook, calls it
+            if phase_of(request) is not Phase.BEGUN:  # the body, or a hook, calls it
                 return function(*args, **kwargs)
-            request._protected = _IN_BODY  # noqa: SLF001
-            # __call__ guards it, outside of Celery's autoretry
-            return call_in_context(
-                self, request, function, args, kwargs, is_body=not request.is_eager
-            )
+            enter_phase(request, Phase.IN_BODY)
+            # Not _survivable: __call__ is, which lets Celery's autoretry see the error first.
+            is_body = not request.is_eager
+            return BodyCall(self, request, function, args, kwargs, is_body=is_body).run()
         if name == "before_start":
             _refuse_cancelled_once(self, request)
-        return _survivable(call_in_context, (self, request, function, args, kwargs), {})
+        return _survivable(BodyCall(self, request, function, args, kwargs).run, (), {})
 
     setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)
@@ -174,7 +171,7 @@ def _wrap_call(cls: type[ContextTask]) -> None:
     def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
         request: Any = self.request_stack.top
         function = plain.__get__(self, type(self))
-        if request is None or request.called_directly or request._protected > _ASKED:  # noqa: SLF001
+        if request is None or request.called_directly or phase_of(request) >= Phase.BEGUN:
             return function(*args, **kwargs)
         _begin(self, request)
         return _checked_for_others(self, request, _survivable(function, args, kwargs))

@@ -6,23 +6,26 @@ from contextvars import ContextVar
 from copy import copy
 from typing import Any, Final
 
+from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.task.context import call_in_context
+from service.worker.task.context import BodyCall
 
 # The request of the job whose errbacks are being called, if some are.
-_failed: Final[ContextVar[Any]] = ContextVar("failed_request", default=None)
+_failed: Final[ContextVar[JobRequest | None]] = ContextVar("failed_request", default=None)
 
-# Those to be called later: the request, the error and the traceback of each job that failed.
-_put_off: Final[ContextVar[list[tuple[Any, ...]] | None]] = ContextVar("put_off", default=None)
+# Calls of errbacks that are deferred until a chord's blocking call is done.
+_deferred: Final[ContextVar[list[Callable[[], None]] | None]] = ContextVar(
+    "deferred_errbacks", default=None
+)
 
 
-def failed_request() -> Any:
+def failed_request() -> JobRequest | None:
     """The request of the job that a task called directly is an errback of; None if it is none."""
     return _failed.get()
 
 
 @contextmanager
-def calling_errbacks(request: Any) -> Iterator[None]:
+def calling_errbacks(request: JobRequest | None) -> Iterator[None]:
     """Have the tasks that Celery calls directly meanwhile be taken for this request's errbacks."""
     token = _failed.set(request)
     try:
@@ -32,31 +35,30 @@ def calling_errbacks(request: Any) -> Iterator[None]:
 
 
 @contextmanager
-def errbacks_put_off() -> Iterator[list[tuple[Any, ...]]]:
-    """Collect what errbacks are to be called with, in this context and in copies of it.
+def deferred_errbacks() -> Iterator[list[Callable[[], None]]]:
+    """Collect the calls of errbacks in this context and in copies of it.
 
-    A chord's are called in one of the few threads for blocking calls, which they may need too.
+    A chord calls them in one of the few threads for blocking calls, which errbacks may need too.
     """
-    collected: list[tuple[Any, ...]] = []
-    token = _put_off.set(collected)
+    calls: list[Callable[[], None]] = []
+    token = _deferred.set(calls)
     try:
-        yield collected
+        yield calls
     finally:
-        _put_off.reset(token)
+        _deferred.reset(token)
 
 
-def put_off_errbacks(*failure: Any) -> bool:
-    """Whether errbacks are collected; then these are."""
-    collected = _put_off.get()
-    if collected is None:
-        return False
-    collected.append(failure)
-    return True
+def defer_errbacks(call: Callable[[], None]) -> bool:
+    """Collect the call, if those of this context are deferred; else answer False."""
+    calls = _deferred.get()
+    if calls is not None:
+        calls.append(call)
+    return calls is not None
 
 
 def call_errback(
-    task: Any,
-    failed: Any,
+    task: JobTask,
+    failed: JobRequest,
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -65,4 +67,4 @@ def call_errback(
     request = copy(failed)
     request.called_directly = True
     with calling_errbacks(None), on_stacks(task, request):
-        return call_in_context(task, request, function, args, kwargs)
+        return BodyCall(task, request, function, args, kwargs).run()

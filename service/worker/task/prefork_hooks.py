@@ -1,7 +1,7 @@
-"""Has hooks and errbacks that prefork's parent is to call run in one of its children.
+"""Runs hooks and errbacks that prefork's parent is to call in one of its children.
 
-The parent ends a job that is past its hard limit, or whose process died. It has no event loop, and
-must get none, nor a connection, as its children would be forked with them; nor was the app started.
+The parent ends a job that is past its hard limit, or whose process died. It must have no event loop
+and no connection, as its children would be forked with them; nor was the app started in it.
 """
 
 import logging
@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from celery import current_app
 
+from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.loop.lifespan import parents_pool
+from service.worker.loop.process import process_of
 from service.worker.task.errbacks import calling_errbacks
 
 logger: Final = logging.getLogger(__name__)
@@ -18,25 +19,27 @@ logger: Final = logging.getLogger(__name__)
 _ERRBACK: Final = "__call__"
 
 
-def hand_down(task: Any, request: Any, name: str, args: Any, kwargs: Any) -> bool:
-    """In prefork's parent, have a child call a hook of the task, by name; elsewhere say False.
+def run_hook_in_child(
+    task: JobTask, request: JobRequest, name: str, args: Any, kwargs: Any
+) -> bool:
+    """In prefork's parent, have a child call a hook of the task, by name; elsewhere answer False.
 
-    Nobody waits for it: whoever blocks the parent stops the worker.
+    The parent does not wait for it: a blocked parent stops the whole worker.
     """
-    if (pool := parents_pool(task.app.quart_app)) is None:
+    if (pool := process_of(task.app.quart_app).prefork_pool) is None:
         return False
     if pool.apply_async(_call, (task.name, request, name, args, kwargs)) is None:
         logger.warning("%s of %s was not run for job %s", name, task.name, request.id)
     return True
 
 
-def hand_down_errback(task: Any, failed: Any, args: Any, kwargs: Any) -> bool:
+def run_errback_in_child(task: JobTask, failed: JobRequest, args: Any, kwargs: Any) -> bool:
     """The same for an errback of the job that failed."""
-    return hand_down(task, failed, _ERRBACK, args, kwargs)
+    return run_hook_in_child(task, failed, _ERRBACK, args, kwargs)
 
 
 def _call(task_name: str, request: Any, name: str, args: Any, kwargs: Any) -> None:
-    """Make the call, in the child. What it raises is logged: there is no job that could fail."""
+    """Make the call, in the child. An error is logged: there is no job that could fail by it."""
     task = current_app.tasks[task_name]
     try:
         if name == _ERRBACK:

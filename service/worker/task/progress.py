@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from service.errors import ResultsUnavailableError, UnstorableResultError
@@ -14,7 +15,7 @@ INTERVAL: Final = 0.1  # seconds between two writes for one job
 
 
 class ProgressWriter:
-    """Writes one job's reports on the event loop; of those that come in between, only the last.
+    """Writes one job's reports on the event loop: the first, and then the latest per INTERVAL.
 
     `report` may be called from any thread.
     """
@@ -53,13 +54,7 @@ class ProgressWriter:
                 await self._store(progress)
             except (ResultsUnavailableError, UnstorableResultError) as error:
                 logger.warning("A progress report was not stored: %s", error)
-            if not self._closing.is_set():
-                await self._pause()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._closing.wait()
         self._writing = None
-
-    async def _pause(self) -> None:
-        try:
-            async with asyncio.timeout(INTERVAL):
-                await self._closing.wait()
-        except TimeoutError:
-            pass

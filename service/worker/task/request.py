@@ -1,4 +1,4 @@
-"""A job as Celery's worker keeps it while it waits and runs, holding nothing twice."""
+"""A job as Celery's worker keeps it while it waits and runs, with one copy of each part."""
 
 import logging
 import sys
@@ -12,7 +12,7 @@ from celery.worker.state import task_ready
 from service.broker.celery_worker import began, lost_lease
 from service.errors import ResultsUnavailableError
 from service.worker.loop.celery_stacks import on_stacks
-from service.worker.loop.lifespan import parents_pool
+from service.worker.loop.process import process_of
 
 logger: Final = logging.getLogger(__name__)
 
@@ -27,52 +27,55 @@ _SLOTS: Final = (
     "time_start",
     "worker_pid",
 )
-# What is the same in the messages of many jobs. (Interning what is not would cost more.)
+# Fields that are equal in the messages of many jobs. (Interning others would cost more.)
 _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
-_COMMON_PLACES: Final = ("exchange", "routing_key")
-# What a job's context does not take for headers of the sender's own.
+_COMMON_DELIVERY_INFO: Final = ("exchange", "routing_key")
+# Fields that Celery's Context knows; any other header is a custom one.
 _NOT_HEADERS: Final = frozenset(
     (*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression")
 )
 
 
 class Request(CeleryRequest):
-    """Lets go of what it would hold twice: thousands of jobs are a quarter lighter for it.
+    """Keeps one copy of each part of a message: thousands of jobs are a quarter lighter for it.
 
     `Task.Request` is Celery's own seam for it.
     """
 
     __slots__ = _SLOTS
+    _app: Any
+    _context: Any
+    _request_dict: dict[str, Any]
 
     def __init__(self, message: Any, *, decoded: bool = False, **options: Any) -> None:
         self._apply_result = self.time_start = self.worker_pid = None
         self.acknowledged, self.time_limits = False, CeleryRequest.time_limits
         if not decoded:
-            # Celery has decoded the body by now, and has the tracer do it once more. Given what
-            # was decoded, as it is with messages of the first protocol, the tracer takes that.
+            # Celery has decoded the body by now, and has the tracer decode it once more. The tracer
+            # takes a decoded body as it is: messages of the first protocol have one.
             options["body"] = message.payload
-        _share(message.delivery_info, _COMMON_PLACES)
+        _share(message.delivery_info, _COMMON_DELIVERY_INFO)
         super().__init__(message, decoded=True, **options)
-        details: dict[str, Any] = self._request_dict  # type: ignore[attr-defined]  # not in celery-types
+        details = self._request_dict
         properties = details["properties"]
         _share(details, _COMMON)
         _share(properties, _COMMON_PROPERTIES)
         details["reply_to"] = properties.get("reply_to")
-        if details.get("root_id") == self.id:  # most jobs are nobody's children
+        if details.get("root_id") == self.id:  # most jobs have no parent
             details["root_id"] = self._root_id = self.id
         if details["correlation_id"] == self.id:
             details["correlation_id"] = properties["correlation_id"] = self.id
         if "headers" not in details:
-            # Celery's Context would find them out by emptying a copy of all there is. (It would
-            # also count as such what a receiver of `task_received` adds to the request.)
+            # Celery's Context would find them by emptying a copy of all fields. (It would also
+            # count what a receiver of `task_received` adds to the request.)
             headers = {name: details[name] for name in details if name not in _NOT_HEADERS}
             if headers:
                 details["headers"] = headers
         message.content_type = _interned(message.content_type)
         message.content_encoding = _interned(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
-        message.headers = details  # what they were, and more
+        message.headers = details  # the headers are among them
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """The pool has begun to run the job."""
@@ -80,9 +83,9 @@ class Request(CeleryRequest):
         began(self)
 
     def revoked(self) -> bool:
-        """Whether it is not to be begun: Celery asks this of each job that it hands to the pool.
+        """Whether the job is not to begin: Celery asks before it hands a job to the pool.
 
-        Nor is one whose lease was lost while it waited: another worker has it.
+        A job whose lease was lost while it waited does not begin either: another worker has it.
         """
         if super().revoked():
             return True
@@ -96,15 +99,15 @@ class Request(CeleryRequest):
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.
 
-        It would not acknowledge at all if one of them raised.
+        If a hook raises, Celery does not acknowledge: this does.
         """
         try:
             with self._as_hooks_see_it():
                 super().on_timeout(soft, timeout)
         except Exception as error:
             task: Any = self.task
-            stored = getattr(self._context, "stored_state", None)  # type: ignore[attr-defined]  # not in celery-types
-            if isinstance(error, ResultsUnavailableError) and stored is None:
+            is_stored = getattr(self._context, "is_stored", False)
+            if isinstance(error, ResultsUnavailableError) and not is_stored:
                 logger.warning("The failure of job %s was not stored: %s", self.id, error)
                 self.reject(requeue=True)
                 return
@@ -116,10 +119,10 @@ class Request(CeleryRequest):
 
     def _as_hooks_see_it(self) -> AbstractContextManager[None]:
         """In prefork's parent, which runs no tracer, have the job be the current one."""
-        app: Any = self._app  # type: ignore[attr-defined]  # not in celery-types
-        if parents_pool(app.quart_app) is None:
+        if process_of(self._app.quart_app).prefork_pool is None:
             return nullcontext()
-        return on_stacks(self.task, Context(self._request_dict))  # type: ignore[attr-defined]  # as above
+        context: Any = Context(self._request_dict)
+        return on_stacks(self.task, context)
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -42,7 +42,7 @@ async def _app(redis_url: str) -> AsyncIterator[Quart]:
                 started = ended - number % 10 - 1  # the run times are 1 to 10 seconds
                 worker = f"celery@host-{number % 3}"
                 event = JobEvent(job_id(number), state, task, ended, worker, queued, started, ended)
-            recorder.record(None, event)
+            recorder.record(event)
         assert recorder.report()
     recorder.close()
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})

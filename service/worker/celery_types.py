@@ -1,0 +1,37 @@
+"""The parts of Celery's tasks and requests that we use: Celery has no types for most of them."""
+
+from typing import Any, Protocol
+
+
+class JobRequest(Protocol):
+    """The request of one run of a job: `celery.app.task.Context`, as the tracer fills it."""
+
+    id: str
+    args: Any
+    kwargs: Any
+    called_directly: bool
+    is_eager: bool
+    headers: dict[str, Any] | None
+    retries: int | None
+    expires: Any  # an ISO time or a datetime
+    callbacks: Any
+    chain: Any
+    # Ours, missing until they are set.
+    started_at: str  # ISO time
+    has_newer_state: bool  # than STARTED, on its way to Redis or there
+    is_stored: bool  # a state of this run is in Redis
+
+
+class JobTask(Protocol):
+    """A task of a QuartCelery app."""
+
+    name: str
+    request_stack: Any
+
+    @property
+    def app(self) -> Any:
+        """The QuartCelery app."""
+
+    @property
+    def backend(self) -> Any:
+        """The result backend: ours, unless a setting names another one."""

@@ -1,0 +1,66 @@
+"""Keeps, in a process that runs jobs, the loop, and the writer and reader of records on it."""
+
+import os
+import threading
+from functools import cached_property
+from typing import Any, Final
+
+from quart import Quart
+
+from service.parts import parts_of
+from service.redis.clients import connect
+from service.worker.loop.process_loop import ProcessLoop
+from service.worker.results.reader import RecordReader
+from service.worker.results.writer import ResultsWriter
+
+_EXTENSION: Final = "service.worker"
+_making: Final = threading.Lock()
+
+
+class WorkerProcess:
+    """Made anew after a fork, which a loop's thread does not survive."""
+
+    def __init__(self, app: Quart) -> None:
+        self.pid = os.getpid()
+        self.prefork_pool: Any = None  # set in the parent of its children
+        self._settings = parts_of(app).settings
+        self._loop: ProcessLoop | None = None
+
+    @property
+    def loop(self) -> ProcessLoop:
+        """The loop for the app's coroutines; made when it is first needed."""
+        with _making:
+            if self._loop is None:
+                self._loop = ProcessLoop(self._settings.sync_threads)
+            return self._loop
+
+    @property
+    def is_on_loop(self) -> bool:
+        """Whether the caller runs on the loop. Makes none: prefork's parent must not have one."""
+        return self._loop is not None and self._loop.is_here
+
+    @cached_property
+    def writer(self) -> ResultsWriter:
+        """Writes records. To be asked for on the loop."""
+        writer = ResultsWriter(connect(self._settings), self.loop.loop)
+        self.loop.closers.append(writer.close)
+        return writer
+
+    @cached_property
+    def reader(self) -> RecordReader:
+        """Reads records. To be asked for on the loop."""
+        settings = self._settings
+        reader = RecordReader(connect(settings), timeout=settings.redis_timeout)
+        self.loop.closers.append(reader.close)
+        return reader
+
+
+def process_of(app: Quart) -> WorkerProcess:
+    """The WorkerProcess of the app in this process; made when it is first needed."""
+    process: WorkerProcess | None = app.extensions.get(_EXTENSION)
+    if process is None or process.pid != os.getpid():
+        with _making:
+            process = app.extensions.get(_EXTENSION)
+            if process is None or process.pid != os.getpid():
+                process = app.extensions[_EXTENSION] = WorkerProcess(app)
+    return process

@@ -1,0 +1,71 @@
+"""Reads records from the event loop: those of many jobs in one round trip."""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Any, Final
+
+from redis.asyncio import Redis
+
+from service.errors import ResultsUnavailableError
+from service.redis.batcher import Batcher
+from service.redis.bounded import bounded
+
+logger: Final = logging.getLogger(__name__)
+
+_MAX_BATCH: Final = 500  # records in one command
+
+
+@dataclass(slots=True, eq=False)
+class _PendingRead:
+    """A key that is to be read, and the future of what is stored there."""
+
+    key: bytes
+    found: asyncio.Future[bytes | None]
+    count: int = 1
+    size: int = 0
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether the job still waits."""
+        return not self.found.done()
+
+
+class RecordReader:
+    """Reads records on the event loop: those of many jobs in one round trip."""
+
+    def __init__(self, client: Redis, *, timeout: float) -> None:
+        self._client = client
+        self._timeout = timeout
+        self._batcher: Batcher[_PendingRead] = Batcher(self._read, max_count=_MAX_BATCH)
+
+    async def read(self, key: bytes) -> bytes | None:
+        """What is stored under the key. Raises ResultsUnavailableError."""
+        found: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
+        self._batcher.add(_PendingRead(key, found))
+        return await found
+
+    async def close(self) -> None:
+        """Drop the connection."""
+        await self._client.aclose()
+
+    async def _read(self, batch: list[_PendingRead]) -> None:
+        try:
+            async with bounded(self._timeout):
+                records: list[Any] = await self._client.mget([pending.key for pending in batch])
+        except ResultsUnavailableError as error:
+            _fail(batch, error.reason)
+        except Exception as error:
+            # Whatever it is: a job that waits here would wait for ever.
+            logger.exception("Records could not be read")
+            _fail(batch, repr(error))
+        else:
+            for pending, record in zip(batch, records, strict=True):
+                if pending.is_wanted:
+                    pending.found.set_result(record)
+
+
+def _fail(batch: list[_PendingRead], reason: str) -> None:
+    for pending in batch:
+        if pending.is_wanted:
+            pending.found.set_exception(ResultsUnavailableError(reason))

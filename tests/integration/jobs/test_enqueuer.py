@@ -1,0 +1,433 @@
+"""What is enqueued is what Celery would have sent, once, and within its time."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import chain, chord, group
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from quart import Quart
+from redis import Redis
+
+from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
+from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
+from service.jobs.job import Job
+from service.jobs.sending.enqueuer import Enqueuer
+from service.jobs.sending.publisher import Accepted, Conditions
+from service.parts import parts_of
+from service.redis.keys import RECORD
+from service.tasks.demo import find_primes, my_add
+from tests.support.sample_tasks import add, total
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until_async
+
+TIMEOUT = 0.5
+
+
+@pytest.fixture
+async def app(own_valkey: Valkey) -> AsyncIterator[Quart]:
+    app = create_app(
+        {
+            "SERVICE_REDIS_URL": own_valkey.url,
+            "SERVICE_REDIS_TIMEOUT": TIMEOUT,
+            "SERVICE_ENQUEUE_TIMEOUT": TIMEOUT,
+            "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
+        }
+    )
+    async with app.test_app(), app.app_context():
+        yield app
+
+
+@pytest.fixture
+def enqueuer(app: Quart) -> Enqueuer:
+    return parts_of(app).enqueuer
+
+
+def messages(valkey: Valkey, queue: str = "celery") -> list[dict[str, Any]]:
+    """What waits in a list, oldest first."""
+    with valkey.client() as redis:
+        texts = redis.lrange(queue, 0, -1)
+    return [json.loads(text) for text in reversed(texts)]
+
+
+def record(valkey: Valkey, job_id: str) -> dict[str, Any]:
+    with valkey.client() as redis:
+        stored = redis.get(RECORD + job_id)
+    assert stored, f"no record of {job_id}"
+    found: dict[str, Any] = json.loads(stored)
+    return found
+
+
+def comparable(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what differs between any two."""
+    headers, properties = message["headers"], message["properties"]
+    for name in ("id", "root_id", "queued_at", "origin"):
+        headers.pop(name)
+    for name in ("correlation_id", "delivery_tag", "reply_to"):
+        properties.pop(name)
+    message["body"] = json.loads(base64.b64decode(message["body"]))
+    return message
+
+
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(args=st.lists(VALUES, max_size=3), kwargs=st.dictionaries(TEXTS, VALUES, max_size=3))
+def test_a_template_gives_the_message_that_celery_makes(
+    redis_url: str, valkey: Valkey, args: list[Any], kwargs: dict[str, Any]
+) -> None:
+    """Whatever the arguments are: the shortcut must not be seen."""
+
+    async def both() -> None:
+        app = create_app({"SERVICE_REDIS_URL": redis_url})
+
+        async def anything(*args: Any, **kwargs: Any) -> None:
+            """Take it."""
+
+        from service import TaskBlueprint  # noqa: PLC0415  a task of this very app's own
+
+        blueprint = TaskBlueprint("any")
+        handle = blueprint.task(anything)
+        blueprint.register(app)
+        async with app.test_app(), app.app_context():
+            await handle.enqueue(*args, **kwargs)
+            task = get_celery(app).tasks["any.anything"]
+            await asyncio.to_thread(task.apply_async, tuple(args), kwargs)
+
+    valkey.flush()
+    asyncio.run(both())
+    ours, celerys = messages(valkey)
+    ours, celerys = comparable(ours), comparable(celerys)
+    assert ours["headers"] == celerys["headers"]
+    assert ours == celerys
+
+
+async def test_options_give_the_message_that_celery_makes(app: Quart, own_valkey: Valkey) -> None:
+    """For each of them."""
+    later = datetime.now(UTC) + timedelta(hours=1)
+    choices: list[dict[str, Any]] = [
+        {"eta": later},
+        {"expires": later},
+        {"headers": {"tenant": "x"}},
+        {"priority": 9},
+        {"queue": "other"},
+    ]
+    task = get_celery(app).tasks["demo.my_add"]
+    for options in choices:
+        await my_add.options(**options).enqueue(1, 2)
+        await asyncio.to_thread(task.apply_async, (1, 2), **options)
+        queue = options.get("queue", "celery") + ("\x06\x169" if "priority" in options else "")
+        ours, celerys = map(comparable, messages(own_valkey, queue))
+        for message in (ours, celerys):  # Celery sends how many milliseconds are left
+            message["properties"].pop("expiration", None)
+        assert ours == celerys
+        own_valkey.flush()
+    await my_add.options(countdown=60, expires=120).enqueue(1, 2)
+    (message,) = messages(own_valkey)
+    eta = datetime.fromisoformat(message["headers"]["eta"])
+    assert 50 < (eta - datetime.now(UTC)).total_seconds() <= 60
+    assert message["headers"]["expires"]
+
+
+async def test_a_job_id_makes_one_job(app: Quart, own_valkey: Valkey) -> None:
+    """However often, and whoever does it at the same time."""
+    again = my_add.options(job_id="mine")
+    jobs = await asyncio.gather(*(again.enqueue(1, 2) for _ in range(40)))
+    assert {job.id for job in jobs} == {"mine"}
+    assert len(messages(own_valkey)) == 1
+    assert record(own_valkey, "mine")["status"] == "QUEUED"
+
+
+async def test_concurrent_jobs_share_round_trips(app: Quart, own_valkey: Valkey) -> None:
+    """And each is there when its own call returns."""
+
+    def calls() -> int:
+        with own_valkey.client() as redis:
+            stats = redis.info("commandstats")
+        return int(stats.get("cmdstat_evalsha", {"calls": 0})["calls"])
+
+    await my_add.enqueue(1, 2)
+    before = calls()
+    jobs = await asyncio.gather(*(my_add.enqueue(n, n) for n in range(320)))
+    assert calls() - before <= 20
+    sent = {message["headers"]["id"] for message in messages(own_valkey)}
+    assert {job.id for job in jobs} < sent
+
+
+async def test_a_signature_chain_group_and_chord_are_known_in_whole(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """From the first moment each job of a canvas can be asked for."""
+    single = await enqueue(add.s(1, 2))
+    last = await enqueue(chain(add.s(1, 2), add.s(3), add.s(4)))
+    several = await enqueue(group(add.s(n, n) for n in range(30)))
+    body = await enqueue(chord([add.s(1, 1), add.s(2, 2)], total.s()))
+    assert isinstance(single, Job)
+    assert isinstance(last, Job)
+    assert isinstance(body, Job)
+    assert isinstance(several, JobGroup)
+    assert len(several.jobs) == 30
+    for job in (single, last, body, *several.jobs):
+        assert record(own_valkey, job.id)["status"] == "QUEUED"
+    assert record(own_valkey, body.id)["name"] == "sample.total"
+    assert len(messages(own_valkey)) == 1 + 1 + 30 + 2
+    backend: Any = get_celery(app).backend
+    assert backend.result_consumer._pubsub is None  # nothing was subscribed
+    with own_valkey.client() as redis:
+        assert len(redis.keys(RECORD + "*")) == 1 + 3 + 30 + 3
+
+
+async def test_celerys_own_delay_leaves_a_record_and_no_subscription(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """Nor anything else that grows."""
+
+    def send() -> list[str]:
+        ids = [my_add.delay(1, 2).id for _ in range(5)]
+        together: Any = group([add.s(1, 2), add.s(3, 4)]).apply_async()
+        chained: Any = chain(add.s(1, 2), add.s(3)).apply_async()
+        return [*ids, *(one.id for one in together.results), chained.parent.id]
+
+    ids = await asyncio.to_thread(send)
+    for job_id in ids:
+        assert record(own_valkey, job_id)["status"] == "QUEUED"
+    with own_valkey.client() as redis:
+        assert redis.pubsub_channels() == []
+        assert all(redis.ttl(key) > 0 for key in redis.keys(RECORD + "*"))
+
+
+async def test_bad_arguments_send_nothing(app: Quart, own_valkey: Valkey) -> None:
+    """And say which."""
+    with pytest.raises(InvalidArgumentsError) as caught:
+        await my_add.enqueue(1, "2")  # type: ignore[arg-type]
+    assert caught.value.argument == "b"
+    with own_valkey.client() as redis:
+        assert not redis.exists("celery")
+        assert not redis.keys(RECORD + "*")
+
+
+@pytest.mark.parametrize("database", [0, 1], ids=["Redis", "Kombu"])
+async def test_what_no_json_can_be_made_of_is_told_by_task_and_argument(
+    redis_url: str, valkey: Valkey, database: int
+) -> None:
+    """The first time and later, when there is a template; and nothing of it is sent."""
+    broker = f"{redis_url.removesuffix('/0')}/{database}"
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": broker})
+    blueprint = TaskBlueprint("any")
+
+    @blueprint.task
+    async def keep(things: Any, *more: Any, **named: Any) -> None: ...
+
+    blueprint.register(app)
+    async with app.test_app(), app.app_context():
+        for _ in range(2):
+            for args, kwargs, name in (
+                ([{1, 2}], {}, "things"),
+                ([1, 2, {3}], {}, "*[2]"),
+                ([1], {"x": 1, "y": [object()]}, "y"),
+            ):
+                with pytest.raises(InvalidArgumentsError, match=r"any\.keep.*JSON") as caught:
+                    await keep.enqueue(*args, **kwargs)
+                assert caught.value.argument == name
+            with pytest.raises(InvalidArgumentsError, match=r"any\.keep.*JSON"):
+                await enqueue(chain(my_add.si(1, 2), group(my_add.si(3, 4), keep.si({5}))))
+            await keep.enqueue(1)
+    with valkey.client() as redis:
+        assert len(redis.keys(RECORD + "*")) == 2
+
+
+async def test_a_task_that_is_sent_as_a_signature_is_told_how(app: Quart) -> None:
+    """The two are easily mistaken for each other."""
+    with pytest.raises(TypeError, match=r"takes a signature.*await task\.enqueue"):
+        await enqueue(my_add)
+
+
+async def test_a_key_gives_one_job_and_a_full_queue_none(
+    enqueuer: Enqueuer, own_valkey: Valkey
+) -> None:
+    """Atomically: also where many come at once."""
+
+    async def one(key: str, limit: int = 5) -> Accepted:
+        conditions = Conditions(idempotency_key=key, fingerprint="f", limit=limit)
+        return await enqueuer.enqueue_if("demo.my_add", (1, 2), {}, conditions)
+
+    found = await asyncio.gather(*(one("k") for _ in range(20)))
+    assert len({each.job_id for each in found}) == 1
+    assert sum(each.is_new for each in found) == 1
+    outcomes = await asyncio.gather(*(one("") for _ in range(20)), return_exceptions=True)
+    assert sum(isinstance(outcome, QueueFullError) for outcome in outcomes) == 16
+    assert len(messages(own_valkey)) == 5
+    assert (await one("k")).is_new is False
+    with own_valkey.client() as redis:
+        redis.delete(RECORD + found[0].job_id)
+        redis.delete("celery")
+    assert (await one("k")).is_new is True
+
+
+async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(
+    redis_url: str, valkey: Valkey
+) -> None:
+    """One that was left half-way is sent again: by the record nobody knows what became of it."""
+    broker = f"{redis_url.removesuffix('/0')}/1"
+    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": broker})
+    async with app.test_app(), app.app_context():
+        one = my_add.options(job_id="one")
+        jobs = await asyncio.gather(*(one.enqueue(1, 2) for _ in range(8)))
+        assert {job.id for job in jobs} == {"one"}
+        with valkey.client() as redis, Redis.from_url(broker) as queues:
+            assert queues.llen("celery") == 1
+            left = json.loads(str(redis.get(RECORD + "one"))) | {"unsent": 1}
+            redis.set(RECORD + "one", json.dumps(left), ex=60)
+            await one.enqueue(1, 2)
+            assert queues.llen("celery") == 2
+            assert "unsent" not in json.loads(str(redis.get(RECORD + "one")))
+
+
+@contextmanager
+def turns_of_the_loop() -> Iterator[list[float]]:
+    """When the event loop turned: hardly ever while something blocks it, else every 5 ms."""
+    turns: list[float] = []
+    loop = asyncio.get_running_loop()
+
+    async def turn() -> None:
+        while True:
+            await asyncio.sleep(0.005)
+            turns.append(loop.time())
+
+    turning = asyncio.create_task(turn())
+    try:
+        yield turns
+    finally:
+        turning.cancel()
+
+
+@pytest.mark.parametrize("fault", ["refused", "silent", "read-only", "full"])
+async def test_a_broker_that_cannot_take_it_is_one_error_in_time(
+    app: Quart, own_valkey: Valkey, fault: str
+) -> None:
+    """Which says whether the job may be there, and is over when Redis is well again."""
+    await my_add.enqueue(1, 2)
+    own_valkey.flush()
+    if fault == "refused":
+        await asyncio.to_thread(own_valkey.stop)
+    elif fault == "silent":
+        own_valkey.freeze()
+    else:
+        with own_valkey.client() as redis:
+            if fault == "read-only":
+                redis.replicaof("127.0.0.1", "1")
+            else:
+                redis.config_set("maxmemory", "1")
+    began = time.monotonic()
+    with turns_of_the_loop() as turns, pytest.raises(BrokerUnavailableError) as caught:
+        async with asyncio.timeout(2 * TIMEOUT):  # which would raise another error
+            await my_add.options(job_id="one").enqueue(1, 2)
+    assert len(turns) > 10 or time.monotonic() - began < TIMEOUT / 2
+    assert caught.value.maybe_accepted == (fault == "silent")
+    if fault == "refused":
+        await asyncio.to_thread(own_valkey.start)
+    elif fault == "silent":
+        own_valkey.thaw()
+    else:
+        with own_valkey.client() as redis:
+            redis.replicaof("NO", "ONE")
+            redis.config_set("maxmemory", "0")
+    await my_add.options(job_id="one").enqueue(1, 2)
+    assert [message["headers"]["id"] for message in messages(own_valkey)] == ["one"]
+
+
+async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """The next job is sent on a new connection."""
+    await my_add.enqueue(1, 2)
+    with own_valkey.client() as redis:
+        (sender,) = [each["id"] for each in redis.client_list() if each["cmd"].startswith("eval")]
+        redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(BrokerUnavailableError):
+            await my_add.enqueue(1, 2)
+        await wait_until_async(
+            lambda: sender not in [each["id"] for each in redis.client_list()],
+            description="the connection's end",
+        )
+
+
+async def test_a_job_that_its_queue_refuses_takes_no_other_along(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """Nothing is left of it, so that it can be enqueued again under its id."""
+    with own_valkey.client() as redis:
+        redis.set("other", "no list", ex=60)
+        refused = my_add.options(job_id="refused", queue="other")
+        first, error, last = await asyncio.gather(
+            my_add.enqueue(1, 2),
+            refused.enqueue(1, 2),
+            my_add.enqueue(3, 4),
+            return_exceptions=True,
+        )
+        assert isinstance(error, BrokerUnavailableError)
+        assert not error.maybe_accepted
+        assert redis.llen("celery") == 2
+        assert {type(first), type(last)} == {Job}
+        assert not redis.exists(RECORD + "refused")
+        await my_add.options(job_id="refused").enqueue(1, 2)
+        assert redis.llen("celery") == 3
+
+
+async def test_restarts_in_the_middle_lose_and_double_nothing(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """An id whose call returned has its job; one that was tried again has it once."""
+    accepted: list[str] = []
+
+    async def client(number: int) -> None:
+        for turn in range(60):
+            job_id = f"{number}-{turn}"
+
+            async def taken(job_id: str = job_id) -> bool:
+                with suppress(BrokerUnavailableError):
+                    await my_add.options(job_id=job_id).enqueue(1, 2)
+                    return True
+                return False
+
+            await wait_until_async(taken, timeout=20, description=f"{job_id} is accepted")
+            accepted.append(job_id)
+
+    clients = [asyncio.create_task(client(number)) for number in range(8)]
+    for goal in (40, 160):
+        await wait_until_async(lambda goal=goal: len(accepted) > goal, description="some jobs")  # type: ignore[misc]
+        await asyncio.to_thread(own_valkey.restart)
+    await asyncio.gather(*clients)
+    sent = [message["headers"]["id"] for message in messages(own_valkey)]
+    assert sorted(sent) == sorted(accepted)
+
+
+async def test_a_caller_that_goes_away_takes_its_unsent_job_along(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """And nothing of it stays behind in the process."""
+    await my_add.enqueue(1, 2)
+    own_valkey.freeze()
+    calls = [asyncio.create_task(find_primes.enqueue(10)) for _ in range(100)]
+    await asyncio.wait(calls, timeout=0.05)
+    for call in calls:
+        call.cancel()
+    await asyncio.wait(calls)
+    own_valkey.thaw()
+    await my_add.enqueue(1, 2)
+    assert len(messages(own_valkey)) <= 2 + 64

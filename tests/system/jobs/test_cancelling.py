@@ -1,0 +1,103 @@
+"""A cancelled job is not started, not even by a worker that was away; a running one is stopped."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import chain, chord
+from quart import Quart
+
+from service import create_app, enqueue
+from service.parts import parts_of
+from service.redis.keys import RECORD
+from service.tasks.demo import count_slowly
+from tests.support.sample_tasks import add, hooked, leave_note, total
+from tests.support.serving import serving_app
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until_async
+from tests.support.workers import Worker, worker_process
+
+POOLS = ["asyncio", "prefork", "threads"]
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Quart]:
+    app = create_app(
+        {
+            "SERVICE_REDIS_URL": redis_url,
+            "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
+        }
+    )
+    async with app.test_app(), app.app_context():
+        yield app
+
+
+async def cancel(app: Quart, job_id: str) -> tuple[int, str]:
+    """The status of a DELETE, and the state that it tells."""
+    response = await app.test_client().delete(f"/result/{job_id}")
+    return response.status_code, (await response.get_json())["state"]
+
+
+async def state(app: Quart, job_id: str) -> str:
+    return (await parts_of(app).store.get(job_id)).state.value
+
+
+@pytest.mark.parametrize("pool", POOLS)
+async def test_a_worker_that_was_away_starts_no_cancelled_job(
+    app: Quart, redis_url: str, tmp_path: Path, pool: str
+) -> None:
+    """It never heard Celery's own revoke; it asks the record. Nor does a hook of such a job run."""
+    jobs: list[Any] = [await leave_note.enqueue(f"cancelled {n}") for n in range(3)]
+    jobs.append(await hooked.enqueue("success"))
+    jobs.append(await leave_note.options(countdown=0.5).enqueue("cancelled later"))
+    for job in jobs:
+        assert await cancel(app, job.id) == (200, "REVOKED")
+    with worker_process(pool, redis_url, tmp_path) as process:
+        worker = Worker(pool, process, redis_url, tmp_path)
+        process.wait_for_output(r"ready\.")
+        await (await leave_note.options(countdown=0.7).enqueue("last")).result(timeout=20)
+        assert [line for line in worker.notes if "serving" not in line] == ["last"]
+    for job in jobs:
+        assert await state(app, job.id) == "REVOKED"
+
+
+@pytest.mark.parametrize("shared_worker", ["asyncio", "prefork"], indirect=True)
+async def test_a_running_job_is_stopped(shared_worker: Worker) -> None:
+    """As its pool can; whoever waits is told."""
+    async with serving_app(shared_worker, "tests.support.sample_tasks") as app:
+        job = await count_slowly.enqueue(200, 0.1)
+
+        async def runs() -> bool:
+            return await state(app, job.id) == "PROGRESS"
+
+        await wait_until_async(runs, description="it runs")
+        assert await cancel(app, job.id) == (202, "PROGRESS")
+        assert (await parts_of(app).watcher.wait(job.id, 10)).state == "REVOKED"
+        response = await app.test_client().delete(f"/result/{job.id}")
+        assert response.status_code == 409
+        assert await (await add.enqueue(1, 2)).result(timeout=20) == 3
+
+
+async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
+    app: Quart, redis_url: str, valkey: Valkey, tmp_path: Path
+) -> None:
+    """A later step that was cancelled is not run when its turn comes; nor is a chord's body."""
+    last: Any = await enqueue(chain(add.s(1, 2), leave_note.si("cancelled")))
+    body: Any = await enqueue(chord([add.s(1, 1), add.s(2, 2)], total.s()))
+    assert await cancel(app, last.id) == (200, "REVOKED")
+    assert await cancel(app, body.id) == (200, "REVOKED")
+    with worker_process("asyncio", redis_url, tmp_path) as process:
+        worker = Worker("asyncio", process, redis_url, tmp_path)
+        process.wait_for_output(r"ready\.")
+
+        def waiting() -> int:
+            with valkey.client() as redis:
+                stored = [redis.get(key) for key in redis.keys(RECORD + "*")]
+            return sum('"QUEUED"' in (each or "") for each in stored)
+
+        await wait_until_async(lambda: waiting() == 0, description="nothing waits")
+        await (await leave_note.options(countdown=0.5).enqueue("end")).result(timeout=20)
+        assert [line for line in worker.notes if "serving" not in line] == ["end"]
+    assert await state(app, last.id) == "REVOKED"
+    assert await state(app, body.id) == "REVOKED"

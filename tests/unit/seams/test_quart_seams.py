@@ -1,0 +1,83 @@
+"""Pins what the package leans on in Quart and Hypercorn without their promising it."""
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator
+
+from hypercorn.asyncio.task_group import TaskGroup
+from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from quart import Quart, Response
+from quart.app import Quart as QuartApp
+from quart.asgi import ASGIHTTPConnection
+
+
+async def test_a_request_runs_in_one_task_from_its_view_to_the_end_of_its_body() -> None:
+    """web/http/streams.py has `when_request_ends` hang on that task.
+
+    If views run in tasks of their own, what a client held is let go too soon or never: find the
+    task that ends with the request.
+    """
+    app = Quart(__name__)
+    ended = asyncio.Event()
+    seen: list[bool] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        await asyncio.sleep(0)
+        seen.append(ended.is_set())
+        yield b"x"
+
+    @app.get("/")
+    async def view() -> Response:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: ended.set())
+        return Response(body())
+
+    await app.test_client().get("/")
+    await asyncio.wait_for(ended.wait(), 5)
+    assert seen == [False]
+
+
+def test_a_client_that_leaves_cancels_the_task_of_its_request() -> None:
+    """web/http/streams.py: whatever was held for it is let go.
+
+    If that task goes on, nobody ends the streams of those who left.
+    """
+    source = inspect.getsource(ASGIHTTPConnection.__call__)
+    assert "handler_task = asyncio.ensure_future(self.handle_request(request, send))" in source
+    assert "await cancel_tasks(pending)" in source
+
+
+def test_a_response_may_take_as_long_as_it_likes() -> None:
+    """web/http/streams.py sets `timeout` to None.
+
+    If it is not asked for, Quart cuts event streams at RESPONSE_TIMEOUT.
+    """
+    source = inspect.getsource(ASGIHTTPConnection.handle_request)
+    assert "timeout = cast(float | None, response.timeout)" in source
+    assert "wait_for(self._send_response(send, response), timeout=timeout)" in source
+
+
+def test_hypercorn_says_through_send_that_it_stops() -> None:
+    """web/http/middleware.py reads `send.__self__.context.terminated`, and waits for it.
+
+    If it is elsewhere, event streams are cut after the graceful timeout in place of ending.
+    """
+    for stream in (HTTPStream, WSStream):
+        assert "self.context = context" in inspect.getsource(stream.__init__)
+        assert "self.app_send" in inspect.getsource(stream.handle)
+        assert inspect.iscoroutinefunction(stream.app_send)
+    assert "send," in inspect.getsource(TaskGroup.spawn_app)
+    context = WorkerContext(None)
+    assert isinstance(context.terminated, EventWrapper)
+    assert inspect.iscoroutinefunction(context.terminated.wait)
+
+
+def test_the_asgi_app_can_be_wrapped() -> None:
+    """web/http/middleware.py does, as Quart's documentation has it.
+
+    If `__call__` does not go through it, neither start-up checks nor refusals are heard.
+    """
+    assert "self.asgi_app(scope, receive, send)" in inspect.getsource(QuartApp.__call__)
