@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_held_until_it_is_buried(redis: Redis) -> None:
     """Else a worker that dies in between would leave its job QUEUED for ever."""
     scripts = Scripts(redis, KEYS)
     redis.lpush("bad", "not json")
-    taken = scripts.take(Take(KEYS, "", (QueueList("bad", "bad"),), 1, 0, LEASE))
+    taken = scripts.take(Take(KEYS, (QueueList("bad", "bad"),), 1, 0, LEASE))
     (unusable,) = taken.unusable
     assert (unusable.delivery.queue, unusable.delivery.message) == ("bad", b"not json")
     assert "not a JSON object" in unusable.reason
