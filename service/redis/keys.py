@@ -177,6 +177,7 @@ KINDS: Final = (
         "Kombu",
         "queues of an exchange",
     ),
+    KeyKind(r"_kombu\.binding_deadlines", "*", "until unbound", "Kombu", "bindings that end"),
     KeyKind(r".+\.reply\.celery\.pidbox", "list", "10 s", "Kombu", "answers to `inspect`"),
     KeyKind(r".+\.dead", "list", "until replayed or dropped", "broker", "dead letters of a queue"),
     KeyKind(r".+?(\x06\x16\d+)?", "list", "until taken", "Kombu", "a queue, or one priority"),

@@ -42,7 +42,9 @@ def recorder(redis_url: str) -> Iterator[Recorder]:
 
 @pytest.fixture
 async def app(redis_url: str) -> AsyncIterator[Quart]:
-    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_RECENT_JOBS": KEEP})
+    timeout = 20  # seconds: a busy machine may need more than the default 2
+    settings = {"SERVICE_REDIS_TIMEOUT": timeout, "SERVICE_RECENT_JOBS": KEEP}
+    app = create_app({"SERVICE_REDIS_URL": redis_url, **settings})
     async with app.test_app():
         yield app
 

@@ -367,6 +367,7 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
         )
 
 
+@pytest.mark.leaves("keys", reason="a queue's name that is no list")
 async def test_a_job_that_its_queue_refuses_takes_no_other_along(
     app: Quart, own_valkey: Valkey
 ) -> None:

@@ -203,6 +203,6 @@ async def test_a_record_that_has_expired_comes_back(two: Two) -> None:
 
 async def test_a_job_enqueued_anew_is_left_alone_by_the_drop_of_an_old_letter(two: Two) -> None:
     """Its id was free again when its record had expired."""
-    await two.results.set(KEY, json.dumps({"status": "QUEUED"}))
+    await two.results.set(KEY, json.dumps({"status": "QUEUED"}), ex=60)
     assert await two.drop()
     assert (await two.seen())[0] == "QUEUED"
