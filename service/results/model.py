@@ -34,6 +34,12 @@ class Progress:
     total: float | None = None
     note: str = ""
 
+    @property
+    def percent(self) -> int | None:
+        """Of the whole, within 0 and 100 whatever the job says; None where that is unknown."""
+        share = self.current / self.total if self.total else None
+        return None if share is None else max(0, min(100, round(100 * share)))
+
 
 @dataclass(frozen=True, slots=True)
 class JobError:
