@@ -43,7 +43,7 @@ class SendOptions(TypedDict, total=False):
     headers: Mapping[str, Any] | None
 
 
-OPTION_NAMES: Final = frozenset(SendOptions.__annotations__)
+_OPTION_NAMES: Final = frozenset(SendOptions.__annotations__)
 NO_OPTIONS: Final[SendOptions] = {}
 
 
@@ -52,8 +52,8 @@ def send_options(**options: Unpack[SendOptions]) -> SendOptions:
 
     Raises TypeError for an unknown name, ValueError and InvalidJobIdError for a wrong value.
     """
-    if unknown := options.keys() - OPTION_NAMES:
-        raise TypeError(f"There is no option {min(unknown)!r}, only {sorted(OPTION_NAMES)}.")
+    if unknown := options.keys() - _OPTION_NAMES:
+        raise TypeError(f"There is no option {min(unknown)!r}, only {sorted(_OPTION_NAMES)}.")
     given = cast("SendOptions", {k: value for k, value in options.items() if value is not None})
     job_id = given.get("job_id")
     if job_id is not None and not is_job_id(job_id):
@@ -113,7 +113,7 @@ class Arguments:
         for name, value in kwargs.items():
             if name in taken and name in self._by_name:
                 self._refuse(name, "it is given twice, by position and by name")
-            if name in OPTION_NAMES and name not in self._by_name and not self.takes_any_name:
+            if name in _OPTION_NAMES and name not in self._by_name and not self.takes_any_name:
                 self._refuse(name, f"the task has no such argument, but `.options({name}=…)` has")
             self._convert(name, self._type_named(name), value)
         for parameter in self.parameters:

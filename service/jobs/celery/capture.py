@@ -1,6 +1,6 @@
 """Records the messages that Celery would publish, instead of publishing them.
 
-Celery's own code, with its routers and its canvas, so decides what is sent, and never waits.
+Celery's own code, with its routers and its canvas, thus decides what is sent, and never waits.
 The message builder's producer would not do: the Kombu publisher needs the call itself, to publish
 it in a thread and perhaps again under another id; the tasks of jobs that follow are read from
 bodies that are not encoded yet; and a long canvas would hold the builder's lock for long.

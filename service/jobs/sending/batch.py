@@ -141,7 +141,7 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
         if verdict == b"earlier":
             job_id, _, fingerprint = value.decode().partition(" ")
         is_new = verdict == b"new"
-        accepted.append(Accepted(job_id, is_new, "" if is_new else fingerprint))
+        accepted.append(Accepted(job_id, is_new=is_new, fingerprint="" if is_new else fingerprint))
     return accepted
 
 

@@ -38,8 +38,8 @@ logger: Final = logging.getLogger(__name__)
 
 _WAITING: Final = frozenset({State.QUEUED, State.RETRY})
 _CANCEL_ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
-# Neither blocks the event loop. Every method raises BrokerUnavailableError, `send` QueueFullError,
-# and both that send raise kombu's EncodeError where the arguments are not JSON.
+# Neither loses an accepted job, nor blocks the event loop. Each of their methods may raise
+# BrokerUnavailableError, those that send kombu's EncodeError, too, and `send` QueueFullError.
 _Publisher: TypeAlias = RedisPublisher | KombuPublisher
 
 

@@ -75,11 +75,11 @@ class RedisPublisher:
         if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
             return None
         key = (task.name, options.get("queue"), options.get("priority"))
-        if key not in self._templates:
-            template = None
-            if can_have_template(self.celery, task):
-                template = make_template(
-                    self.celery, self._builder.build(publish_call_for(request))
-                )
-            self._templates[key] = template
-        return self._templates[key]
+        if key in self._templates:
+            return self._templates[key]
+        template = None
+        if can_have_template(self.celery, task):
+            sample = self._builder.build(publish_call_for(request))
+            template = make_template(self.celery, sample)
+        self._templates[key] = template
+        return template
