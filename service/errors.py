@@ -27,8 +27,6 @@ ServiceError
 └── DevServerError                `service dev` cannot start or had to stop
 """
 
-from collections.abc import Sequence
-
 from kombu.exceptions import EncodeError
 
 
@@ -64,9 +62,9 @@ class UnavailableError(ServiceError):
 class ConfigurationError(ServiceError):
     """One or more settings cannot be used; `problems` has a sentence for each."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("\n".join(self.problems))
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
 
 
 class DuplicateTaskError(ConfigurationError):
@@ -75,10 +73,8 @@ class DuplicateTaskError(ConfigurationError):
     def __init__(self, name: str, first: str, second: str) -> None:
         self.name = name
         super().__init__(
-            [
-                f"The task name {name!r} is taken twice: by {first} and by {second}."
-                " Rename one of the functions, or give one of them `name=`."
-            ]
+            f"The task name {name!r} is taken twice: by {first} and by {second}."
+            " Rename one of the functions, or give one of them `name=`."
         )
 
 
@@ -167,11 +163,7 @@ class TooManyWaitersError(CapacityError):
 
 
 class BrokerUnavailableError(UnavailableError):
-    """A job could not be handed over.
-
-    Where `maybe_accepted` is true, enqueue it again with the same id, which never makes a second
-    job.
-    """
+    """A job could not be handed over. Enqueueing it again with the same id makes no second job."""
 
 
 class ResultsUnavailableError(UnavailableError):
@@ -198,21 +190,6 @@ class ResultTimeoutError(JobEndError, TimeoutError):
         super().__init__(f"Job {job_id} has not ended within {timeout:g} s; it goes on.")
 
 
-class TaskAbortedError(JobEndError):
-    """A body raised MemoryError, SystemExit or another error that would have ended its worker.
-
-    Takes the message alone, so that Celery can rebuild it from a stored result.
-    """
-
-
-class UnstorableResultError(JobEndError, EncodeError):
-    """What a task returned can't be stored: it is not strict JSON, or too large.
-
-    An EncodeError too, for which Celery's tracer makes the job a failed one. Takes the message
-    alone, so that Celery can rebuild it from a stored result.
-    """
-
-
 class UnknownDeadLetterError(CallerError):
     """No dead letter has this id."""
 
@@ -223,11 +200,22 @@ class UnknownDeadLetterError(CallerError):
         )
 
 
-class DeadLetterError(JobEndError):
-    """The broker gave a job up: it ended its workers too often, or its message is unreadable.
+# The next three take the message alone, so that Celery can rebuild them from a stored result.
 
-    Takes the message alone, so that Celery can rebuild it from a stored result.
+
+class TaskAbortedError(JobEndError):
+    """A body raised MemoryError, SystemExit or another error that would have ended its worker."""
+
+
+class UnstorableResultError(JobEndError, EncodeError):
+    """What a task returned can't be stored: it is not strict JSON, or too large.
+
+    An EncodeError too, for which Celery's tracer makes the job a failed one.
     """
+
+
+class DeadLetterError(JobEndError):
+    """The broker gave a job up: it ended its workers too often, or its message is unreadable."""
 
 
 class DevServerError(ServiceError):

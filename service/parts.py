@@ -6,10 +6,10 @@ from typing import Any
 from quart import Quart, current_app
 from redis.asyncio import Redis
 
+from service.jobs.blueprint import TaskRegistry, find_tasks
 from service.jobs.celery.app import CeleryBuilder, QuartCelery
 from service.jobs.handle import EXTENSION
 from service.jobs.job import Job, JobGroup
-from service.jobs.registry import TaskRegistry, find_tasks
 from service.jobs.sending.enqueuer import Enqueuer
 from service.redis.clients import broker_redis_url, connect
 from service.redis.keys import ResultKeys, result_keys
@@ -48,15 +48,7 @@ def init_parts(app: Quart, settings: Settings) -> None:
     tasks = find_tasks(package="service.tasks", modules=settings.task_modules)
     signals = Signals()
     celery = CeleryBuilder(app, settings, tasks, signals)
-    enqueuer = Enqueuer(
-        settings=settings,
-        client=redis,
-        watcher=watcher,
-        tasks=tasks,
-        signals=signals,
-        celery=celery,
-        keys=keys,
-    )
+    enqueuer = Enqueuer(celery, watcher, redis, keys)
     app.before_serving(enqueuer.prepare)
     app.after_serving(enqueuer.aclose)
     app.extensions[EXTENSION] = Parts(

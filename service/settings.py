@@ -34,20 +34,6 @@ def _redis_url(value: Any) -> str:
     return str(value)
 
 
-def _positive_seconds(value: Any) -> float:
-    with suppress(*_NOT_A_NUMBER):
-        if 0 < (seconds := float(value)) < float("inf"):
-            return seconds
-    raise ValueError("must be a number of seconds above 0")
-
-
-def _seconds(value: Any) -> float:
-    with suppress(*_NOT_A_NUMBER):
-        if 0 <= (seconds := float(value)) < float("inf"):
-            return seconds
-    raise ValueError("must be a number of seconds from 0 up")
-
-
 def _positive_int(value: Any) -> int:
     with suppress(*_NOT_A_NUMBER):
         if (number := int(value)) >= 1:
@@ -77,6 +63,16 @@ def _setting(
     )
 
 
+def _seconds(default: float, meaning: str, *, or_zero: bool = False) -> Any:
+    def parse(value: Any) -> float:
+        with suppress(*_NOT_A_NUMBER):
+            if 0 < (seconds := float(value)) < float("inf") or (or_zero and seconds == 0):
+                return seconds
+        raise ValueError(f"must be a number of seconds {'from 0 up' if or_zero else 'above 0'}")
+
+    return _setting(default, parse, meaning, "seconds")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The service's configuration; field `x` is the setting `SERVICE_X`."""
@@ -84,11 +80,8 @@ class Settings:
     redis_url: str = _setting(
         "redis://127.0.0.1:6379/0", _redis_url, "Where the broker and the results are."
     )
-    redis_timeout: float = _setting(
-        2.0,
-        _positive_seconds,
-        "How long a request may wait for Redis before it is answered with 503.",
-        "seconds",
+    redis_timeout: float = _seconds(
+        2.0, "How long a request may wait for Redis before it is answered with 503."
     )
     task_modules: tuple[str, ...] = _setting(
         (), _names, "Modules with task blueprints besides `service/tasks/`, separated by commas."
@@ -108,25 +101,22 @@ class Settings:
         "How many sync task bodies the asyncio pool runs at once; each has a thread.",
         "threads",
     )
-    grace: float = _setting(
+    grace: float = _seconds(
         30.0,
-        _seconds,
         "How long a worker that was told to stop lets its jobs go on, before it cancels them and"
         " gives them back to the queue (asyncio pool).",
-        "seconds",
+        or_zero=True,
     )
-    loop_warn: float = _setting(
+    loop_warn: float = _seconds(
         0.5,
-        _seconds,
         "How long a task may block the event loop before the log names it; 0 turns this off.",
-        "seconds",
+        or_zero=True,
     )
-    lease: float = _setting(
+    lease: float = _seconds(
         30.0,
-        _seconds,
         "How long a worker holds a job before it must renew; a killed worker's jobs run again"
         " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
-        "seconds",
+        or_zero=True,
     )
     max_deliveries: int = _setting(
         5,
@@ -134,11 +124,8 @@ class Settings:
         "How often a job may be delivered without an end before it becomes a dead letter.",
         "deliveries",
     )
-    enqueue_timeout: float = _setting(
-        2.0,
-        _positive_seconds,
-        "How long handing a job to the broker may take before it is given up.",
-        "seconds",
+    enqueue_timeout: float = _seconds(
+        2.0, "How long handing a job to the broker may take before it is given up."
     )
     max_body: int = _setting(
         262_144, _positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"
@@ -155,11 +142,8 @@ class Settings:
         "How many clients of one process may wait for a change of a job at once (503 beyond).",
         "waiters",
     )
-    heartbeat: float = _setting(
-        15.0,
-        _positive_seconds,
-        "How long an event stream may be silent before it carries a comment.",
-        "seconds",
+    heartbeat: float = _seconds(
+        15.0, "How long an event stream may be silent before it carries a comment."
     )
     recent_jobs: int = _setting(
         10_000, _positive_int, "How many of the most recent jobs the dashboard lists.", "jobs"
@@ -191,7 +175,11 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
     problems: list[str] = []
     for name, value in given.items():
         if name.startswith(CELERY_PREFIX):
-            celery[name.removeprefix(CELERY_PREFIX).lower()] = _json_or_text(value)
+            option = name.removeprefix(CELERY_PREFIX).lower()
+            celery[option] = value
+            if isinstance(value, str):
+                with suppress(ValueError):  # JSON (`4`, `true`, `{"a": 1}`) where it is that
+                    celery[option] = json.loads(value)
         elif name in known:
             try:
                 values[known[name].name] = known[name].metadata["parse"](value)
@@ -201,7 +189,7 @@ def read_settings(*sources: Mapping[str, Any]) -> Settings:
         else:
             problems.append(f"{name} is not a setting. README.md has a table of them.")
     if problems:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(*problems)
     return Settings(**values, celery=celery)
 
 
@@ -215,28 +203,3 @@ def celery_environment(environment: Mapping[str, str]) -> dict[str, str]:
         for name in _CELERY_VARIABLES
         if environment.get(name)
     }
-
-
-def _json_or_text(value: Any) -> Any:
-    """Read a Celery setting as JSON where it is JSON (`4`, `true`, `{"a": 1}`), else as text."""
-    if not isinstance(value, str):
-        return value
-    try:
-        return json.loads(value)
-    except ValueError:
-        return value
-
-
-def settings_table() -> str:
-    """The settings as a Markdown table, as README.md has it."""
-    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
-    for setting in fields(Settings):
-        if not setting.metadata:
-            continue
-        default, unit = setting.default, setting.metadata["unit"]
-        shown = ",".join(default) if isinstance(default, tuple) else f"{default}"
-        value = f"`{shown}` {unit}".strip() if shown else "(none)"
-        rows.append(
-            f"| `{PREFIX}{setting.name.upper()}` | {value} | {setting.metadata['meaning']} |"
-        )
-    return "\n".join(rows)

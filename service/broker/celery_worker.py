@@ -45,12 +45,13 @@ def is_stopping_at_once() -> bool:
 
 def running() -> set[str]:
     """The tags of the messages whose jobs run at this moment."""
-    return {_tag_of(request) for request in all_of(state.active_requests)}
+    return {str(request.message.delivery_tag) for request in all_of(state.active_requests)}
 
 
 def reserved() -> dict[str, Any]:
     """Requests that the pool was given, by tag; it may not have started them yet."""
-    return {_tag_of(request): request for request in all_of(state.reserved_requests)}
+    requests = all_of(state.reserved_requests)
+    return {str(request.message.delivery_tag): request for request in requests}
 
 
 def all_of(requests: Any) -> tuple[Any, ...]:
@@ -98,21 +99,20 @@ def may_still_run(request: Any) -> bool:
 
 
 def began(request: Any) -> None:
-    """Say that a request's job runs, where the message came by a channel of ours."""
-    if (qos := _leased_qos(request.message)) is not None:
-        qos.began(request.message.delivery_tag, request.id)
+    """Say that a request's job runs: its message is only needed in Redis from now on."""
+    if leases := _leases_of(request.message):
+        leases.in_flight.drop_message(request.message.delivery_tag, request.id)
 
 
 def lost_lease(request: Any) -> bool:
     """Whether the lease on a request's message is known to be lost."""
-    qos = _leased_qos(request.message)
-    return qos is not None and bool(qos.lost_lease(request.message.delivery_tag))
+    leases = _leases_of(request.message)
+    return bool(leases and leases.in_flight.is_lost(request.message.delivery_tag))
 
 
-def _leased_qos(message: Any) -> Any:
-    """The LeasedQoS of a message's channel; None if the message came by another transport."""
-    qos = getattr(message.channel, "qos", None)
-    return qos if hasattr(qos, "lost_lease") else None
+def _leases_of(message: Any) -> Any:
+    """The leases of a message's channel; None if the message came by another transport."""
+    return getattr(getattr(message.channel, "qos", None), "leases", None)
 
 
 def _pool_result_of(request: Any) -> Any:
@@ -124,13 +124,9 @@ def _is_set(flag: Any) -> bool:
     return flag is not None and flag is not False  # 0 is an exit code, and means yes
 
 
-def _tag_of(request: Any) -> str:
-    return str(request.message.delivery_tag)
-
-
 def _explain_rejection(message: Any, reason: str) -> None:
-    if (qos := _leased_qos(message)) is not None:
-        qos.explain(message.delivery_tag, reason)
+    if _leases_of(message):
+        message.channel.qos.explain(message.delivery_tag, reason)
 
 
 @task_unknown.connect(dispatch_uid="service.broker.task_unknown")

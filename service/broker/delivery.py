@@ -24,10 +24,6 @@ class Delivery:
         """Equal for deliveries of one message in one queue; an exchange can copy it to others."""
         return self.ident, self.queue
 
-    def without_message(self, job: str) -> "Delivery":
-        """The delivery as it is held while its job runs."""
-        return Delivery(self.tag, self.queue, b"", self.ident, job)
-
 
 @dataclass(frozen=True, slots=True)
 class Unusable:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
@@ -10,20 +11,14 @@ from service.broker.delivery import Delivery, Unusable
 from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
+_NAMES: Final = ("ack", "renew", "expired", "claim", "take", "put", "replay", "restore", "bury")
+_LEANS_ON: Final = {"restore": ("move",), "bury": ("dead_letter", "move")}
 _SCRIPTS: Final = {
-    name: Script.load("service.broker.lua", *needed, name)
-    for name, needed in {
-        "ack": (),
-        "renew": (),
-        "expired": (),
-        "claim": (),
-        "take": (),
-        "put": (),
-        "replay": (),
-        "restore": ("move",),
-        "bury": ("dead_letter", "move"),
-    }.items()
+    name: Script.load("service.broker.lua", *_LEANS_ON.get(name, ()), name) for name in _NAMES
 }
+_MAX_ACTIVE: Final = 2  # waiters of a group; why: see transport/waiter.py
+_ACTIVE_TTL: Final = 3.0  # seconds
+_REMEMBER_PUBLISH: Final = 120  # seconds: longer than any client goes on trying
 
 
 def script(name: str) -> Script:
@@ -51,32 +46,35 @@ class QueueList(NamedTuple):
 class Take:
     """A wish for messages: from `lists` (best first), at most `free` of them.
 
-    `acks` go along. `max_active` is how many waiters of a group may be active when there is nothing
-    to take, each for `active_ttl` seconds; 0 asks not to wait. What is taken is held for `lease`
-    seconds; a message of more than `max_bytes` (0: no limit) is unusable.
+    What is taken is held for `lease` seconds; a message of more than `max_bytes` (0: no limit) is
+    unusable. `acks` go along. `waiter` is the id of one that waits when there is nothing to take.
     """
 
     keys: BrokerKeys
-    group: str
     lists: tuple[QueueList, ...]
     free: int
     max_bytes: int
     lease: float
     acks: tuple[str, ...] = ()
     waiter: str = ""
-    max_active: int = 0
-    active_ttl: float = 1.0
 
-    def key_names(self) -> list[str]:
-        """The script's KEYS."""
-        keys = [*self.keys.in_flight, *self.keys.waiters_of(self.group)]
-        return keys + [self.keys.list_of(each.name) for each in self.lists]
+    @property
+    def waiters(self) -> list[str]:
+        """The keys of the waiters that take from the same lists, in whatever order."""
+        names = "\n".join(sorted(each.name for each in self.lists))
+        group = sha1(names.encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
+        return self.keys.waiters_of(group)
 
-    def arguments(self) -> list[Any]:
-        """The script's ARGV."""
-        asked = [self.free, self.max_bytes, self.waiter, self.max_active, self.active_ttl]
+    def call(self) -> tuple[list[str], list[Any]]:
+        """The script's KEYS and ARGV."""
+        lists = (self.keys.list_of(each.name) for each in self.lists)
         queues = (each.queue for each in self.lists)
-        return [*asked, self.lease, len(self.acks), *self.acks, *queues]
+        max_active = _MAX_ACTIVE if self.waiter else 0
+        asked = [self.free, self.max_bytes, self.waiter, max_active, _ACTIVE_TTL, self.lease]
+        return (
+            [*self.keys.in_flight, *self.waiters, *lists],
+            [*asked, len(self.acks), *self.acks, *queues],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ class Scripts:
 
     def take(self, request: Take) -> Taken:
         """Take messages without waiting."""
-        return Taken.read(self._run("take", request.key_names(), request.arguments()), request)
+        return Taken.read(self._run("take", *request.call()), request)
 
     def acknowledge(self, tags: Sequence[str]) -> list[str]:
         """Forget deliveries; the tags among them that were no longer held."""
@@ -175,22 +173,21 @@ class Scripts:
         keys = [*self.keys.in_flight, self.keys.dead_letters_of(queue)]
         return bool(self._run("bury", keys, [tag, max_score, message, queue, reason, deliveries]))
 
-    def put(self, tag: str, queue: str, list_: str, message: str, *, remember: int) -> bool:
+    def put(self, tag: str, queue: str, list_: str, message: str) -> bool:
         """Publish a message unless a publish with this tag was seen; whether it was new."""
         keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
-        return bool(self._run("put", keys, [message, remember]))
+        return bool(self._run("put", keys, [message, _REMEMBER_PUBLISH]))
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
-        given = [_bytes(argument) for argument in arguments]
+        given = [
+            each.encode("utf-8", "surrogateescape") if isinstance(each, str) else each
+            for each in arguments
+        ]
         return script(name).run_blocking(self._client, keys, given)
 
 
 def _groups(flat: Sequence[Any], size: int) -> Iterator[tuple[Any, ...]]:
     return zip(*[iter(flat)] * size, strict=True)
-
-
-def _bytes(value: Any) -> Any:
-    return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def text(value: bytes | str) -> str:

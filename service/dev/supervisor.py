@@ -5,8 +5,8 @@ import os
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -69,160 +69,126 @@ async def supervise(
     begins with `opening`, and has `when_ready` once every stage is as ready as it can tell.
     Raises DevServerError, after all was stopped, when a process cannot start or ends by itself.
     """
-    loop = asyncio.get_running_loop()
-
-    def unread(error: OSError) -> None:
-        reason = DevServerError(f"The log cannot be written: {error.strerror}.")
-        loop.call_soon_threadsafe(supervisor.end, reason)
-
-    output = Output(
-        sys.stdout.fileno(),
-        width=max(len(command.name) for stage in stages for command in stage),
-        colour=sys.stdout.isatty() and not os.environ.get("NO_COLOR"),
-        on_failure=unread,
-    )
-    supervisor = _Supervisor(output, guardian)
-    try:
-        with supervisor.stopped_by_signals():
-            output.say(opening)
-            await supervisor.run(stages, on_ready=lambda: output.say(when_ready))
-    finally:
-        output.close(within=_LAST_LINES_WITHIN)
+    width = max(len(command.name) for stage in stages for command in stage)
+    await _Supervisor(width, guardian).run(stages, opening, when_ready)
 
 
 class _Supervisor:
-    def __init__(self, output: Output, guardian: Guardian) -> None:
-        self._output = output
+    def __init__(self, width: int, guardian: Guardian) -> None:
         self._guardian = guardian
-        self._stages: list[list[_Child]] = []
+        self._stages: list[list[tuple[Command, Process]]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._force = asyncio.Event()
         self._asked_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._end: asyncio.Future[DevServerError | None] = self._loop.create_future()
+        colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+        self._output = Output(
+            sys.stdout.fileno(), width=width, colour=colour, on_failure=self._on_unread
+        )
 
-    async def run(
-        self, stages: Sequence[Sequence[Command]], *, on_ready: Callable[[], None]
-    ) -> None:
+    async def run(self, stages: Sequence[Sequence[Command]], opening: str, when_ready: str) -> None:
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to stay
+            numbers.append(signal.SIGHUP)
+        for number in numbers:
+            self._loop.add_signal_handler(number, self._on_signal)
+        self._output.say(opening)
         starting = asyncio.create_task(self._start(stages))
         try:
             first: set[asyncio.Future[Any]] = {starting, self._end}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
             if not self._end.done():
                 starting.result()
-                on_ready()
+                self._output.say(when_ready)
             if error := await self._end:
                 raise error
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             for stage in reversed(self._stages):
-                await asyncio.gather(*(child.stop(self._force) for child in stage))
-                for child in stage:
-                    self._guardian.forget(child.pid)
+                await asyncio.gather(*(self._stop(*child) for child in stage))
             await asyncio.gather(*self._watching)
-
-    def end(self, error: DevServerError | None) -> None:
-        """Stop everything, because of `error` or because we were asked to; the first call wins."""
-        if not self._end.done():
-            self._end.set_result(error)
+            for number in numbers:
+                self._loop.remove_signal_handler(number)
+            self._output.close(within=_LAST_LINES_WITHIN)
 
     async def _start(self, stages: Sequence[Sequence[Command]]) -> None:
         for commands in stages:
-            stage: list[_Child] = []
+            stage: list[tuple[Command, Process]] = []
             self._stages.append(stage)
             for command in commands:
-                child = await _spawn(command, self._output)
-                self._guardian.watch(child.pid)
-                stage.append(child)
-                self._watching.append(asyncio.create_task(self._watch(child)))
+                process = await self._spawn(command)
+                self._guardian.watch(process.pid)
+                stage.append((command, process))
+                self._watching.append(asyncio.create_task(self._watch(command, process)))
             for probe in (command.probe for command in commands):
                 while probe and not await probe.is_answered():  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(_PAUSE)
 
-    async def _watch(self, child: "_Child") -> None:
-        how = await child.wait()
-        self.end(DevServerError(f"{child.command.name} {how}, so everything was stopped."))
+    async def _spawn(self, command: Command) -> Process:
+        """Start a process as the first of a group of its own, whose id is the process's.
 
-    @contextmanager
-    def stopped_by_signals(self) -> Iterator[None]:
-        """SIGINT, SIGTERM and SIGHUP stop everything in order; a second one ends it by force."""
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup asks to stay
-            numbers.append(signal.SIGHUP)
-        for number in numbers:
-            self._loop.add_signal_handler(number, self._on_signal)
+        In its own session it does not see the terminal's Ctrl-C, so it is told to stop just once.
+        """
+        log = self._output.pipe(command.name)
         try:
-            yield
+            return await asyncio.create_subprocess_exec(
+                *command.argv,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **command.env},
+                stdin=DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=command.keep_open,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise DevServerError(f"{command.name} cannot be started: {error}.") from error
         finally:
-            for number in numbers:
-                self._loop.remove_signal_handler(number)
+            os.close(log)
+
+    async def _watch(self, command: Command, process: Process) -> None:
+        code = await process.wait()
+        killed = f"was killed by {signal.Signals(-code).name}" if code < 0 else ""
+        how = killed or f"exited with code {code}"
+        self._stop_all(DevServerError(f"{command.name} {how}, so everything was stopped."))
+
+    async def _stop(self, command: Command, process: Process) -> None:
+        """End a process in order, or by force once its time is over or a second signal has come.
+
+        The rest of its group, such as a pool's processes, is always ended by force.
+        """
+        if process.returncode is None:
+            with suppress(ProcessLookupError):
+                process.terminate()
+        first = {asyncio.create_task(process.wait()), asyncio.create_task(self._force.wait())}
+        timeout = command.stop_timeout
+        _, late = await asyncio.wait(first, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for task in late:
+            task.cancel()
+        signal_group(process.pid, signal.SIGKILL)
+        await process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_GONE_WITHIN):
+                while signal_group(process.pid, 0):  # noqa: ASYNC110 - no event tells of a group
+                    await asyncio.sleep(_PAUSE)
+        self._guardian.forget(process.pid)
+
+    def _stop_all(self, error: DevServerError | None) -> None:
+        """Stop everything, because of `error` or because we were asked to; the first call wins."""
+        if not self._end.done():
+            self._end.set_result(error)
 
     def _on_signal(self) -> None:
+        """The first signal stops everything in order; a second one ends it by force."""
         now = self._loop.time()
         if not self._asked_at:
             self._asked_at = now
             self._output.say("Stopping; Ctrl-C again ends everything at once.")
-            self.end(None)
+            self._stop_all(None)
         elif now > self._asked_at + _ONE_REQUEST:
             self._force.set()
 
-
-async def _spawn(command: Command, output: Output) -> "_Child":
-    log = output.pipe(command.name)
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *command.argv,
-            env={**os.environ, "PYTHONUNBUFFERED": "1", **command.env},
-            stdin=DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=command.keep_open,
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise DevServerError(f"{command.name} cannot be started: {error}.") from error
-    finally:
-        os.close(log)
-    return _Child(command, process)
-
-
-class _Child:
-    """A started process, first of a group of its own that ends with it.
-
-    In its own session it does not see the terminal's Ctrl-C, so it is told to stop just once.
-    """
-
-    def __init__(self, command: Command, process: Process) -> None:
-        self.command = command
-        self.pid = process.pid  # which is its group's id too
-        self._process = process
-
-    async def wait(self) -> str:
-        """Wait for the end and say how it came: `exited with code 3`."""
-        code = await self._process.wait()
-        return f"exited with code {code}" if code >= 0 else f"was killed by {_name(-code)}"
-
-    async def stop(self, force: asyncio.Event) -> None:
-        """End the process in order, or by force once its time is over or `force` is set.
-
-        The rest of its group, such as a pool's processes, is always ended by force.
-        """
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                self._process.terminate()
-        first = {asyncio.create_task(self._process.wait()), asyncio.create_task(force.wait())}
-        timeout = self.command.stop_timeout
-        _, late = await asyncio.wait(first, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        for task in late:
-            task.cancel()
-        signal_group(self.pid, signal.SIGKILL)
-        await self._process.wait()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_GONE_WITHIN):
-                while signal_group(self.pid, 0):  # noqa: ASYNC110 - no event tells of a group
-                    await asyncio.sleep(_PAUSE)
-
-
-def _name(number: int) -> str:
-    return signal.Signals(number).name
+    def _on_unread(self, error: OSError) -> None:
+        reason = DevServerError(f"The log cannot be written: {error.strerror}.")
+        self._loop.call_soon_threadsafe(self._stop_all, reason)

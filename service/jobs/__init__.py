@@ -1,22 +1,20 @@
 """Declares tasks, and enqueues calls of them.
 
-blueprint.py  `@blueprint.task` records a function as a task
+blueprint.py  `@blueprint.task` records a function as a task; finds the tasks of an app
 handle.py     a declared task: call it as the function, or enqueue it
-arguments.py  checks a call against the function's signature; schema.py makes JSON Schemas of it
-options.py    how one call is to be sent
-registry.py   finds the tasks of an app
-job.py        accepted jobs, as their caller sees them; current.py: the job that the caller is in
+arguments.py  checks a call against the function's signature, and the options that it is sent with
+schema.py     makes JSON Schemas of a task's arguments and result
+job.py        accepted jobs, as their caller sees them, and the job that the caller is in
 celery/       the app's own Celery app
 sending/      the only code that publishes
 
-A task module makes a blueprint; the registry finds it; the Celery app is built from the registry.
+A task module makes a blueprint; a registry has those of an app, which its Celery app is built from.
 `await handle.enqueue(…)` checks the arguments, and asks the app's Enqueuer (sending/) to send.
 This room imports results, redis, signals and errors; it names the rooms of workers and of the
 transport by dotted path. Code in this package imports tasks' tools from here, users from `service`.
 """
 
 from service.jobs.blueprint import TaskBlueprint
-from service.jobs.current import current_job, report_progress
-from service.jobs.job import Job, JobGroup
+from service.jobs.job import Job, JobGroup, current_job, report_progress
 
 __all__ = ["Job", "JobGroup", "TaskBlueprint", "current_job", "report_progress"]

@@ -1,4 +1,4 @@
-"""Checks a call's arguments against the signature and the annotations of its task."""
+"""Checks a call: its arguments against the signature of its task, and its options."""
 
 import inspect
 import json
@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypedDict, Unpack, cast
 from uuid import UUID
 
 import msgspec
 from kombu.utils.json import dumps
 
-from service.errors import InvalidArgumentsError
-from service.jobs.options import OPTION_NAMES
+from service.errors import InvalidArgumentsError, InvalidJobIdError
+from service.results.model import is_job_id
 
+_HIGHEST_PRIORITY: Final = 9
 _MAX_DEPTH: Final = 100  # of lists and objects; a few hundred end the process of a stock worker
 _MAX_SHOWN: Final = 4_000  # characters of JSON; longer arguments are not shown
 # Types that Kombu's JSON can encode and decode; other values are sent as the JSON that came.
@@ -24,6 +25,44 @@ _KOMBU_TYPES: Final = (datetime, date, time, Decimal, UUID)
 _RESERVED: Final = {"__type__", "__value__"}
 _POSITIONAL: Final = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 _EMPTY: Final = inspect.Parameter.empty
+
+
+class SendOptions(TypedDict, total=False):
+    """Celery's options of a call; one that is None or left out is up to the task and the routes.
+
+    `countdown` is in seconds, `expires` in seconds or a moment, `priority` from 0 to 9 (on Redis
+    0 is served first). Enqueueing the same `job_id` again makes no second job.
+    """
+
+    countdown: float | None
+    eta: datetime | None
+    queue: str | None
+    priority: int | None
+    expires: float | datetime | None
+    job_id: str | None
+    headers: Mapping[str, Any] | None
+
+
+_OPTION_NAMES: Final = frozenset(SendOptions.__annotations__)
+NO_OPTIONS: Final[SendOptions] = {}
+
+
+def send_options(**options: Unpack[SendOptions]) -> SendOptions:
+    """Check options, and leave out those that are None.
+
+    Raises TypeError for an unknown name, ValueError and InvalidJobIdError for a wrong value.
+    """
+    if unknown := options.keys() - _OPTION_NAMES:
+        raise TypeError(f"There is no option {min(unknown)!r}, only {sorted(_OPTION_NAMES)}.")
+    given = cast("SendOptions", {k: value for k, value in options.items() if value is not None})
+    job_id = given.get("job_id")
+    if job_id is not None and not is_job_id(job_id):
+        raise InvalidJobIdError(job_id)
+    if "countdown" in given and "eta" in given:
+        raise ValueError("Give `countdown` or `eta`, not both.")
+    if not 0 <= (given.get("priority") or 0) <= _HIGHEST_PRIORITY:
+        raise ValueError("`priority` is a whole number from 0 to 9.")
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +82,10 @@ class Arguments:
     def __init__(self, task: str, function: Callable[..., Any], *, bound: bool = False) -> None:
         self.task = task
         signature = inspect.signature(function)
-        hints = _hints(function)
+        try:
+            hints = typing.get_type_hints(function, include_extras=True)
+        except (NameError, TypeError, AttributeError):
+            hints = {}  # names that exist for type checkers only: no argument can be checked
         own = list(signature.parameters.values())[1 if bound else 0 :]
         self._positional = [_parameter(p, hints) for p in own if p.kind in _POSITIONAL]
         named = [_parameter(p, hints) for p in own if p.kind is p.KEYWORD_ONLY]
@@ -71,7 +113,7 @@ class Arguments:
         for name, value in kwargs.items():
             if name in taken and name in self._by_name:
                 self._refuse(name, "it is given twice, by position and by name")
-            if name in OPTION_NAMES and name not in self._by_name and not self.takes_any_name:
+            if name in _OPTION_NAMES and name not in self._by_name and not self.takes_any_name:
                 self._refuse(name, f"the task has no such argument, but `.options({name}=…)` has")
             self._convert(name, self._type_named(name), value)
         for parameter in self.parameters:
@@ -169,13 +211,6 @@ def _inside(value: Any) -> Iterator[Any]:
     if isinstance(value, dict):
         return iter(value.values())
     return iter(value if isinstance(value, list) else ())
-
-
-def _hints(function: Callable[..., Any]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError, AttributeError):
-        return {}  # names that exist for type checkers only: no argument can be checked
 
 
 def _parameter(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> TaskParameter:

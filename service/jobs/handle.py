@@ -1,37 +1,20 @@
 """A declared task as other code uses it: the plain function, which can also be enqueued."""
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack
+from functools import cached_property, update_wrapper
+from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from quart import current_app, has_app_context
 
 from service.errors import NoAppContextError
-from service.jobs.arguments import Arguments
+from service.jobs.arguments import Arguments, SendOptions, send_options
 from service.jobs.job import Job
-from service.jobs.options import NO_OPTIONS, SendOptions, send_options
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns
 V = TypeVar("V")  # the type of a job's result: R, or what awaiting R gives
 
 EXTENSION: Final = "service"  # the key of `app.extensions` under which the app's Parts are
-
-
-class Sender(Protocol):
-    """What a handle needs of the app that it is used in."""
-
-    def celery_task(self, name: str) -> Any:
-        """The app's own Celery task object of this name."""
-
-    async def enqueue(
-        self,
-        name: str,
-        args: tuple[Any, ...],
-        kwargs: Mapping[str, Any],
-        options: SendOptions = NO_OPTIONS,
-    ) -> Job[Any]:
-        """Hand a call of the task to the broker."""
 
 
 class TaskHandle(Generic[P, R, V]):
@@ -49,10 +32,7 @@ class TaskHandle(Generic[P, R, V]):
         self.function = function
         self.celery_options = dict(options)
         self.public = public
-        self.__name__ = function.__name__
-        self.__doc__ = function.__doc__
-        self.__module__ = function.__module__
-        self.__wrapped__ = function
+        update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
         return f"<TaskHandle {self.name}>"
@@ -69,7 +49,8 @@ class TaskHandle(Generic[P, R, V]):
         Raises BrokerUnavailableError, and InvalidArgumentsError where the arguments do not fit
         the function's signature and annotations.
         """
-        return await self.sender.enqueue(self.name, args, kwargs)
+        job: Job[V] = await self.parts.enqueuer.enqueue(self.name, args, kwargs)
+        return job
 
     def options(self, **options: Unpack[SendOptions]) -> "TaskWithOptions[P, V]":
         """The same task, sent with options: `await handle.options(countdown=5).enqueue(1)`.
@@ -86,7 +67,7 @@ class TaskHandle(Generic[P, R, V]):
     @property
     def celery_task(self) -> Any:
         """The current app's own Celery task object."""
-        return self.sender.celery_task(self.name)
+        return self.parts.celery.get().task_named(self.name)
 
     def delay(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Celery's `delay`: synchronous."""
@@ -105,12 +86,11 @@ class TaskHandle(Generic[P, R, V]):
         return self.celery_task.si(*args, **kwargs)
 
     @property
-    def sender(self) -> Sender:
-        """What the current app sends jobs with. Raises NoAppContextError."""
+    def parts(self) -> Any:
+        """The current app's Parts, a class above this room. Raises NoAppContextError."""
         if not has_app_context():
             raise NoAppContextError(self.name)
-        sender: Sender = current_app.extensions[EXTENSION].enqueuer
-        return sender
+        return current_app.extensions[EXTENSION]
 
 
 AnyHandle: TypeAlias = TaskHandle[..., Any, Any]
@@ -126,4 +106,6 @@ class TaskWithOptions(Generic[P, V]):
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[V]:
         """Hand a job to the broker with these options, as `TaskHandle.enqueue` does."""
         handle = self._handle
-        return await handle.sender.enqueue(handle.name, args, kwargs, self._options)
+        enqueuer = handle.parts.enqueuer
+        job: Job[V] = await enqueuer.enqueue(handle.name, args, kwargs, self._options)
+        return job

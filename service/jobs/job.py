@@ -1,11 +1,15 @@
-"""Accepted jobs, as the code that enqueued them sees them."""
+"""Jobs as code sees them: those that it enqueued, and the one that it runs in."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, Generic, TypeVar, cast
+
+from werkzeug.local import LocalProxy
 
 from service.errors import JobFailedError
-from service.results.model import JobError
+from service.results.model import JobError, Progress
 from service.results.watcher import Watcher
 
 V = TypeVar("V")
@@ -53,3 +57,33 @@ class JobGroup:
         finally:
             for one in waiting:
                 one.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentJob:
+    """The job whose body the calling code belongs to."""
+
+    id: str
+    task: str
+    retries: int
+    report: Callable[[Progress], None] = field(repr=False, compare=False)
+
+
+# Set by ContextTask while a body runs. Child asyncio tasks and `asyncio.to_thread` copy it.
+running: Final[ContextVar[CurrentJob]] = ContextVar("running_job")
+
+current_job: CurrentJob = LocalProxy(  # type: ignore[assignment]  # a proxy stands for its object
+    running,
+    unbound_message="There is no current job: this code does not run inside a task.",
+)
+
+
+def report_progress(current: float, total: float | None = None, note: str = "") -> None:
+    """Show everyone who follows the job how far it is.
+
+    `current` of `total` units of work are done; leave `total` out where it is not known. Does
+    nothing where the task's function was called directly, as there is no job then.
+    """
+    job = running.get(None)
+    if job is not None:
+        job.report(Progress(current=current, total=total, note=note))

@@ -1,8 +1,7 @@
 """Makes Redis clients, asyncio and blocking, for redis://, rediss:// and sentinel:// addresses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hiredis import pack_command
@@ -29,6 +28,7 @@ connection: Any = _connection
 _MAX_CONNECTIONS: Final = 20
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
+_OF_SERVER: Final = ("db", "username", "password")
 # Celery looks for the name of the master in the first for its broker, in the second for its result
 # backend.
 _OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
@@ -51,26 +51,20 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
     It connects when it is first used, and never retries by itself: redis-py's default of ten
     retries made one GET on a silent server take 12 s. Raises ConfigurationError.
     """
-    address = url or settings.redis_url
-    options = {
-        "max_connections": _MAX_CONNECTIONS,
-        "timeout": settings.redis_timeout,
-        **_deadlines(settings),
-        "retry": AsyncRetry(NoBackoff(), 0),
-        "health_check_interval": 15,
+    pool = _pool(
+        settings,
+        url,
+        (BlockingConnectionPool, _SentinelPool, asyncio_sentinel.Sentinel),
+        max_connections=_MAX_CONNECTIONS,
+        timeout=settings.redis_timeout,
+        retry=AsyncRetry(NoBackoff(), 0),
+        health_check_interval=15,
         # With it redis-py's pool hands out connections that the server has closed (redis-py#4252).
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
-    }
-    if not is_sentinel(address):
-        return AsyncRedis.from_pool(
-            _with_own_connections(BlockingConnectionPool.from_url(address, **options))
-        )
-    group = sentinels(address, settings.celery)
-    asked = asyncio_sentinel.Sentinel(
-        group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
+        maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
-    pool = cast("Any", _SentinelPool)(group.master, asked, **group.server, **options)
-    return AsyncRedis.from_pool(_with_own_connections(pool))
+    kind = pool.connection_class
+    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    return AsyncRedis.from_pool(pool)
 
 
 def connect_blocking(settings: Settings, url: str = "") -> Redis:
@@ -78,16 +72,33 @@ def connect_blocking(settings: Settings, url: str = "") -> Redis:
 
     Raises ConfigurationError.
     """
+    kinds = (ConnectionPool, _BlockingSentinelPool, blocking_sentinel.Sentinel)
+    return Redis.from_pool(_pool(settings, url, kinds, retry=Retry(NoBackoff(), 0)))
+
+
+def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: Any) -> Any:
+    """A pool for one server; `kinds` are the pool, that of a sentinel:// address, and Sentinel.
+
+    `sentinel://host:port/database;sentinel://…` names the sentinels. The first of these addresses
+    has the database, and name and password for the server.
+    """
+    plain_pool, sentinel_pool, sentinel = kinds
     address = url or settings.redis_url
-    options: dict[str, Any] = {**_deadlines(settings), "retry": Retry(NoBackoff(), 0)}
+    deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.redis_timeout)
     if not is_sentinel(address):
-        return Redis.from_pool(ConnectionPool.from_url(address, **options))
-    group = sentinels(address, settings.celery)
-    asked = blocking_sentinel.Sentinel(
-        group.hosts, sentinel_kwargs={**_deadlines(settings), **group.options}
-    )
-    pool: Any = _BlockingSentinelPool(group.master, asked, **group.server, **options)
-    return Redis.from_pool(pool)
+        return plain_pool.from_url(address, **deadlines, **options)
+    given = sentinel_options(settings.celery)
+    if not given.get("master_name"):
+        raise ConfigurationError(
+            "A sentinel:// address needs the name of the master. Set"
+            ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
+        )
+    addresses = [part.removeprefix(_SENTINEL) for part in address.split(";") if part]
+    parts = [connection.parse_url(f"redis{part}") for part in addresses]
+    hosts = [(part.get("host", "localhost"), part.get("port", 26379)) for part in parts]
+    asked = sentinel(hosts, sentinel_kwargs=deadlines | (given.get("sentinel_kwargs") or {}))
+    of_server = {name: parts[0][name] for name in _OF_SERVER if name in parts[0]}
+    return sentinel_pool(given["master_name"], asked, **of_server, **deadlines, **options)
 
 
 def is_sentinel(url: str) -> bool:
@@ -95,63 +106,11 @@ def is_sentinel(url: str) -> bool:
     return urlsplit(url).scheme == _SENTINEL
 
 
-@dataclass(frozen=True, slots=True)
-class Sentinels:
-    """The sentinels of an address, and the server that they are asked for."""
-
-    hosts: list[tuple[str, int]]
-    options: Mapping[str, Any]  # of connections to the sentinels
-    master: str
-    server: Mapping[str, Any]  # options of connections to the server
-
-
-def sentinels(url: str, celery: Mapping[str, Any]) -> Sentinels:
-    """Read `sentinel://host:port/database;sentinel://…` and Celery's options for it.
-
-    The first address has the database, and name and password for the server.
-    Raises ConfigurationError.
-    """
-    options = sentinel_options(celery)
-    if not options.get("master_name"):
-        raise ConfigurationError(
-            [
-                "A sentinel:// address needs the name of the master. Set"
-                ' SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS={"master_name": "..."}.'
-            ]
-        )
-    parts = [
-        connection.parse_url("redis" + part.removeprefix(_SENTINEL))
-        for part in url.split(";")
-        if part
-    ]
-    first = parts[0]
-    return Sentinels(
-        hosts=[(str(p.get("host", "localhost")), int(p.get("port", 26379))) for p in parts],
-        options=options.get("sentinel_kwargs") or {},
-        master=str(options["master_name"]),
-        server={name: first[name] for name in ("db", "username", "password") if name in first},
-    )
-
-
 def sentinel_options(celery: Mapping[str, Any]) -> dict[str, Any]:
     """The options that Sentinel needs, from the setting of Celery that has them."""
     names = ("master_name", "sentinel_kwargs", "min_other_sentinels")
     given = [celery.get(options) or {} for options in _OPTIONS]
     return {name: each[name] for name in names for each in reversed(given) if name in each}
-
-
-def _deadlines(settings: Settings) -> dict[str, Any]:
-    return {
-        "socket_timeout": settings.redis_timeout,
-        "socket_connect_timeout": settings.redis_timeout,
-    }
-
-
-def _with_own_connections(pool: Any) -> Any:
-    """Have the pool make connections of `_Connection`, based on its own class of them."""
-    kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
-    return pool
 
 
 class _Connection:

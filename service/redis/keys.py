@@ -5,7 +5,6 @@ kind describes, and on one that lives longer than its kind says. Names and value
 and Kombu's own clients expect, or lie beside these; changing one breaks a rolling upgrade.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
@@ -18,7 +17,6 @@ RECORD: Final = "celery-task-meta-"
 # Kombu's defaults for what stands between a queue's name and a priority, and for the priorities.
 SEPARATOR: Final = "\x06\x16"
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
-DEAD_SUFFIX: Final = ".dead"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +96,7 @@ class BrokerKeys:
 
     def dead_letters_of(self, queue: str) -> str:
         """The list of a queue's dead letters."""
-        return self.prefix + queue + DEAD_SUFFIX
+        return f"{self.prefix}{queue}.dead"
 
     def waiters_of(self, group: str) -> list[str]:
         """Of a group of like workers: who is active, and the tokens that wake those on standby."""
@@ -150,14 +148,9 @@ class KeyKind:
 
     pattern: str
     type: str  # '*' where it may be any
-    ttl: str
+    ttl: str  # "until …" where it has none
     owner: str
     meaning: str
-
-    @property
-    def expires(self) -> bool:
-        """Whether such a key must have a ttl."""
-        return not self.ttl.startswith("until")
 
 
 KINDS: Final = (
@@ -184,15 +177,8 @@ KINDS: Final = (
         "Kombu",
         "queues of an exchange",
     ),
+    KeyKind(r"_kombu\.binding_deadlines", "*", "until unbound", "Kombu", "bindings that end"),
     KeyKind(r".+\.reply\.celery\.pidbox", "list", "10 s", "Kombu", "answers to `inspect`"),
     KeyKind(r".+\.dead", "list", "until replayed or dropped", "broker", "dead letters of a queue"),
     KeyKind(r".+?(\x06\x16\d+)?", "list", "until taken", "Kombu", "a queue, or one priority"),
 )
-
-
-def kind_of(key: str, type_: str) -> KeyKind | None:
-    """The kind of a key of this Redis type, its name given without a prefix; None if unknown."""
-    for kind in KINDS:
-        if kind.type in ("*", type_) and re.fullmatch(kind.pattern, key):
-            return kind
-    return None

@@ -1,10 +1,12 @@
 """Loads a Lua file, and runs it: by its digest, and whole where Redis does not know it yet."""
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
@@ -48,3 +50,82 @@ class Script:
             return await execute(*self.by_sha(keys, arguments))
         except NoScriptError:
             return await execute(*self.whole(keys, arguments))
+
+
+COMPARE_AND_SET: Final = Script.load("service.redis", "compare_and_set")
+
+
+async def compare_and_set(  # noqa: PLR0913  the last two by name
+    client: AsyncRedis,
+    key: str,
+    before: bytes | str,
+    after: bytes | str,
+    *,
+    ttl: int | None = None,
+    publish: bool = False,
+) -> bool:
+    """Store `after` if `before` is stored; whether it was. Empty text stands for no record.
+
+    This is the one way to change a record that others may change. `ttl` is in seconds; None keeps
+    the one that the record has. `publish` tells those who follow the record. Raises RedisError.
+    """
+    arguments = (before, after, "" if ttl is None else ttl, "1" if publish else "")
+    return bool(await COMPARE_AND_SET.run(client, [key], arguments))
+
+
+class ScriptConnection:
+    """One connection that runs scripts, one at a time, each within a deadline.
+
+    It connects when there is something to run, and again after a loss. Borrowing a connection of a
+    pool for each call, and giving it back, costs more than the call.
+    """
+
+    def __init__(self, client: AsyncRedis, *, timeout: float) -> None:
+        self._pool = client.connection_pool
+        self._timeout = timeout
+        self._connection: Any = None
+
+    async def run(
+        self,
+        script: Script,
+        keys: Sequence[Any],
+        arguments: Sequence[Any],
+        on_send: Callable[[], None] | None = None,
+    ) -> list[Any]:
+        """Run the script, and give its answers; `on_send` is called right before it is sent.
+
+        Raises RedisError, OSError, and TimeoutError when the timeout is over. The connection is
+        dropped then, also after an answer: the address may lead to another server by now.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._connect()
+                if on_send is not None:
+                    on_send()
+                try:
+                    return await self._execute(script.by_sha(keys, arguments))
+                except NoScriptError:
+                    return await self._execute(script.whole(keys, arguments))
+        except BaseException:
+            await self.disconnect()  # an answer on its way would be taken for the next one's
+            raise
+
+    async def disconnect(self) -> None:
+        """Drop the connection."""
+        if self._connection is not None:
+            with contextlib.suppress(Exception):  # it is lost either way
+                await self._connection.disconnect(nowait=True)
+
+    async def _execute(self, command: tuple[Any, ...]) -> list[Any]:
+        await self._connection.send_command(*command, check_health=False)
+        answer: list[Any] = await self._connection.read_response()
+        return answer
+
+    async def _connect(self) -> None:
+        if self._connection is None:
+            # One deadline for the whole exchange, in place of redis-py's timer for each half of it.
+            options = {**self._pool.connection_kwargs, "socket_timeout": None}
+            self._connection = self._pool.connection_class(**options)
+        if self._connection.is_connected and await self._connection.can_read():
+            await self._connection.disconnect()  # the server has closed it since the last call
+        await self._connection.connect()

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -12,15 +11,12 @@ from redis.asyncio import Redis
 _CHUNK: Final = 500  # keys in one command, so that a reconnect does not stall Redis
 
 
-@dataclass(frozen=True, slots=True)
-class _Push:
+class _Push(list[Any]):
     """What Redis sent unasked: `["message", channel, payload]` and the like."""
-
-    parts: list[Any]
 
 
 async def _mark_push(parts: Any) -> _Push:
-    return _Push(list(parts))
+    return _Push(parts)
 
 
 class Feed:
@@ -112,23 +108,16 @@ class Feed:
                     timeout=self._timeout, push_request=True, disconnect_on_error=False
                 )
                 if answer is None:  # nothing came for as long as the timeout
-                    self._check_connection()
-                else:
-                    self._take(answer)
+                    if self._requested:
+                        raise TimeoutError(f"no answer within {self._timeout:g} s")
+                    self._wake.set()
+                elif not isinstance(answer, _Push):
+                    for key, stored in zip(self._requested.popleft(), answer, strict=False):
+                        self._changed(key, stored)
+                elif answer[0] == b"message":
+                    self._changed(answer[1].decode(), answer[2])
         finally:
             self.stop()
-
-    def _check_connection(self) -> None:
-        if self._requested:
-            raise TimeoutError(f"no answer within {self._timeout:g} s")
-        self._wake.set()
-
-    def _take(self, answer: Any) -> None:
-        if not isinstance(answer, _Push):
-            for key, stored in zip(self._requested.popleft(), answer, strict=False):
-                self._changed(key, stored)
-        elif answer.parts[0] == b"message":
-            self._changed(answer.parts[1].decode(), answer.parts[2])
 
 
 def _chunks(keys: list[str]) -> Iterable[list[str]]:

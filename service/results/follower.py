@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
@@ -27,15 +27,13 @@ class NoChange(Enum):
     LOST = "Redis cannot be asked at the moment"
 
 
+@dataclass(slots=True, eq=False)
 class Topic:
     """A job that is followed: the last change that the feed gave, and its followers."""
 
-    __slots__ = ("answered", "change", "followers")
-
-    def __init__(self, job_id: str) -> None:
-        self.change = Change(job_id, None)
-        self.answered = asyncio.Event()  # set while the connection lives that gave it
-        self.followers: set[Follower] = set()
+    change: Change
+    answered: asyncio.Event = field(default_factory=asyncio.Event)  # set while its connection lives
+    followers: "set[Follower]" = field(default_factory=set)
 
 
 class Follower:

@@ -22,11 +22,6 @@ class State(StrEnum):
     FAILURE = "FAILURE"
     REVOKED = "REVOKED"
 
-    @property
-    def ready(self) -> bool:
-        """Whether the job has ended."""
-        return self in TERMINAL
-
 
 TERMINAL: Final = frozenset({State.SUCCESS, State.FAILURE, State.REVOKED})
 
@@ -38,6 +33,12 @@ class Progress:
     current: float
     total: float | None = None
     note: str = ""
+
+    @property
+    def percent(self) -> int | None:
+        """Of the whole, within 0 and 100 whatever the job says; None where that is unknown."""
+        share = self.current / self.total if self.total else None
+        return None if share is None else max(0, min(100, round(100 * share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Result:
     @property
     def ready(self) -> bool:
         """Whether the job has ended."""
-        return self.state.ready
+        return self.state in TERMINAL
 
     @property
     def successful(self) -> bool:

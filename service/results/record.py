@@ -7,13 +7,12 @@ are `name`, `worker`, `queued_at`, `started_at`, `owner`, `arguments`, and marks
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from kombu.utils.json import JSONEncoder, object_hook
 
 from service.errors import UnstorableResultError
-from service.results.model import JobError, Progress, Result, State
+from service.results.model import TERMINAL, JobError, Progress, Result, State
 
 # store.lua looks for the state at the head of a record, and so saves decoding it: every record that
 # is written here begins with this field.
@@ -28,7 +27,8 @@ _OF_REQUEST: Final = {
     "started_at": "started_at",
     "owner": "owner",
 }
-_READY: Final = frozenset(state.value for state in State if state.ready)
+# Celery lets a task set any other state of its own; a job in one of those is running.
+_STATES: Final = {**State.__members__, "PENDING": State.QUEUED, "RECEIVED": State.QUEUED}
 _FAILED: Final = frozenset({State.FAILURE, State.RETRY, State.REVOKED})
 _ENCODER: Final = JSONEncoder(allow_nan=False)
 _MAX_SETTING: Final = "SERVICE_MAX_RESULT"
@@ -46,7 +46,7 @@ def encode_queued(
     queued_at: str,
     *,
     arguments: Mapping[str, Any] | None = None,
-    marks: Mapping[str, object] = MappingProxyType({}),
+    marks: Mapping[str, object] | None = None,
 ) -> str:
     """The record of a job that waits; `marks` are fields for its publisher to find again.
 
@@ -63,7 +63,7 @@ def encode_queued(
         "name": task,
         "queued_at": queued_at,
         "owner": None,
-        **marks,
+        **(marks or {}),
     }
     if arguments is not None:
         record["arguments"] = arguments
@@ -117,7 +117,7 @@ def encode_job(  # noqa: PLR0913  each by name
         "result": result,
         "traceback": traceback,
         "children": children,
-        "date_done": now() if state in _READY else None,
+        "date_done": now() if state in TERMINAL else None,
         **extended,
     }
     if request is not None:
@@ -186,7 +186,7 @@ def decode(job_id: str, stored: bytes | str) -> Result:
     Raises ValueError when it is not a record of either.
     """
     record = _fields(stored, rebuild=True)
-    state = _state(record.get(_STATE))
+    state = _STATES.get(str(record.get(_STATE)), State.STARTED)
     value = record.get("result")
     return Result(
         id=job_id,
@@ -219,16 +219,6 @@ def _rebuilt(value: dict[str, Any]) -> Any:
         return object_hook(value)
     except Exception:  # noqa: BLE001  a decoder may raise anything on a value of a task
         return value
-
-
-def _state(status: object) -> State:
-    """Celery lets a task set any state of its own; a job in one of those is running."""
-    if status in ("PENDING", "RECEIVED"):
-        return State.QUEUED
-    try:
-        return State(str(status))
-    except ValueError:
-        return State.STARTED
 
 
 def _error(value: object) -> JobError:

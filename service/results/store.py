@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 
 from service.errors import InvalidJobIdError, UnknownJobError
 from service.redis.bounded import bounded
-from service.redis.compare_and_set import compare_and_set
 from service.redis.keys import ResultKeys
+from service.redis.script import compare_and_set
 from service.results.model import Result, is_job_id
 from service.results.record import decode
 

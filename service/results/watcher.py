@@ -92,7 +92,7 @@ class Watcher:
         key = self._keys.record(job_id)
         topic = self._topics.get(key)
         if topic is None:
-            topic = self._topics[key] = Topic(job_id)
+            topic = self._topics[key] = Topic(Change(job_id, None))
             if self._feed is not None:
                 self._feed.add([key])
         if self._feeding is None or self._feeding.done():

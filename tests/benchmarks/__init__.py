@@ -1,0 +1,1 @@
+"""Benchmarks: each `bench_*` is a command that prints its figures; the rest are what they load."""

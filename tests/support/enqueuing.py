@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from service import create_app
 from service.errors import BrokerUnavailableError
-from service.jobs.options import SendOptions, send_options
+from service.jobs.arguments import SendOptions, send_options
 from service.parts import parts_of
 
 T = TypeVar("T")

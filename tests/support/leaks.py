@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis import Redis
 
-from service.redis.keys import KINDS, kind_of
+from service.redis.keys import KINDS, KeyKind
 
 _PREFIX: Final = re.compile(r"(?<=[:_.-])(?=.)")  # where a `global_keyprefix` may end
 # The threads that the package starts, by the first words of their names.
@@ -40,10 +40,18 @@ def _may_be_left(redis: Redis, name: str) -> bool:
     type_ = str(redis.type(name))
     if type_ == "none":  # it has expired meanwhile
         return True
-    kinds = [kind for part in _without_prefix(name) if (kind := kind_of(part, type_))]
+    kinds = [kind for part in _without_prefix(name) if (kind := _kind_of(part, type_))]
     # Every list may be a queue, which is the last kind: another one says more.
     kind = min(kinds, key=KINDS.index, default=None)
-    return kind is not None and (not kind.expires or redis.pttl(name) != -1)
+    return kind is not None and (kind.ttl.startswith("until") or redis.pttl(name) != -1)
+
+
+def _kind_of(name: str, type_: str) -> KeyKind | None:
+    """The kind of a key of this Redis type, its name given without a prefix; None if unknown."""
+    for kind in KINDS:
+        if kind.type in ("*", type_) and re.fullmatch(kind.pattern, name):
+            return kind
+    return None
 
 
 def _without_prefix(name: str) -> Iterator[str]:

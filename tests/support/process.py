@@ -95,7 +95,7 @@ class Process:
         assert match is not None
         return match
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """Wait until the process has ended by itself; its exit code."""
         try:
             return self._started().wait(timeout)
@@ -106,7 +106,7 @@ class Process:
         """Send a signal to the process alone, not to its group."""
         self._started().send_signal(number)
 
-    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 30) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM, timeout: float = 60) -> int:
         """Send the signal and wait for the end; the exit code (negative: killed by a signal)."""
         self.send_signal(number)
         return self.wait(timeout)

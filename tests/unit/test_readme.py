@@ -13,7 +13,7 @@ from quart import Quart
 
 from service import create_app
 from service.parts import parts_of
-from service.settings import PREFIX, Settings, settings_table
+from service.settings import PREFIX, Settings
 from tests.support.process import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -41,6 +41,21 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_TASK_MODULES": "service.tasks.mail"})
     async with app.test_app():
         yield app
+
+
+def settings_table() -> str:
+    """The settings as a Markdown table, as README.md has it."""
+    rows = ["| setting | default | meaning |", "| --- | --- | --- |"]
+    for setting in fields(Settings):
+        if not setting.metadata:
+            continue
+        default, unit = setting.default, setting.metadata["unit"]
+        shown = ",".join(default) if isinstance(default, tuple) else f"{default}"
+        value = f"`{shown}` {unit}".strip() if shown else "(none)"
+        rows.append(
+            f"| `{PREFIX}{setting.name.upper()}` | {value} | {setting.metadata['meaning']} |"
+        )
+    return "\n".join(rows)
 
 
 def test_the_settings_table_is_that_of_the_code() -> None:

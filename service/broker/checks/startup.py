@@ -59,7 +59,7 @@ def inspect_redis(settings: Settings) -> list[Finding]:
 def refuse(findings: Iterable[Finding]) -> None:
     """Raise ConfigurationError where jobs would be lost silently."""
     if refused := [finding.text for finding in findings if finding.refuse]:
-        raise ConfigurationError(refused)
+        raise ConfigurationError(*refused)
 
 
 def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
@@ -70,8 +70,9 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
     )
     try:
         with connect_blocking(settings, url) as client:
-            info = _told(lambda: dict(client.info()))
-            config = _told(lambda: {**_config(client, "maxmemory*"), **_config(client, "append*")})
+            get: Any = client.config_get  # as Any: redis-py types it for both kinds of client
+            info = _told(client.info)
+            config = _told(lambda: {**get("maxmemory*"), **get("append*")})
             scratch = broker_keys(settings.celery).scratch
             denied = tuple(_denied(client, scratch)) if for_transport else ()
     except (RedisError, OSError) as error:
@@ -85,15 +86,6 @@ def _told(question: Callable[[], Any]) -> Any:
         return question()
     except ResponseError:  # also for want of rights
         return None
-
-
-def _config(client: Redis, pattern: str) -> dict[str, str]:
-    answer: Any = client.config_get(pattern)
-    return {_as_text(name): _as_text(value) for name, value in answer.items()}
-
-
-def _as_text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _denied(client: Redis, scratch: str) -> Iterator[str]:

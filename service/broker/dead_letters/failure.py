@@ -12,33 +12,29 @@ from service.redis.transient import TRANSIENT
 logger = logging.getLogger(__name__)
 
 
-class FailureWriter:
-    """Stores by an app's result backend; the only place where the broker writes results."""
+def store_failure(app: Celery, message: bytes, reason: str) -> bool:
+    """Store FAILURE for the message's job unless it has ended; false if it has ended well.
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
-
-    def __call__(self, message: bytes, reason: str) -> bool:
-        """Store FAILURE for the message's job unless it has ended; false if it has ended well.
-
-        Blocks for as long as the result backend does. Raises one of TRANSIENT.
-        """
-        job_id = messages.job_id(message)
-        if job_id is None:
-            return True
-        backend = self._app.backend
-        try:
-            state = backend.get_state(job_id)
-            if state in states.READY_STATES:
-                return bool(state != states.SUCCESS)
-            # With the request, so that a chord or an errback that counts on this job hears of it.
-            backend.mark_as_failure(job_id, DeadLetterError(reason), request=_request_of(message))
-        except TRANSIENT:
-            raise
-        except Exception:
-            # Whatever a backend may raise on a strange message must not keep it in the queue.
-            logger.exception("Could not store FAILURE for job %s (%s).", job_id, reason)
+    The only place where the broker writes results. Blocks for as long as the app's result backend
+    does. Raises one of TRANSIENT.
+    """
+    job_id = messages.job_id(message)
+    if job_id is None:
         return True
+    backend = app.backend
+    try:
+        state = backend.get_state(job_id)
+        if state in states.READY_STATES:
+            return bool(state != states.SUCCESS)
+        # With the request, so that a chord or an errback that counts on this job hears of it.
+        error, request = DeadLetterError(reason), _request_of(message)
+        backend.mark_as_failure(job_id, error, request=request)
+    except TRANSIENT:
+        raise
+    except Exception:
+        # Whatever a backend may raise on a strange message must not keep it in the queue.
+        logger.exception("Could not store FAILURE for job %s (%s).", job_id, reason)
+    return True
 
 
 def _request_of(message: bytes) -> Context:

@@ -1,20 +1,33 @@
-"""Shows, replays and drops dead letters: what the broker has given up on, kept for a person."""
+"""Shows, replays and drops dead letters: what the broker has given up on, kept for a person.
+
+Where the results are on another Redis than the broker (the split Redis) a replay cannot be one
+step. The record is changed first, and the message moved then: a crash in between leaves a job that
+says QUEUED and a letter that can be replayed, or dropped, once more. The other way round the job
+would run under its FAILURE, which no result can replace, and there would be no letter left to begin
+anew with. Another person may replay or drop the same letter at the same time: so a record is only
+changed while it is what it was when the letter was still there, and is changed back when the letter
+turns out to be gone.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Final
 
 from redis.asyncio import Redis
 
 from service.broker import messages
 from service.broker.dead_letters.model import DeadLetter, as_published_anew
-from service.broker.dead_letters.split_redis import SplitRecords
 from service.broker.scripts import script
+from service.errors import DeadLetterError
 from service.redis.keys import BrokerKeys, ResultKeys
-from service.results.record import encode_queued, now
+from service.redis.script import compare_and_set
+from service.results.model import State
+from service.results.record import encode_ended, encode_queued, mark_of, now
 
 _CHUNK: Final = 100  # letters
+_MARK: Final = "replayed_letter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +55,9 @@ class DeadLetters:
     ) -> None:
         self.queues = queues
         self._broker: Any = broker  # as Any: redis-py types its commands for both kinds of client
+        self._results: Any = results
         self._result_keys = result_keys
         self._keys = broker_keys
-        self._split = None if results is broker else SplitRecords(results, result_keys)
 
     async def page(self, queue: str, *, offset: int = 0, limit: int = 20) -> DeadLetterPage:
         """Some of a queue's dead letters, newest first."""
@@ -73,18 +86,12 @@ class DeadLetters:
     async def replay(self, letter: DeadLetter) -> bool:
         """Queue it again with a fresh count of deliveries; its job says QUEUED then.
 
-        False if the letter is gone. In one step where the results are on the same Redis; else see
-        split_redis.py.
+        False if the letter is gone. In one step unless Redis is split.
         """
         if letter.job_id is None:
             return await self._requeue(letter)
-        if self._split is not None:
-            return await self._split.replay(
-                letter,
-                letter.job_id,
-                is_kept=lambda: self._is_kept(letter),
-                requeue=lambda: self._requeue(letter),
-            )
+        if self._results is not self._broker:
+            return await self._replay_split(letter, letter.job_id)
         record = encode_queued(letter.job_id, letter.task, now())
         key = self._result_keys.record(letter.job_id)
         return await self._requeue(letter, key, record, self._result_keys.ttl)
@@ -94,13 +101,42 @@ class DeadLetters:
         dropped = await self._broker.lrem(
             self._keys.dead_letters_of(letter.queue), 1, letter.record
         )
-        if dropped and self._split is not None and letter.job_id is not None:
-            await self._split.end_broken_replay(letter, letter.job_id)
+        if dropped and self._results is not self._broker and letter.job_id is not None:
+            await self._end_broken_replay(letter, letter.job_id)
         return bool(dropped)
 
-    async def _is_kept(self, letter: DeadLetter) -> bool:
-        key = self._keys.dead_letters_of(letter.queue)
-        return await self._broker.lpos(key, letter.record) is not None
+    async def _replay_split(self, letter: DeadLetter, job_id: str) -> bool:
+        """Have the record say QUEUED, then requeue; does it again where that crashed in between."""
+        mark = {_MARK: _digest(letter)}
+        after = encode_queued(job_id, letter.task, now(), marks=mark).encode()
+        while True:
+            before = await self._stored(job_id)
+            # In this order: had the letter been moved before the record was read, it would not be
+            # there now, and what a worker has stored since could be taken for what is replaced.
+            key = self._keys.dead_letters_of(letter.queue)
+            if await self._broker.lpos(key, letter.record) is None:
+                return False
+            if await self._change(job_id, before, after):
+                break
+        if await self._requeue(letter):
+            return True
+        await self._change(job_id, after, before)
+        return False
+
+    async def _end_broken_replay(self, letter: DeadLetter, job_id: str) -> None:
+        """Have the record say FAILURE where a replay of this letter, now dropped, broke off."""
+        while mark_of(stored := await self._stored(job_id), _MARK) == _digest(letter):
+            error = DeadLetterError(letter.reason)
+            failed = encode_ended(stored, State.FAILURE, error, without=_MARK)
+            if await self._change(job_id, stored, failed):
+                return
+
+    async def _stored(self, job_id: str) -> bytes:
+        return await self._results.get(self._result_keys.record(job_id)) or b""
+
+    async def _change(self, job_id: str, before: bytes, after: bytes) -> bool:
+        key, ttl = self._result_keys.record(job_id), self._result_keys.ttl
+        return await compare_and_set(self._results, key, before, after, ttl=ttl)
 
     async def _requeue(self, letter: DeadLetter, *record: Any) -> bool:
         """Move the message to its queue; `record` is the key, value and ttl of what goes along."""
@@ -112,3 +148,7 @@ class DeadLetters:
         keys = [self._keys.dead_letters_of(letter.queue), self._keys.list_of(target), *record[:1]]
         arguments = [letter.record, message, *record[1:]]
         return bool(await script("replay").run(self._broker, keys, arguments))
+
+
+def _digest(letter: DeadLetter) -> str:
+    return sha1(letter.record).hexdigest()[:16]  # noqa: S324 - a name, not a secret

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable
-from typing import Final
+from functools import partial
 
 from service.broker.delivery import Delivery
 from service.broker.leases.in_flight import Disposition, InFlight, Outcome
@@ -12,9 +12,6 @@ from service.broker.scripts import Scripts
 from service.redis.transient import TRANSIENT
 
 logger = logging.getLogger(__name__)
-
-CHUNK: Final = 1000  # tags in one call
-_MOVED_AT_ONCE: Final = 100  # messages, which are in memory meanwhile
 
 
 class Dispositions:
@@ -43,7 +40,7 @@ class Dispositions:
     def send_acks(self, sent_before: float) -> None:
         """Acknowledge what was not sent, or before that moment and not confirmed since."""
         with self._ack_lock:
-            while acks := self._in_flight.acks_to_send(CHUNK, sent_before=sent_before):
+            while acks := self._in_flight.acks_to_send(sent_before=sent_before):
                 late = self._scripts.acknowledge(list(acks))
                 # One that was sent before may have arrived: then it is no wonder that it is gone.
                 self.confirm(acks, [tag for tag in late if not acks[tag]])
@@ -56,48 +53,26 @@ class Dispositions:
 
     def move(self) -> None:
         """Put back what was requeued, returned or deferred."""
-        trouble: Exception | None = None
         with self._move_lock:
             moves = [
                 disposition
                 for disposition in self._in_flight.dispositions()
                 if disposition.outcome not in (Outcome.ACK, Outcome.BURY)
             ]
-            for start in range(0, len(moves), _MOVED_AT_ONCE):
-                chunk = moves[start : start + _MOVED_AT_ONCE]
-                found = self._recovery.complete([each.delivery for each in chunk])
-                for disposition, delivery in zip(chunk, found, strict=True):
-                    try:
-                        self._put_back(disposition, delivery)
-                    except TRANSIENT as error:
-                        trouble = error  # it may be this message's only
-        if trouble is not None:
-            raise trouble
+            found = self._recovery.complete([each.delivery for each in moves])
+            _do_all(partial(self._put_back, *pair) for pair in zip(moves, found, strict=True))
 
     def bury(self) -> None:
         """Bury what is ours, and what sweeping has found."""
-        trouble: Exception | None = None
-        for disposition in self._in_flight.dispositions():
-            if disposition.outcome is Outcome.BURY:
-                try:
-                    (delivery,) = self._recovery.complete([disposition.delivery])
-                    if delivery is not None:
-                        self._recovery.bury(Burial(delivery, disposition.reason))
-                    self._in_flight.forget([disposition.delivery.tag])
-                except TRANSIENT as error:
-                    trouble = error  # it may be this message's only
-        for burial in self._recovery.burials():
-            try:
-                self._recovery.bury(burial)
-            except TRANSIENT as error:
-                trouble = error
-        if trouble is not None:
-            raise trouble
+        disposed = self._in_flight.dispositions()
+        ours = (partial(self._bury, each) for each in disposed if each.outcome is Outcome.BURY)
+        found = (partial(self._recovery.bury, burial) for burial in self._recovery.burials())
+        _do_all((*ours, *found))
 
     def _put_back(self, disposition: Disposition, delivery: Delivery | None) -> None:
         outcome, tag = disposition.outcome, disposition.delivery.tag
         counted, first = outcome is Outcome.REQUEUE, outcome is Outcome.RETURN
-        burial: Burial | None = None
+        burial: Burial | bool = False
         try:
             if delivery is not None:
                 burial = self._recovery.put_back(delivery, counted=counted, first=first)
@@ -107,8 +82,26 @@ class Dispositions:
             logger.exception("What is held as %s cannot be put back.", tag)
             reason = f"The message cannot be put back: {error!r}"[:1000]
             burial = Burial(disposition.delivery, reason)
-        if burial is None:
-            self._in_flight.forget([tag])
-        else:
+        if isinstance(burial, Burial):
             self._in_flight.bury_instead(disposition, burial.reason)
             self._wake_burying()
+        else:
+            self._in_flight.forget([tag])
+
+    def _bury(self, disposition: Disposition) -> None:
+        (delivery,) = self._recovery.complete([disposition.delivery])
+        if delivery is not None:
+            self._recovery.bury(Burial(delivery, disposition.reason))
+        self._in_flight.forget([disposition.delivery.tag])
+
+
+def _do_all(actions: Iterable[Callable[[], None]]) -> None:
+    """Call each. What is raised of TRANSIENT is raised in the end: it may be one message's only."""
+    trouble: Exception | None = None
+    for action in actions:
+        try:
+            action()
+        except TRANSIENT as error:
+            trouble = error
+    if trouble is not None:
+        raise trouble

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from service.broker.delivery import Delivery
 
+CHUNK: Final = 1000  # tags in one call
 _REMEMBERED: Final = 10_000  # jobs: some seconds of a worker at its quickest, for 3 MB
 
 
@@ -68,7 +69,8 @@ class InFlight:
         with self._lock:
             delivery = self._deliveries.get(tag)
             if delivery is not None and tag not in self._dispositions:
-                self._deliveries[tag] = delivery.without_message(job)
+                queue, ident = delivery.queue, delivery.ident
+                self._deliveries[tag] = Delivery(tag, queue, b"", ident, job)
 
     def dispose(self, outcome: Outcome, tag: str, reason: str) -> None:
         """Enter how a delivery ended; the first outcome counts."""
@@ -100,7 +102,7 @@ class InFlight:
         with self._lock:
             return list(self._dispositions.values())
 
-    def acks_to_send(self, limit: int, *, sent_before: float = 0.0) -> dict[str, bool]:
+    def acks_to_send(self, limit: int = CHUNK, *, sent_before: float = 0.0) -> dict[str, bool]:
         """Tags of acks that were not sent, or before that moment and not confirmed since.
 
         They count as sent from now on. The values say which were sent before.
@@ -161,9 +163,8 @@ class InFlight:
         if not self._parked:
             return []
         with self._lock:
-            found = list(self._parked.values())
-            self._parked.clear()
-            return found
+            found, self._parked = self._parked, {}
+            return list(found.values())
 
     def orphans(self, known: set[str], may_still_run: Callable[[Any], bool]) -> set[str]:
         """Tags that are held, but neither `known`, nor parked, nor ended, nor in the pool."""

@@ -1,23 +1,23 @@
 """Keeps the leases of a process: renews them, and takes in how each delivery ended.
 
-Threads with connections of their own do it, so that neither a busy event loop, nor a long job,
-nor a shutdown, nor the loss of the consumer's connection can let a lease run out. The floor plan
-of this room says which thread does what.
+Threads with connections of their own do it (see the room's floor plan), so that neither a busy
+event loop, nor a long job, nor a shutdown, nor the loss of the consumer's connection can let a
+lease run out.
 """
 
 import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from weakref import WeakSet
 
 from redis import Redis
 
 from service.broker import celery_worker, messages
 from service.broker.delivery import Delivery, LeaseOptions
-from service.broker.leases.dispositions import CHUNK, Dispositions
-from service.broker.leases.in_flight import InFlight, Outcome
+from service.broker.leases.dispositions import Dispositions
+from service.broker.leases.in_flight import CHUNK, InFlight, Outcome
 from service.broker.leases.periodic_thread import PeriodicThread
 from service.broker.leases.quarantine import Quarantine
 from service.broker.leases.recovery import Fail, Recovery
@@ -34,26 +34,21 @@ _LINGER: Final = 0.005
 _CONFIRMED_WITHIN: Final = 1.0
 
 
-class Holder(Protocol):
-    """A consuming channel's account of the deliveries that it was given."""
-
-    def holds(self) -> set[str]:
-        """The tags of those that have not ended."""
-        ...
-
-
 class Leases:
-    """The deliveries of this process from one broker. All methods are safe in any thread."""
+    """The deliveries of this process from one broker. All methods are safe in any thread.
+
+    `holders` are the LeasedQoS of the channels that are given deliveries from here.
+    """
 
     def __init__(
         self, client: Redis, keys: BrokerKeys, options: LeaseOptions, *, fail: Fail
     ) -> None:
         self.options = options
         self.scripts = Scripts(client, keys)
-        self.quarantine = Quarantine(options, self.is_open)
+        self.in_flight = InFlight()
+        self.quarantine = Quarantine(options, self.in_flight.is_open)
+        self.holders: WeakSet[Any] = WeakSet()
         self._client = client
-        self._in_flight = InFlight()
-        self._holders: WeakSet[Holder] = WeakSet()
         self._suspected_orphans: set[str] = set()
         self._renew_now = True
         self._renewed_at = time.monotonic()
@@ -66,8 +61,8 @@ class Leases:
             "recovery", self._recover, pause=pause, on_outage=self._recovery.interrupted_by
         )
         self._burying = PeriodicThread("burying", self._bury, pause=pause)
-        self._dispositions = Dispositions(
-            self._in_flight, self.scripts, self._recovery, wake_burying=self._burying.wake
+        self.dispositions = Dispositions(
+            self.in_flight, self.scripts, self._recovery, wake_burying=self._burying.wake
         )
 
     @property
@@ -80,17 +75,13 @@ class Leases:
         for thread in (self._keeping, self._recovering, self._burying):
             thread.start()
 
-    def attach(self, holder: Holder) -> None:
-        """Know a channel that is given deliveries from here."""
-        self._holders.add(holder)
-
     def hold(self, delivery: Delivery) -> bool:
         """Take charge of a delivery; whether its job is to be run.
 
         It is not if the job has ended here and only the ack was lost, nor if the job runs here
         since before its lease was lost: its end then ends this delivery too.
         """
-        if self._in_flight.add(delivery, self._will_end_here):
+        if self.in_flight.add(delivery, lambda tag: tag in self._worked_on()):
             return True
         job = messages.job_id(delivery.message)
         logger.warning("Job %s came back; it is not run again here.", job)
@@ -108,13 +99,9 @@ class Leases:
         kept = tuple(delivery for delivery in taken.deliveries if delivery.tag not in lost)
         return replace(taken, deliveries=kept)
 
-    def began(self, tag: str, job: str) -> None:
-        """The job runs: its message is only needed in Redis from now on."""
-        self._in_flight.drop_message(tag, job)
-
     def dispose(self, outcome: Outcome, tag: str, reason: str = "") -> None:
         """Enter how a delivery ended. Redis is told soon: acks with the next take, or within ms."""
-        self._in_flight.dispose(outcome, tag, reason)
+        self.in_flight.dispose(outcome, tag, reason)
         if outcome is Outcome.ACK:
             self._keeping.wake()
         elif outcome is Outcome.BURY:
@@ -130,59 +117,37 @@ class Leases:
         for tag in tags:
             self.dispose(Outcome.DEFER, tag)
         try:
-            self._dispositions.move()
+            self.dispositions.move()
         except TRANSIENT as error:
             logger.warning("Jobs that are to run later could not be put back yet: %r", error)
-
-    def is_open(self, tag: str) -> bool:
-        """Whether the delivery is held here and has not ended."""
-        return self._in_flight.is_open(tag)
-
-    def is_lost(self, tag: str) -> bool:
-        """Whether Redis no longer holds the delivery for us."""
-        return self._in_flight.is_lost(tag)
-
-    def park(self, tags: Iterable[str], requests: dict[str, Any]) -> None:
-        """Keep what a lost channel was waiting with, for the next channel to deliver.
-
-        `requests` are those that the pool was given and may still run.
-        """
-        self._in_flight.park(tags, requests)
 
     def adopt(self, queues: Iterable[str]) -> list[Delivery]:
         """The parked deliveries of these queues, for the caller to deliver now.
 
         Those of queues that no channel here consumes any more are returned.
         """
-        parked, wanted = self._in_flight.unpark(), set(queues)
+        parked, wanted = self.in_flight.unpark(), set(queues)
         for delivery in parked:
             if delivery.queue not in wanted:
                 self.dispose(Outcome.RETURN, delivery.tag)
         return [delivery for delivery in parked if delivery.queue in wanted]
 
-    def pending_acks(self) -> tuple[str, ...]:
-        """Acks for a take to carry; `confirm` those that Redis has then."""
-        return tuple(self._in_flight.acks_to_send(CHUNK))
-
-    def confirm(self, tags: Iterable[str], late: Collection[str]) -> None:
-        """Redis has these acks; `late` are those of deliveries that it no longer held."""
-        self._dispositions.confirm(tags, late)
-
     def close(self, timeout: float) -> None:
         """Tell Redis what is still to be told, for about `timeout` seconds at most."""
         deadline = time.monotonic() + timeout
-        while self._in_flight.dispositions():
+        while self.in_flight.dispositions():
             try:
-                self._dispositions.send_acks(float("inf"))
-                self._dispositions.move()
+                self.dispositions.send_acks(float("inf"))
+                self.dispositions.move()
             except TRANSIENT as error:
                 logger.warning("Redis is away while the worker ends: %r", error)
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)
 
-    def _will_end_here(self, tag: str) -> bool:
-        return tag in celery_worker.running() or any(tag in h.holds() for h in list(self._holders))
+    def _worked_on(self) -> set[str]:
+        """The tags of what runs here, and of what the channels hold."""
+        return celery_worker.running().union(*(holder.holds() for holder in list(self.holders)))
 
     def _on_outage(self, error: Exception) -> None:
         self._renew_now = True
@@ -193,46 +158,41 @@ class Leases:
     def _keep(self) -> None:
         due_at = self._renewed_at + self.options.lease / 3 - self.options.pause
         if self._renew_now or time.monotonic() >= due_at:
+            self._return_orphans()
             self._renew()
-        self._dispositions.send_acks(time.monotonic() - _CONFIRMED_WITHIN)
+        self.dispositions.send_acks(time.monotonic() - _CONFIRMED_WITHIN)
 
     def _recover(self) -> None:
         try:
-            self._dispositions.move()
+            self.dispositions.move()
         finally:
             # A process that only asks something of this broker, as `celery inspect`, moves nothing.
             if celery_worker.is_worker():
-                if self._recovery.sweep(self._in_flight.tags()):
+                if self._recovery.sweep(self.in_flight.tags()):
                     self._recovering.wake()
                 if self._recovery.burials():
                     self._burying.wake()
 
     def _bury(self) -> None:
-        self._dispositions.bury()
+        self.dispositions.bury()
 
     def _renew(self) -> None:
-        self._return_orphans()
-        tags = self._in_flight.tags()
+        tags = self.in_flight.tags()
         lost: list[str] = []
         for start in range(0, max(len(tags), 1), CHUNK):
             lost += self.scripts.renew(tags[start : start + CHUNK])
         self._renewed_at, self._renew_now = time.monotonic(), False
         for tag in lost:
-            if (delivery := self._in_flight.lose(tag)) is not None:
-                self._on_lost(delivery)
-
-    def _on_lost(self, delivery: Delivery) -> None:
-        job, tag = delivery.job or messages.job_id(delivery.message), delivery.tag
-        logger.error("The lease on job %s (%s) is LOST: it may run elsewhere too.", job, tag)
-        if self.options.on_lost is not None:
-            self.options.on_lost(tag, job)
+            if (delivery := self.in_flight.lose(tag)) is not None:
+                job = delivery.job or messages.job_id(delivery.message)
+                text = "The lease on job %s (%s) is LOST: it may run elsewhere too."
+                logger.error(text, job, tag)
+                if self.options.on_lost is not None:
+                    self.options.on_lost(tag, job)
 
     def _return_orphans(self) -> None:
         """Return deliveries that are held here although nothing here will ever end them."""
-        known = celery_worker.running()
-        for holder in list(self._holders):
-            known |= holder.holds()
-        orphans = self._in_flight.orphans(known, celery_worker.may_still_run)
+        orphans = self.in_flight.orphans(self._worked_on(), celery_worker.may_still_run)
         for tag in orphans & self._suspected_orphans:  # seen twice: not merely between two threads
             logger.warning("Nobody here works on %s any more; it goes back to its queue.", tag)
             self.dispose(Outcome.RETURN, tag)

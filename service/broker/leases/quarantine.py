@@ -38,11 +38,17 @@ class Quarantine:
         """Whether this delivery may run here now; else it is to be deferred."""
         if _MARK not in delivery.message or not celery_worker.jobs_share_a_process():
             return True
-        count = _deliveries_of(delivery)
+        try:
+            count = messages.deliveries(messages.read(delivery.message))
+        except messages.UnreadableMessageError:
+            return True
         if not count >= self._limit > 0:
             return True
         now = time.monotonic()
-        self._release(now)
+        for tag, (until, _) in list(self._watched.items()):
+            if now >= until or not self._is_open(tag):
+                del self._watched[tag]
+                self._room += 1
         is_last = count >= self._last
         if len(self._watched) >= self._room or (
             is_last and any(other for _, other in self._watched.values())
@@ -56,16 +62,3 @@ class Quarantine:
     def pauses(self) -> bool:
         """Whether to take nothing: it might be what was deferred a moment ago."""
         return time.monotonic() < self._pause_until
-
-    def _release(self, now: float) -> None:
-        for tag, (until, _) in list(self._watched.items()):
-            if now >= until or not self._is_open(tag):
-                del self._watched[tag]
-                self._room += 1
-
-
-def _deliveries_of(delivery: Delivery) -> int:
-    try:
-        return messages.deliveries(messages.read(delivery.message))
-    except messages.UnreadableMessageError:
-        return 0

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 # Stores FAILURE for a message's job, for this reason; false if the job has ended well.
 Fail = Callable[[bytes, str], bool]
 _ANY: Final = "+inf"
-_BATCH: Final = 100
+_BATCH: Final = 100  # messages, which are in memory meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,110 +63,41 @@ class Recovery:
             for expired in found:
                 known.add(expired.tag)
                 if expired.tag not in mine:
-                    self._try_to_recover(expired)
+                    self._recover(expired)
                 if time.monotonic() > until:
                     return True
         return False
 
-    def complete(self, deliveries: Sequence[Delivery]) -> list[Delivery | None]:
+    def complete(self, deliveries: Sequence[Delivery]) -> Iterator[Delivery | None]:
         """The deliveries with the messages that were dropped; None where Redis has none either."""
-        missing = [delivery.tag for delivery in deliveries if not delivery.message]
-        records = dict(zip(missing, self._scripts.records(missing), strict=True))
-        found: list[Delivery | None] = []
-        for delivery in deliveries:
-            if delivery.message:
-                found.append(delivery)
-            elif (record := records[delivery.tag]) is not None:
-                found.append(self._read(Expired(delivery.tag, _ANY, record)))
-            else:
-                text = "Job %s is not held in Redis any more: nothing to move."
-                logger.warning(text, delivery.job)
-                found.append(None)
-        return found
+        for start in range(0, len(deliveries), _BATCH):
+            batch = deliveries[start : start + _BATCH]
+            missing = [delivery.tag for delivery in batch if not delivery.message]
+            records = dict(zip(missing, self._scripts.records(missing), strict=True))
+            for delivery in batch:
+                if delivery.message:
+                    yield delivery
+                elif (record := records[delivery.tag]) is not None:
+                    yield self._read(Expired(delivery.tag, _ANY, record))
+                else:
+                    text = "Job %s is not held in Redis any more: nothing to move."
+                    logger.warning(text, delivery.job)
+                    yield None
 
-    def put_back(self, delivery: Delivery, *, counted: bool, first: bool) -> Burial | None:
-        """Put back a delivery of our own, to the head of its queue if `first`.
-
-        Gives a Burial in place of that where it was `counted` once too often.
-        """
-        outcome = self._put_back(delivery, _ANY, counted=int(counted), first=first)
-        return outcome if isinstance(outcome, Burial) else None
-
-    def burials(self) -> list[Burial]:
-        """What sweeping has found to be buried."""
-        return list(self._burials.values())
-
-    def bury(self, burial: Burial) -> None:
-        """Store FAILURE, however long that takes, and make the message a dead letter."""
-        tag = burial.delivery.tag
-        if burial.max_score != _ANY:
-            # It was found a while ago: its owner may have renewed it, another may have moved it.
-            score = self._scripts.claim(tag, burial.max_score)
-            if score is None:
-                self._burials.pop(tag, None)
-                return
-            burial = self._burials[tag] = replace(burial, max_score=score)
-        self._fail_and_move(burial)
-        self._burials.pop(tag, None)
-
-    def _fail_and_move(self, burial: Burial) -> None:
-        delivery = burial.delivery
-        try:
-            count = messages.deliveries(messages.read_plain(delivery.message)) + 1
-        except messages.UnreadableMessageError:
-            count = 1
-        # The failure first: if this process dies in between, another one buries the message again;
-        # the other way round its job would never end for those who wait for it.
-        if not self._fail(delivery.message, burial.reason):
-            # Its worker died between the result and the ack: the job has succeeded.
-            self._scripts.acknowledge([delivery.tag])
-        elif self._scripts.bury(delivery, burial.max_score, burial.reason, count):
-            job = messages.job_id(delivery.message)
-            what = f"Job {job}" if job else "A message"
-            logger.error("%s is now a dead letter of %s: %s", what, delivery.queue, burial.reason)
-
-    def _find(self, known: Collection[str]) -> list[Expired]:
-        lease, stock = self._options.lease, self._options.stock
-        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH, known=known)
-        if self._was_away:
-            self._was_away = False
-            self._not_before = time.monotonic() + lease
-        return found if time.monotonic() >= self._not_before else []
-
-    def _try_to_recover(self, expired: Expired) -> None:
-        try:
-            self._recover(expired)
-        except Exception as error:
-            if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
-                raise
-            # Whatever is in one message, or refused of it, the others are recovered. Logged once.
-            if expired.tag not in self._unmovable:
-                self._unmovable.add(expired.tag)
-                logger.exception("What is held as %s cannot be moved.", expired.tag)
-
-    def _recover(self, expired: Expired) -> None:
-        delivery = self._read(expired)
-        if delivery is None:
-            return
-        outcome = self._put_back(delivery, expired.score, counted=1, first=True)
-        if isinstance(outcome, Burial):
-            self._burials[delivery.tag] = outcome
-        elif outcome:
-            job, queue = messages.job_id(delivery.message), delivery.queue
-            text = "The lease on job %s expired: its worker is gone. It is back in %s."
-            logger.warning(text, job, queue)
-
-    def _put_back(
-        self, delivery: Delivery, max_score: str, *, counted: int, first: bool
+    def put_back(
+        self, delivery: Delivery, max_score: str = _ANY, *, counted: bool, first: bool
     ) -> Burial | bool:
-        """Whether the message is back in its queue, or why it is to be buried instead."""
+        """Put back a delivery, to the head of its queue if `first`; whether it was still held.
+
+        Gives a Burial in place of that if it cannot be read, or was `counted` once too often.
+        """
         try:
             payload = messages.read_plain(delivery.message)
         except messages.UnreadableMessageError as error:
             return Burial(delivery, str(error), max_score)
         due = messages.due(payload)
         if due is not None and due > float(max_score) + self._options.lease:
-            counted = 0  # it was scheduled for a time at which its worker was gone
+            counted = False  # it was scheduled for a time at which its worker was gone
         count = messages.deliveries(payload) + counted
         if counted and count >= self._options.max_deliveries:
             reason = (
@@ -177,6 +108,63 @@ class Recovery:
         keys, again = self._scripts.keys, messages.redelivered(payload, count)
         target = messages.list_of(delivery.queue, payload, keys.priority_steps, keys.separator)
         return self._scripts.restore(delivery.tag, max_score, target, again, first=first)
+
+    def burials(self) -> list[Burial]:
+        """What sweeping has found to be buried."""
+        return list(self._burials.values())
+
+    def bury(self, burial: Burial) -> None:
+        """Store FAILURE, however long that takes, and make the message a dead letter."""
+        delivery, tag = burial.delivery, burial.delivery.tag
+        if burial.max_score != _ANY:
+            # It was found a while ago: its owner may have renewed it, another may have moved it.
+            score = self._scripts.claim(tag, burial.max_score)
+            if score is None:
+                self._burials.pop(tag, None)
+                return
+            burial = self._burials[tag] = replace(burial, max_score=score)
+        try:
+            count = messages.deliveries(messages.read_plain(delivery.message)) + 1
+        except messages.UnreadableMessageError:
+            count = 1
+        # The failure first: if this process dies in between, another one buries the message again;
+        # the other way round its job would never end for those who wait for it.
+        if not self._fail(delivery.message, burial.reason):
+            # Its worker died between the result and the ack: the job has succeeded.
+            self._scripts.acknowledge([tag])
+        elif self._scripts.bury(delivery, burial.max_score, burial.reason, count):
+            job = messages.job_id(delivery.message)
+            what = f"Job {job}" if job else "A message"
+            logger.error("%s is now a dead letter of %s: %s", what, delivery.queue, burial.reason)
+        self._burials.pop(tag, None)
+
+    def _find(self, known: Collection[str]) -> list[Expired]:
+        lease, stock = self._options.lease, self._options.stock
+        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH, known=known)
+        if self._was_away:
+            self._was_away = False
+            self._not_before = time.monotonic() + lease
+        return found if time.monotonic() >= self._not_before else []
+
+    def _recover(self, expired: Expired) -> None:
+        try:
+            delivery = self._read(expired)
+            if delivery is None:
+                return
+            outcome = self.put_back(delivery, expired.score, counted=True, first=True)
+            if isinstance(outcome, Burial):
+                self._burials[delivery.tag] = outcome
+            elif outcome:
+                job, queue = messages.job_id(delivery.message), delivery.queue
+                text = "The lease on job %s expired: its worker is gone. It is back in %s."
+                logger.warning(text, job, queue)
+        except Exception as error:
+            if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
+                raise
+            # Whatever is in one message, or refused of it, the others are recovered. Logged once.
+            if expired.tag not in self._unmovable:
+                self._unmovable.add(expired.tag)
+                logger.exception("What is held as %s cannot be moved.", expired.tag)
 
     def _read(self, expired: Expired) -> Delivery | None:
         tag = expired.tag

@@ -2,13 +2,14 @@
 
 import os
 import threading
+from functools import partial
 from typing import Any, Final
 
 from celery import current_app
 from kombu.utils import symbol_by_name
 from redis import Redis
 
-from service.broker.dead_letters.failure import FailureWriter
+from service.broker.dead_letters.failure import store_failure
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.leases import Leases
 from service.redis.keys import BrokerKeys
@@ -35,8 +36,7 @@ def leases_of(channel: Any) -> Leases:
     broker = (info.hostname, info.port, info.virtual_host, tuple(info.alt or ()))
     keys = keys_of(channel)
     with _lock:
-        found = _leases.get((*broker, keys))
-        if found is None:
+        if (found := _leases.get((*broker, keys))) is None:
             found = _leases[(*broker, keys)] = _open(channel, keys)
             found.start()
     return found
@@ -73,4 +73,4 @@ def _open(channel: Any, keys: BrokerKeys) -> Leases:
     client = Redis(connection_pool=channel.lease_pool(timeout))
     # In the thread of the channel: Celery's current app is not the same in every thread.
     app = current_app._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - opens the proxy
-    return Leases(client, keys, options, fail=FailureWriter(app))
+    return Leases(client, keys, options, fail=partial(store_failure, app))

@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from copy import copy
 from queue import Empty
 from typing import Any
 
@@ -62,7 +63,6 @@ class Channel(PublishingChannel):
         self.waiter = Waiter()
         self._pid = os.getpid()
         self._polling: Any = None
-        self._lease_timeout: float | None = None
         super().__init__(*args, **kwargs)
 
     # What this channel shares with the rest of the process.
@@ -70,42 +70,27 @@ class Channel(PublishingChannel):
     @property
     def leases(self) -> Leases:
         """The leases of this process on this channel's broker."""
-        if self.qos.leases is None:
-            self.qos.leases = leases_of(self)
-            self.qos.leases.attach(self.qos)
-        leases: Leases = self.qos.leases
+        leases: Leases | None = self.qos.leases
+        if leases is None:
+            leases = self.qos.leases = leases_of(self)
+            leases.holders.add(self.qos)
         return leases
 
     def lease_pool(self, timeout: float) -> Any:
         """A pool of connections for the leases: it outlives the channel, and fails fast."""
-        manager = getattr(self, "_sentinel_manager", None)
-        self._lease_timeout = timeout
-        try:
-            return self._get_pool()
-        finally:
-            self._lease_timeout = None
-            self._sentinel_manager = manager  # closing the channel must not close this pool's
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        params: dict[str, Any] = super()._connparams(asynchronous=asynchronous)
-        if self._lease_timeout is not None:
-            params.update(
-                socket_timeout=self._lease_timeout,
-                max_connections=8,
-                retry=Retry(NoBackoff(), 0),
-            )
-            if "socket_connect_timeout" in params:  # a Unix socket has none
-                params["socket_connect_timeout"] = self._lease_timeout
-        return params
+        twin = copy(self)  # a pool's sentinels are closed with the channel that made it
+        twin.socket_timeout = twin.socket_connect_timeout = timeout
+        twin.max_connections = 8
+        pool = twin._get_pool()  # noqa: SLF001 - Kombu's
+        pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
+        return pool
 
     # Taking. Kombu's poller calls these by the names of the BRPOP that they replace.
 
     @property
     def _in_poll(self) -> Any:
         """The connection that will become readable; none when there is something to send."""
-        if self.waiter.state is WaiterState.ACTIVE and not self.waiter.is_settled:
-            return None
-        return self._polling
+        return None if self.waiter.is_to_ask_again else self._polling
 
     @_in_poll.setter
     def _in_poll(self, connection: Any) -> None:
@@ -118,22 +103,14 @@ class Channel(PublishingChannel):
         queues = self._queue_cycle.consume(len(self.active_queues))
         if not queues or leases.quarantine.pauses:
             return
-        self.deliverer.add(leases.adopt(queues))
-        if self.deliverer.has_backlog:
+        self.deliverer.backlog.extend(leases.adopt(queues))
+        if self.deliverer.backlog:
             self.deliverer.deliver()
             if not self.qos.can_consume():
                 return
         connection = self.client.connection
         self._brpop_sent_at = time.monotonic()
-        self.waiter.begin(
-            connection,
-            leases.scripts.keys,
-            self._lists(queues),
-            free=self.qos.free(_BATCH),
-            max_bytes=int(self.max_message_bytes),
-            lease=leases.options.lease,
-            acks=leases.pending_acks,
-        )
+        self.waiter.begin(connection, self._take(queues, self.qos.free(_BATCH)), leases.in_flight)
         self._polling = connection
 
     def _brpop_read(self, **options: Any) -> bool:
@@ -143,7 +120,7 @@ class Channel(PublishingChannel):
         if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
             taken = self.leases.still_held(taken)
         self.deliverer.enter(taken)
-        if not self.deliverer.has_backlog:
+        if not self.deliverer.backlog:
             raise Empty  # else a caller with a time limit, as `inspect`, would begin it anew
         self.deliverer.deliver()
         self.deliverer.return_backlog()
@@ -176,12 +153,14 @@ class Channel(PublishingChannel):
         except self.connection_errors:
             self._hang_up()
 
-    def _lists(self, queues: list[str]) -> tuple[QueueList, ...]:
-        return tuple(
+    def _take(self, queues: list[str], free: int) -> Take:
+        lists = tuple(
             QueueList(self._q_for_pri(queue, step), queue)
             for step in self.priority_steps
             for queue in queues
         )
+        leases, max_bytes = self.leases, int(self.max_message_bytes)
+        return Take(leases.scripts.keys, lists, free, max_bytes, leases.options.lease)
 
     def basic_consume(
         self, queue: str, no_ack: bool, callback: Callable[[Any], Any], *args: Any, **kwargs: Any
@@ -189,7 +168,8 @@ class Channel(PublishingChannel):
         """Start a consumer whose callback sees only messages that can be decoded."""
         if queue not in self._fanout_queues:
             callback = decode_first(callback)
-            self.deliverer.set_no_ack(queue, no_ack)
+            no_ack_queues = self.deliverer.no_ack_queues
+            (no_ack_queues.add if no_ack else no_ack_queues.discard)(queue)
         return super().basic_consume(queue, no_ack, callback, *args, **kwargs)
 
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
@@ -207,15 +187,13 @@ class Channel(PublishingChannel):
         return message
 
     def _get(self, queue: str) -> Any:
-        leases, max_bytes = self.leases, int(self.max_message_bytes)
-        take = Take(
-            leases.scripts.keys, "", self._lists([queue]), 1, max_bytes, leases.options.lease
-        )
-        taken = leases.scripts.take(take)
+        taken = self.leases.scripts.take(self._take([queue], 1))
         with self.conn_or_acquire() as client:
             self._maybe_update_queues_expire(client, queue)
         self.deliverer.enter(taken)
-        delivery = self.deliverer.pop()
+        if not self.deliverer.backlog:
+            raise Empty
+        delivery = self.deliverer.backlog.pop()
         payload = loads(delivery.message.decode())
         payload["properties"]["delivery_tag"] = delivery.tag
         return payload
@@ -226,7 +204,15 @@ class Channel(PublishingChannel):
         """Close, however broken the connection is."""
         if self.closed or os.getpid() != self._pid:
             return  # Kombu would ask a connection that it has let go of, or its parent's
-        self._collect_reply()
+        if self.waiter.state is WaiterState.TAKING:
+            # Learn what the take has brought, so that it need not wait for its lease. Where this
+            # fails no process holds what was taken: it is recovered after the lease.
+            with suppress(RedisError, OSError, AttributeError):
+                taken = self.waiter.finish(self.client.connection, timeout=1.0)
+                if taken is not None:
+                    self.deliverer.enter(taken)
+        self.waiter.reset()
+        self._polling = None
         try:
             super().close()
         except (RedisError, OSError, AttributeError, KeyError) as error:
@@ -237,14 +223,3 @@ class Channel(PublishingChannel):
         leases = self._qos.leases if self._qos is not None else None
         if leases is not None and not celery_worker.is_serving():
             leases.close(_CLOSE_TIMEOUT)  # acks too: a process that ends may have no other moment
-
-    def _collect_reply(self) -> None:
-        """Learn what a take under way has brought, so that it need not wait for its lease."""
-        if self.waiter.state is WaiterState.TAKING:
-            # Where it fails no process holds what was taken: it is recovered after the lease.
-            with suppress(RedisError, OSError, AttributeError):
-                taken = self.waiter.finish(self.client.connection, timeout=1.0)
-                if taken is not None:
-                    self.deliverer.enter(taken)
-        self.waiter.reset()
-        self._polling = None

@@ -2,8 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
-from queue import Empty
+from collections.abc import Callable
 from typing import Any
 
 from service.broker import messages
@@ -20,35 +19,15 @@ _NOT_ITS_FAULT = (*TRANSIENT, MemoryError)
 
 
 class Deliverer:
-    """The backlog of a channel: what was taken and is yet to be given to a consumer."""
+    """The backlog of a channel: what was taken, is held, and is yet to be given to a consumer.
+
+    Deliveries of `no_ack_queues` count as acknowledged once they are delivered.
+    """
 
     def __init__(self, channel: Any) -> None:
         self._channel = channel
-        self._backlog: deque[Delivery] = deque()
-        self._no_ack_queues: set[str] = set()
-
-    @property
-    def has_backlog(self) -> bool:
-        """Whether there is something to deliver."""
-        return bool(self._backlog)
-
-    def tags(self) -> set[str]:
-        """The tags in the backlog; safe in any thread."""
-        return {delivery.tag for delivery in tuple(self._backlog)}
-
-    def set_no_ack(self, queue: str, no_ack: bool) -> None:
-        """Say whether deliveries of a queue count as acknowledged once they are delivered."""
-        (self._no_ack_queues.add if no_ack else self._no_ack_queues.discard)(queue)
-
-    def add(self, deliveries: Iterable[Delivery]) -> None:
-        """Add deliveries that are held already."""
-        self._backlog.extend(deliveries)
-
-    def pop(self) -> Delivery:
-        """Take out the delivery that was added last. Raises Empty."""
-        if not self._backlog:
-            raise Empty
-        return self._backlog.pop()
+        self.backlog: deque[Delivery] = deque()
+        self.no_ack_queues: set[str] = set()
 
     def enter(self, taken: Taken) -> None:
         """Have the leases hold what a take brought, and add what is to be delivered."""
@@ -56,7 +35,7 @@ class Deliverer:
         for delivery in taken.deliveries:
             if leases.hold(delivery):
                 if leases.quarantine.admits(delivery):
-                    self._backlog.append(delivery)
+                    self.backlog.append(delivery)
                 else:
                     deferred.append(delivery.tag)
             self._channel._queue_cycle.rotate(delivery.queue)  # noqa: SLF001 - as Kombu does
@@ -64,19 +43,19 @@ class Deliverer:
             leases.hold(unusable.delivery)
             leases.dispose(Outcome.BURY, unusable.delivery.tag, unusable.reason)
         if taken.carried or taken.late:
-            leases.confirm(taken.carried, taken.late)
+            leases.dispositions.confirm(taken.carried, taken.late)
         if deferred:
             leases.defer(deferred)
 
     def deliver(self) -> None:
         """Deliver while consumers have room."""
-        while self._backlog and self._channel.qos.can_consume():
-            self._deliver(self._backlog.popleft())
+        while self.backlog and self._channel.qos.can_consume():
+            self._deliver(self.backlog.popleft())
 
     def return_backlog(self) -> None:
         """Let other workers have what there is no room for any more."""
-        while self._backlog:
-            self._channel.leases.dispose(Outcome.RETURN, self._backlog.popleft().tag)
+        while self.backlog:
+            self._channel.leases.dispose(Outcome.RETURN, self.backlog.popleft().tag)
 
     def _deliver(self, delivery: Delivery) -> None:
         channel, qos = self._channel, self._channel.qos
@@ -90,21 +69,21 @@ class Deliverer:
             payload["properties"]["delivery_tag"] = tag
             channel.connection._deliver(payload, queue)  # noqa: SLF001
         except _NOT_ITS_FAULT:
-            if leases.is_open(tag) and tag not in qos.holds():
-                self._backlog.appendleft(delivery)
+            if leases.in_flight.is_open(tag) and tag not in qos.holds():
+                self.backlog.appendleft(delivery)
             raise
         except Exception as error:
             # Whatever a message can do to Kombu or Celery: the next worker must not go through
             # the same. (Kombu would take a KeyError for a lost connection, and try for ever.)
             logger.exception("A message of %s cannot be delivered.", queue)
-            if leases.is_open(tag):
+            if leases.in_flight.is_open(tag):
                 reason = f"The message cannot be delivered: {error!r}"[:1000]
                 leases.dispose(Outcome.BURY, tag, reason)
                 VirtualQoS.ack(qos, tag)
         finally:
             qos.delivering = False
             qos.bury_rejected()
-        if queue in self._no_ack_queues:
+        if queue in self.no_ack_queues:
             leases.dispose(Outcome.ACK, tag)
 
 

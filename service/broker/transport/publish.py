@@ -12,8 +12,6 @@ from service.broker.scripts import Scripts
 from service.broker.transport.kombu_bases import RedisChannel
 
 _REMEMBERED: Final = 1000
-# Seconds: longer than any client goes on trying.
-_REMEMBER_PUBLISH: Final = 120
 
 
 class Publishes:
@@ -78,4 +76,4 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_b
             self._publisher = pool, Scripts(Redis(connection_pool=pool), keys_of(self))
         list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         tag = message["properties"]["delivery_tag"]
-        self._publisher[1].put(tag, queue, list_, dumps(message), remember=_REMEMBER_PUBLISH)
+        self._publisher[1].put(tag, queue, list_, dumps(message))

@@ -20,14 +20,14 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
         self.leases: Leases | None = None
 
     def holds(self) -> set[str]:
-        """The tags that this channel was given and that have not ended."""
+        """The tags that this channel was given and that have not ended; safe in any thread."""
         while True:
             try:
                 given = set(self._delivered)
             except RuntimeError:  # the consuming thread changed it meanwhile
                 continue
-            backlog: set[str] = self.channel.deliverer.tags()
-            return (given - set(self._dirty)) | backlog
+            backlog = tuple(self.channel.deliverer.backlog)
+            return (given - set(self._dirty)).union(delivery.tag for delivery in backlog)
 
     def free(self, limit: int) -> int:
         """How many messages to ask for, at most `limit`."""
@@ -39,15 +39,6 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
     def append(self, message: Any, delivery_tag: str) -> None:
         """Enter a delivery. The take has recorded it in Redis already."""
         VirtualQoS.append(self, message, delivery_tag)
-
-    def began(self, delivery_tag: str, job: str) -> None:
-        """The job runs."""
-        if self.leases is not None:
-            self.leases.began(delivery_tag, job)
-
-    def lost_lease(self, delivery_tag: str) -> bool:
-        """Whether the message is known to be held by another worker by now."""
-        return self.leases is not None and self.leases.is_lost(delivery_tag)
 
     def ack(self, delivery_tag: str) -> None:
         """The job has ended."""
@@ -89,7 +80,7 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
             in_pool = celery_worker.reserved()
             celery_worker.keep_from_flush(in_pool.values())
             waiting -= celery_worker.running() | set(in_pool)
-            self.leases.park(waiting, in_pool)
+            self.leases.in_flight.park(waiting, in_pool)
         else:
             for tag in waiting:
                 self.leases.dispose(Outcome.RETURN, tag)

@@ -14,10 +14,9 @@ logger = logging.getLogger(__name__)
 class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_bases
     """The same behind Redis Sentinel."""
 
-    from_transport_options = tuple(
-        dict.fromkeys(
-            (*Channel.from_transport_options, *RedisSentinelChannel.from_transport_options)
-        )
+    from_transport_options = (
+        *Channel.from_transport_options,
+        *RedisSentinelChannel.from_transport_options,
     )
     connection_class = RedisSentinelChannel.connection_class
     connection_class_ssl = RedisSentinelChannel.connection_class_ssl

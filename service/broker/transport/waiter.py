@@ -17,19 +17,16 @@ every second, and counts as gone after three: lost tokens and dead waiters heal 
 """
 
 import time
-from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum, auto
-from hashlib import sha1
 from typing import Any, Final
 
 from kombu.utils.uuid import uuid
 from redis.exceptions import NoScriptError, ResponseError
 
-from service.broker.scripts import QueueList, Take, Taken, script
-from service.redis.keys import BrokerKeys
+from service.broker.leases.in_flight import InFlight
+from service.broker.scripts import Take, Taken, script
 
-_MAX_ACTIVE: Final = 2
-_ACTIVE_TTL: Final = 3.0
 ASK_AGAIN: Final = 1.0
 # Without CLIENT TRACKING (an old server, a proxy, missing rights) an active worker has to look
 # itself. It pauses in a BLPOP on a list that stays empty: Celery's event loop wakes for a
@@ -60,46 +57,22 @@ class Waiter:
         self.state = WaiterState.IDLE
         self._request: Take
 
-    def begin(  # noqa: PLR0913  most of them by name
-        self,
-        connection: Any,
-        keys: BrokerKeys,
-        lists: tuple[QueueList, ...],
-        *,
-        free: int,
-        max_bytes: int,
-        lease: float,
-        acks: Callable[[], tuple[str, ...]],
-    ) -> None:
-        """Send what comes next: a wait on standby, or a take, for which see Take."""
+    def begin(self, connection: Any, take: Take, in_flight: InFlight) -> None:
+        """Send what comes next: a wait on standby, or the take along with what is to be acked."""
         self._since = time.monotonic()
-        # A group: the workers that take from the same lists, in whatever order.
-        names = sorted(each.name for each in lists)
-        group = sha1("\n".join(names).encode()).hexdigest()[:12]  # noqa: S324 - a name, not a secret
         if self._next is not WaiterState.TAKING:
             self.state, self._next = self._next, WaiterState.TAKING
-            wake, seconds = keys.waiters_of(group)[1], ASK_AGAIN
+            wake, seconds = take.waiters[1], ASK_AGAIN
             if self.state is WaiterState.PAUSE:
                 wake, seconds = f"{wake}:none", _ASK_AGAIN_BLIND
             connection.send_command("BLPOP", wake, seconds)
             return
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
-        self._request = take = Take(
-            keys=keys,
-            group=group,
-            lists=lists,
-            free=free,
-            max_bytes=max_bytes,
-            lease=lease,
-            acks=acks(),
-            waiter=self._id,
-            max_active=_MAX_ACTIVE,
-            active_ttl=_ACTIVE_TTL,
-        )
+        self._request = replace(take, waiter=self._id, acks=tuple(in_flight.acks_to_send()))
         self.state = WaiterState.TAKING
         form = script("take").by_sha if self._loaded else script("take").whole
-        connection.send_command(*form(take.key_names(), take.arguments()))
+        connection.send_command(*form(*self._request.call()))
 
     def finish(self, connection: Any, timeout: float | None = None) -> Taken | None:
         """Read what the readable connection has for us; None if there is nothing to deliver."""
@@ -118,9 +91,9 @@ class Waiter:
         return self.state in (WaiterState.TAKING, WaiterState.STANDBY, WaiterState.PAUSE)
 
     @property
-    def is_settled(self) -> bool:
-        """Whether this waiter is active and need not ask again yet."""
-        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since < ASK_AGAIN
+    def is_to_ask_again(self) -> bool:
+        """Whether this waiter is active, and has asked too long ago to stay so."""
+        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since >= ASK_AGAIN
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""

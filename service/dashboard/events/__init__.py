@@ -5,10 +5,9 @@
     stats      counts events by task and by ten seconds
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
     reader     reads the stream, the counts, the workers and the queues into memory
-    snapshot   what the reader found at one moment
-    figures    what charts, tiles and tables say of a snapshot
+    snapshot   what the reader found at one moment, and the figures of charts, tiles and tables
 
-job_changed -> recorder -> report.lua -> Redis -> reader -> recent and snapshot -> figures
+job_changed -> recorder -> report.lua -> Redis -> reader -> recent and snapshot
 
 Threads: any thread may record; one thread per process reports, in a worker the reporter's. The
 reader belongs to the event loop. Imports results, Redis, signals, and the parts of the app.

@@ -2,16 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
 import msgspec
 
 from service.dashboard.events.recent import RecentJobs, decode_events
-from service.dashboard.events.snapshot import Point, Queue, Snapshot, Worker
+from service.dashboard.events.snapshot import Queue, Snapshot, Worker
 from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
 from service.errors import ResultsUnavailableError
 from service.parts import Parts
@@ -119,13 +118,13 @@ class Reader:
         *buckets, (seconds, microseconds), statuses, seen = await pipe.execute()
         for number, counts in zip(missing, buckets, strict=True):
             self._buckets[number] = {name.decode(): int(many) for name, many in counts.items()}
-        workers = _workers(seconds + microseconds / 1e6, statuses, dict(seen))
+        workers = tuple(_workers(seconds + microseconds / 1e6, statuses, dict(seen)))
         queues, deliveries = await self._read_queues(workers)
         return Snapshot(
             workers=workers,
             queues=queues,
             deliveries=deliveries,
-            points=tuple(Point(n * STEP, overall(self._buckets[n])) for n in shown),
+            points=tuple((n * STEP, overall(self._buckets[n])) for n in shown),
             total=overall(*self._buckets.values()),
             tasks=by_task(self._buckets.values()),
             jobs=len(self.jobs),
@@ -158,16 +157,14 @@ class Reader:
 
 def _workers(
     now: float, statuses: Mapping[bytes, bytes], seen: Mapping[bytes, float]
-) -> tuple[Worker, ...]:
-    found: list[Worker] = []
+) -> Iterator[Worker]:
     for name, stored in sorted(statuses.items()):
         try:
             status = msgspec.json.decode(stored, type=WorkerStatus)
         except msgspec.MsgspecError:
             continue  # that of another version of the service
         age = max(0.0, now - seen.get(name, 0.0))
-        found.append(Worker(name.decode(errors="replace"), age, status))
-    return tuple(found)
+        yield Worker(name.decode(errors="replace"), age, status)
 
 
 def _event_of(job: JobEvent, record: bytes) -> JobEvent | None:
@@ -183,11 +180,7 @@ def _event_of(job: JobEvent, record: bytes) -> JobEvent | None:
         state=result.state.value,
         task=result.task or job.task,
         at=time.time(),
-        queued_at=_seconds(result.queued_at) or job.queued_at,
-        started_at=_seconds(result.started_at) or job.started_at,
-        finished_at=_seconds(result.finished_at),
+        queued_at=result.queued_at.timestamp() if result.queued_at else job.queued_at,
+        started_at=result.started_at.timestamp() if result.started_at else job.started_at,
+        finished_at=result.finished_at and result.finished_at.timestamp(),
     )
-
-
-def _seconds(moment: datetime | None) -> float | None:
-    return None if moment is None else moment.timestamp()

@@ -91,10 +91,6 @@ class RecentJobs:
     def __len__(self) -> int:
         return min(len(self._jobs), self._keep)
 
-    def get(self, job_id: str) -> JobEvent | None:
-        """The newest event of a job."""
-        return self._jobs.get(job_id)
-
     def add(self, events: Iterable[JobEvent]) -> None:
         """Take in events, oldest first."""
         for event in events:
@@ -114,7 +110,11 @@ class RecentJobs:
         if page is None:
             if len(self._pages) >= _REMEMBERED:
                 self._pages.clear()
-            page = self._pages[query] = _cut(self._sorted(in_order, query), query.page)
+            jobs = self._sorted(in_order, query)
+            pages = max(1, -(-len(jobs) // PAGE))
+            number = min(max(1, query.page), pages)
+            shown = tuple(jobs[(number - 1) * PAGE : number * PAGE])
+            page = self._pages[query] = JobPage(shown, len(jobs), pages, number)
         return page
 
     def _sorted(self, jobs: list[JobEvent], query: Query) -> list[JobEvent]:
@@ -146,10 +146,3 @@ class RecentJobs:
             self._newest_first = jobs[: self._keep]
             self._pages.clear()
         return self._newest_first
-
-
-def _cut(jobs: list[JobEvent], wanted: int) -> JobPage:
-    pages = max(1, -(-len(jobs) // PAGE))
-    number = min(max(1, wanted), pages)
-    start = (number - 1) * PAGE
-    return JobPage(tuple(jobs[start : start + PAGE]), len(jobs), pages, number)

@@ -6,7 +6,6 @@ import threading
 import uuid
 import weakref
 from collections import Counter, deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
 
@@ -33,14 +32,6 @@ _BACKLOG: Final = 200_000  # events of one second; beyond that the oldest go
 _BUCKET_TTL: Final = SPAN + 120  # seconds: longer than it is shown, by more than clocks differ
 
 
-@dataclass(frozen=True, slots=True)
-class _Report:
-    """One call of the script."""
-
-    keys: list[str]
-    arguments: list[Any]
-
-
 class Recorder:
     """Takes events from any thread at the cost of an append; a thread of its own reports them.
 
@@ -60,7 +51,7 @@ class Recorder:
         self._events: deque[JobEvent] = deque(maxlen=_BACKLOG)
         self._newest: dict[str, JobEvent] = {}  # of each job that is still to be reported
         self._counts: Counter[tuple[int, str]] = Counter()
-        self._unsent: _Report | None = None
+        self._unsent: tuple[list[str], list[Any]] | None = None  # keys and arguments of the script
         self._failing = False
         self._client: Redis | None = None
         self._thread: threading.Thread | None = None
@@ -133,7 +124,7 @@ class Recorder:
             return
         if self._client is None:
             self._client = connect_blocking(self._settings)
-        _SCRIPT.run_blocking(self._client, self._unsent.keys, self._unsent.arguments)
+        _SCRIPT.run_blocking(self._client, *self._unsent)
         self._unsent = None
 
     def _start(self) -> None:
@@ -163,8 +154,10 @@ class Recorder:
         for job_id in list(newest)[: -self._settings.recent_jobs]:
             del newest[job_id]
 
-    def _next_report(self, worker: str = "", status: WorkerStatus | None = None) -> _Report:
-        """What is to be reported next, which is then dropped here."""
+    def _next_report(
+        self, worker: str = "", status: WorkerStatus | None = None
+    ) -> tuple[list[str], list[Any]]:
+        """The next call of the script: its keys and arguments, which are then dropped here."""
         settings, keys = self._settings, self._keys
         ids = list(islice(self._newest, _CHUNK))
         events = msgspec.json.encode([self._newest.pop(job_id) for job_id in ids])
@@ -177,4 +170,4 @@ class Recorder:
         self._counts.clear()
         mark = keys.report_mark(uuid.uuid4().hex)
         own = [mark, keys.recent_jobs, keys.workers, keys.workers_seen]
-        return _Report([*own, *map(keys.stats, buckets)], arguments)
+        return [*own, *map(keys.stats, buckets)], arguments

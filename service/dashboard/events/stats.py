@@ -12,6 +12,7 @@ from service.signals import JobEvent
 STEP: Final = 10  # seconds in one bucket
 SPAN: Final = 3600  # seconds that are shown
 
+_PRECISION: Final = 1.26  # factor by which a quantile may be wrong
 _SEPARATOR: Final = "\x1f"
 _CLASSES_PER_DECADE: Final = 5  # of run times: each is 1.58 times as long as the one before
 _SHORTEST: Final = 0.001  # seconds; whatever is quicker counts as this
@@ -38,8 +39,7 @@ def count(events: Iterable[JobEvent]) -> Counter[tuple[int, str]]:
         if (kind := _KINDS.get(event.state)) is None:
             continue
         bucket, task = bucket_of(event.at), event.task
-        key = (bucket, kind, task)
-        counts[key] = counts.get(key, 0) + 1
+        counts[bucket, kind, task] = counts.get((bucket, kind, task), 0) + 1
         if (ran_for := event.ran_for) is not None:
             run_times.setdefault((bucket, task), []).append(ran_for)
     totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in counts.items()})
@@ -79,8 +79,16 @@ class TaskStats:
         for number in sorted(self.times):
             left -= self.times[number]
             if left <= 0:
-                return _seconds_of(number)
+                return float(_SHORTEST * 10 ** (number / _CLASSES_PER_DECADE))
         return None
+
+    @property
+    def high(self) -> float | None:
+        """Seconds for 95 %. Where it may in truth be the mean, it is: the mean is known exactly."""
+        mean, high = self.mean, self.quantile(0.95)
+        if mean is not None and high is not None and high < mean < high * _PRECISION:
+            return mean
+        return high
 
     def add(self, kind: str, amount: int) -> None:
         """Add what a field of a bucket says; a kind that is not known is passed over."""
@@ -111,7 +119,3 @@ def overall(*buckets: Mapping[str, int]) -> TaskStats:
 
 def _class_of(seconds: float) -> int:
     return max(0, round(_CLASSES_PER_DECADE * math.log10(max(seconds, _SHORTEST) / _SHORTEST)))
-
-
-def _seconds_of(number: int) -> float:
-    return float(_SHORTEST * 10 ** (number / _CLASSES_PER_DECADE))

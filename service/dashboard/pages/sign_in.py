@@ -15,7 +15,6 @@ from service.web.http.negotiation import wants_page
 
 _COOKIE: Final = "service_admin"
 _TTL: Final = 12 * 3600  # seconds
-_BEARER: Final = "bearer"
 
 # Serves the templates and static files of all the dashboard: whoever signs in needs some of them.
 admin = Blueprint(
@@ -29,8 +28,6 @@ admin = Blueprint(
 
 async def require_admin() -> ResponseReturnValue | None:
     """Before a request: 404 if the app has no dashboard; else only operators who signed in pass."""
-    if not _token():
-        raise NotFound
     if is_admin():
         return None
     address = url_for("admin.ask")
@@ -41,15 +38,14 @@ async def require_admin() -> ResponseReturnValue | None:
 
 @admin.app_context_processor
 def _for_every_page() -> dict[str, Any]:
-    return {"has_dashboard": bool(_token())}
+    return {"has_dashboard": bool(parts_of(current_app).settings.admin_token)}
 
 
 def is_admin() -> bool:
-    """Whether the request has the token, or a cookie that was given for it."""
-    if not (token := _token()):
-        return False
+    """Whether the request has the token, or a cookie that was given for it. Raises NotFound."""
+    token = _token()
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() == _BEARER:
+    if scheme.lower() == "bearer":
         return _same(given.strip(), token)
     try:
         until = int(cookie_signer(token).unsign(request.cookies.get(_COOKIE, "")))
@@ -61,18 +57,15 @@ def is_admin() -> bool:
 @admin.get("/sign-in")
 async def ask() -> ResponseReturnValue:
     """Ask for the token."""
-    if not _token():
-        raise NotFound
+    _token()  # or a 404
     return await render_template("dashboard/sign_in.html", failed=False)
 
 
 @admin.post("/sign-in")
 async def sign_in() -> ResponseReturnValue:
     """Give the cookie to whoever has the token."""
-    if not (token := _token()):
-        raise NotFound
-    form = await request.form
-    if not _same(form.get("token", "").strip(), token):
+    token = _token()
+    if not _same((await request.form).get("token", "").strip(), token):
         return await render_template("dashboard/sign_in.html", failed=True), 403
     until = str(int(time.time()) + _TTL)
     return await _redirect("dashboard.show", cookie_signer(token).sign(until).decode(), _TTL)
@@ -109,7 +102,10 @@ async def _redirect(endpoint: str, cookie: str, max_age: int) -> ResponseReturnV
 
 
 def _token() -> str:
-    return parts_of(current_app).settings.admin_token
+    """The token that operators have. Raises NotFound: without one the app has no dashboard."""
+    if token := parts_of(current_app).settings.admin_token:
+        return token
+    raise NotFound
 
 
 def _same(one: str, other: str) -> bool:

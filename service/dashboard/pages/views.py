@@ -3,12 +3,12 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any, Final
 
-from quart import Blueprint, current_app, jsonify, render_template, request, stream_with_context
+from quart import Blueprint, current_app, render_template, request, stream_with_context
 from quart.typing import ResponseReturnValue
 
-from service.dashboard.events.figures import points
 from service.dashboard.events.reader import INTERVAL
 from service.dashboard.events.recent import Query
 from service.dashboard.extension import dashboard_of
@@ -38,7 +38,7 @@ dashboard.before_request(require_admin)
 async def show() -> ResponseReturnValue:
     """The dashboard; `state`, `q`, `sort`, `order` and `page` choose among the recent jobs."""
     own = dashboard_of(current_app)
-    context = own.fragments.context(await own.reader.refresh(), _query())
+    context = own.context(await own.reader.refresh(), _query())
     page = await render_template(
         "dashboard/dashboard.html", **context, states=_STATES, columns=_COLUMNS
     )
@@ -50,7 +50,7 @@ async def updates() -> ResponseReturnValue:
     """What has changed on the dashboard: once, or as an event stream every second."""
     query = _query()
     if not wants_events():
-        return jsonify(await _update(query, {}, since=0)), {"Cache-Control": "no-store"}
+        return await _update(query, {}, since=0), {"Cache-Control": "no-store"}
     return stream(stream_with_context(_events)(query))
 
 
@@ -64,21 +64,19 @@ async def _events(query: Query) -> AsyncIterator[str]:
         if update["points"]:
             since = update["points"][-1][0]
         yield f"data: {json.dumps(update)}\n\n"
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(INTERVAL):
                 await stopping.wait()
-        except TimeoutError:
-            continue
 
 
 async def _update(query: Query, sent: dict[str, str], *, since: int) -> dict[str, Any]:
     """The fragments that differ from those `sent`, which is brought up to date, and new points."""
     own = dashboard_of(current_app)
     now = await own.reader.refresh()
-    fragments = await own.fragments.render(now, query)
+    fragments = await own.render(now, query)
     changed = {name: html for name, html in fragments.items() if sent.get(name) != html}
     sent |= changed
-    return {"fragments": changed, "points": points(now, since=since)}
+    return {"fragments": changed, "points": now.rows(since=since)}
 
 
 def _query() -> Query:

@@ -7,5 +7,5 @@ capture.py   records what Celery would publish, instead of publishing it
 The app is built at its first use, as a process that only serves pages does not need it. Celery
 finds our task base, pool, backend and transport by the dotted paths in app.py and settings.py.
 Any thread may use the app; inside `async def` tasks, calls that block are made in a thread.
-This room imports registry.py of the room around it, results, redis, signals and errors.
+This room imports blueprint.py of the room around it, results, redis, signals and errors.
 """

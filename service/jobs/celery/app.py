@@ -13,9 +13,9 @@ from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
+from service.jobs.blueprint import TaskRegistry, check_options
 from service.jobs.celery.capture import current_capture
 from service.jobs.celery.settings import TRANSPORTS, celery_settings
-from service.jobs.registry import TaskRegistry, check_options
 from service.results.record import now
 from service.settings import Settings
 from service.signals import Signals
@@ -73,7 +73,7 @@ class QuartCelery(Celery):
         self.quart_app = quart_app
         self.handles = handles
         self.signals = signals
-        self._off_loop: OffLoop | None = None
+        self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
         self.steps["worker"].update((_LIFESPAN, _REPORTER))
 
     def task_named(self, name: str) -> Any:
@@ -133,14 +133,10 @@ class QuartCelery(Celery):
         """Celery's own, asked once: it takes a lock, and a worker asks for each message."""
         return self._uses_utc
 
-    def use_off_loop(self, off_loop: OffLoop) -> None:
-        """Make blocking calls this way from now on, where that is needed."""
-        self._off_loop = off_loop
-
     def off_loop(self, function: Callable[[], Any]) -> Any:
         """Make a blocking call: here, or in a thread where the caller runs on the event loop."""
-        if self._off_loop is not None and self._off_loop.is_needed():
-            return self._off_loop.call(function)
+        if self.process_loop is not None and self.process_loop.is_needed():
+            return self.process_loop.call(function)
         return function()
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
@@ -149,10 +145,10 @@ class QuartCelery(Celery):
         Code on the event loop must not hold one of the few producers. A group of Celery's takes one
         for all its tasks; on the loop each of its tasks takes its own, in a thread.
         """
-        capture = current_capture() if producer is None else None
+        capture = current_capture.get() if producer is None else None
         if capture is not None:
             return nullcontext(capture)
-        if producer is None and self._off_loop is not None and self._off_loop.is_needed():
+        if producer is None and self.process_loop is not None and self.process_loop.is_needed():
             return nullcontext(None)
         return super().producer_or_acquire(producer)
 
@@ -178,7 +174,7 @@ class QuartCelery(Celery):
             self.signals.send_queued(job_id, name)
             return sent
 
-        return send() if current_capture() is not None else self.off_loop(record_and_send)
+        return send() if current_capture.get() is not None else self.off_loop(record_and_send)
 
 
 class CeleryBuilder:
@@ -187,17 +183,12 @@ class CeleryBuilder:
     def __init__(
         self, app: Quart, settings: Settings, tasks: TaskRegistry, signals: Signals
     ) -> None:
-        self._app = app
-        self._settings = settings
-        self._tasks = tasks
-        self._signals = signals
+        self.app = app
+        self.settings = settings
+        self.tasks = tasks
+        self.signals = signals
         self._building = threading.Lock()
-        self._built: QuartCelery | None = None
-
-    @property
-    def is_built(self) -> bool:
-        """Whether the Celery app is there already."""
-        return self._built is not None
+        self.built: QuartCelery | None = None
 
     def get(self) -> QuartCelery:
         """The app's Celery app.
@@ -205,11 +196,11 @@ class CeleryBuilder:
         Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
         """
         with self._building:
-            if self._built is None:
-                celery = QuartCelery(self._app, self._tasks, self._signals)
-                celery.conf.update(celery_settings(self._settings))
-                for name in self._tasks:
+            if self.built is None:
+                celery = QuartCelery(self.app, self.tasks, self.signals)
+                celery.conf.update(celery_settings(self.settings))
+                for name in self.tasks:
                     celery.task_named(name)
-                self._tasks.close()
-                self._built = celery
-            return self._built
+                self.tasks.is_closed = True
+                self.built = celery
+            return self.built

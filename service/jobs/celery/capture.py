@@ -1,11 +1,9 @@
 """Records the messages that Celery would publish, instead of publishing them.
 
-Celery's own code, with its routers and its canvas, so decides what is sent, and never waits.
-
-Why Celery gets this capture, and not the producer that the message builder has for Kombu: the Kombu
-publisher needs the call itself, to publish it in a thread and perhaps again under another id; the
-names of the jobs that follow are read from bodies that are not encoded yet; and a canvas that is
-read in a thread would hold the builder's lock for all that time.
+Celery's own code, with its routers and its canvas, thus decides what is sent, and never waits.
+The message builder's producer would not do: the Kombu publisher needs the call itself, to publish
+it in a thread and perhaps again under another id; the tasks of jobs that follow are read from
+bodies that are not encoded yet; and a long canvas would hold the builder's lock for long.
 """
 
 from collections.abc import Iterator
@@ -38,34 +36,23 @@ class PublishCapture:
         """Record the call."""
         headers = options.get("headers") or {}
         options["retry"] = False  # the deadline is ours, and our caller may try again
-        self.calls.append(
-            PublishCall(
-                job_id=headers.get("id", ""),
-                task=headers.get("task", ""),
-                queued_at=headers.get("queued_at", ""),
-                body=body,
-                options=options,
-            )
-        )
+        job_id, task, queued_at = (headers.get(name, "") for name in ("id", "task", "queued_at"))
+        self.calls.append(PublishCall(job_id, task, queued_at, body, options))
 
     def _reraise_as_library_errors(self) -> nullcontext[None]:
         return nullcontext()
 
 
-_current: Final[ContextVar[PublishCapture | None]] = ContextVar("publish_capture", default=None)
+# What Celery is to publish with inside `capture_publishes`, else None.
+current_capture: Final = ContextVar[PublishCapture | None]("publish_capture", default=None)
 
 
 @contextmanager
 def capture_publishes() -> Iterator[list[PublishCall]]:
     """Put every call that Celery makes in this context into the list."""
     capture = PublishCapture()
-    token = _current.set(capture)
+    token = current_capture.set(capture)
     try:
         yield capture.calls
     finally:
-        _current.reset(token)
-
-
-def current_capture() -> PublishCapture | None:
-    """What Celery is to publish with inside `capture_publishes`, else None."""
-    return _current.get()
+        current_capture.reset(token)

@@ -46,7 +46,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     """
     given = settings.celery
     if problems := [*_problems(given)]:
-        raise ConfigurationError(problems)
+        raise ConfigurationError(*problems)
     return {
         "broker_url": broker_url(settings),
         **_transport(settings),

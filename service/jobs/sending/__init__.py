@@ -1,15 +1,12 @@
 """Sends jobs from async code: the only code that publishes.
 
-enqueuer.py           takes a call or a canvas, and has it sent by the publisher of the app's broker
-publisher.py          what a publisher is asked (SendRequest, Conditions), and answers (Accepted)
+enqueuer.py           has calls and canvases sent by the publisher of the app's broker; cancels jobs
 redis_publisher.py    the service's Redis: messages from templates, written in batches
   message_template.py   a task's message with gaps; filling one is the fast way
-  message.py            builds any message by Celery's and Kombu's own code
+  message.py            what is asked and answered; any message, by Celery's and Kombu's own code
   batch.py              gathers messages; enqueue.lua writes record and message in one step
-kombu_publisher.py    other brokers: record, publish by Kombu, change the record
-  publisher_threads.py  a few threads for that, and for reading long canvases
+kombu_publisher.py    other brokers: record, publish by Kombu in a thread, change the record
 canvas.py             reads chains, groups and chords by Celery's own code
-cancel.py             cancels jobs
 
 A job without options goes: enqueuer, template, batch, Redis; with options: enqueuer, Celery's
 `apply_async` into a capture, message builder, batch, Redis. Runs on the event loop of the caller.

@@ -9,12 +9,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError, QueueFullError, ServiceError
-from service.jobs.sending.message import BuiltMessage
-from service.jobs.sending.publisher import UNCONDITIONAL, Accepted, Conditions
+from service.jobs.sending.message import UNCONDITIONAL, Accepted, BuiltMessage, Conditions
 from service.redis.batcher import Batcher
 from service.redis.keys import ResultKeys
-from service.redis.script import Script
-from service.redis.script_connection import ScriptConnection
+from service.redis.script import Script, ScriptConnection
 from service.redis.transient import wrote_nothing
 
 _SCRIPT: Final = Script.load("service.jobs.sending", "enqueue")
@@ -52,12 +50,10 @@ class _PendingSend:
 class BatchWriter:
     """Has jobs accepted by Redis, each within the timeout."""
 
-    def __init__(self, client: Redis, *, timeout: float, ttl: int, keys: ResultKeys) -> None:
+    def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
         self.keys = keys
         self._timeout = timeout
-        self._ttl = ttl
         self._idle = [ScriptConnection(client, timeout=timeout) for _ in range(_CONNECTIONS)]
-        self._connections = tuple(self._idle)
         self._batcher: Batcher[_PendingSend] = Batcher(
             self._send, max_count=_MAX_JOBS, max_bytes=_MAX_BYTES, parallel=_CONNECTIONS
         )
@@ -83,7 +79,7 @@ class BatchWriter:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._batcher.close()
-        for connection in self._connections:
+        for connection in self._idle:
             await connection.disconnect()
 
     def _give_up(self, pending: _PendingSend) -> None:
@@ -96,7 +92,7 @@ class BatchWriter:
                 pending.sent = True
 
         connection = self._idle.pop()
-        arguments: list[Any] = [self._ttl]
+        arguments: list[Any] = [self.keys.ttl]
         for pending in batch:
             for message in pending.messages:
                 arguments += self._arguments(message, pending.conditions)
@@ -139,19 +135,14 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
         return BrokerUnavailableError(refused[0], maybe_accepted=maybe_accepted)
     if answers[0][0] == b"full":
         return QueueFullError(pending.messages[0].task or "", pending.conditions.limit)
-    return [
-        Accepted(message.job_id)
-        if verdict == b"new"
-        else _accepted_before(message.job_id, pending.conditions, value.decode())
-        for message, (verdict, value) in zip(pending.messages, answers, strict=True)
-    ]
-
-
-def _accepted_before(job_id: str, conditions: Conditions, value: str) -> Accepted:
-    if not value:  # the id is known
-        return Accepted(job_id, is_new=False, fingerprint=conditions.fingerprint)
-    job_id, _, fingerprint = value.partition(" ")
-    return Accepted(job_id, is_new=False, fingerprint=fingerprint)
+    accepted = []
+    for message, (verdict, value) in zip(pending.messages, answers, strict=True):
+        job_id, fingerprint = message.job_id, pending.conditions.fingerprint
+        if verdict == b"earlier":
+            job_id, _, fingerprint = value.decode().partition(" ")
+        is_new = verdict == b"new"
+        accepted.append(Accepted(job_id, is_new=is_new, fingerprint="" if is_new else fingerprint))
+    return accepted
 
 
 def _fail(batch: list[_PendingSend], reason: str, *, maybe_accepted: bool) -> None:

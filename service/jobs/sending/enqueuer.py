@@ -1,61 +1,62 @@
-"""Enqueues from async code, by the publisher that the app's broker needs."""
+"""Enqueues and cancels from async code, by the publisher that the app's broker needs."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final, TypeAlias
 
 from celery.canvas import maybe_signature
+from celery.exceptions import TaskRevokedError
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
 from kombu.utils.uuid import uuid
 from redis.asyncio import Redis
 
-from service.errors import IdempotencyConflictError, InvalidArgumentsError, UnknownTaskError
+from service.errors import (
+    BrokerUnavailableError,
+    IdempotencyConflictError,
+    InvalidArgumentsError,
+    JobFinishedError,
+    ResultsUnavailableError,
+    UnknownTaskError,
+)
+from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.app import CeleryBuilder
 from service.jobs.job import Job, JobGroup
-from service.jobs.options import NO_OPTIONS, SendOptions
-from service.jobs.registry import TaskRegistry
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in
-from service.jobs.sending.kombu_publisher import KombuPublisher
-from service.jobs.sending.publisher import Accepted, Conditions, Publisher, SendRequest
-from service.jobs.sending.publisher_threads import PublisherThreads
+from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
+from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import ResultKeys
+from service.results.model import Result, State
+from service.results.record import decode, encode_ended
+from service.results.store import ResultStore
 from service.results.watcher import Watcher
-from service.settings import Settings
-from service.signals import Signals
+
+logger: Final = logging.getLogger(__name__)
+
+_WAITING: Final = frozenset({State.QUEUED, State.RETRY})
+_CANCEL_ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
+# Neither loses an accepted job, nor blocks the event loop. Each of their methods may raise
+# BrokerUnavailableError, those that send kombu's EncodeError, too, and `send` QueueFullError.
+_Publisher: TypeAlias = RedisPublisher | KombuPublisher
 
 
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
-    def __init__(  # noqa: PLR0913  each by name
-        self,
-        *,
-        settings: Settings,
-        client: Redis,
-        watcher: Watcher,
-        tasks: TaskRegistry,
-        signals: Signals,
-        celery: CeleryBuilder,
-        keys: ResultKeys,
+    def __init__(
+        self, celery: CeleryBuilder, watcher: Watcher, client: Redis, keys: ResultKeys
     ) -> None:
-        self._signals = signals
-        self._settings = settings
-        self._client = client
-        self._watcher = watcher
-        self._tasks = tasks
+        self._signals = celery.signals
         self._celery = celery
-        self._threads = PublisherThreads(timeout=settings.enqueue_timeout)
-        self._writer = BatchWriter(
-            client, timeout=settings.enqueue_timeout, ttl=settings.result_expires, keys=keys
-        )
-        self._publisher: Publisher | None = None
-
-    def celery_task(self, name: str) -> Any:
-        """The app's own Celery task object of this name."""
-        return self._celery.get().task_named(name)
+        self._watcher = watcher
+        self._client = client
+        timeout = celery.settings.enqueue_timeout
+        self._threads = PublisherThreads(timeout=timeout)
+        self._writer = BatchWriter(client, keys, timeout=timeout)
+        self._publisher: _Publisher | None = None
 
     async def prepare(self) -> None:
         """Build the Celery app now, in a thread: it would block the event loop for a while."""
@@ -73,7 +74,7 @@ class Enqueuer:
         When this returns, the job is stored and its id is known. Raises BrokerUnavailableError,
         InvalidArgumentsError and UnknownTaskError.
         """
-        handle = self._tasks.get(name)
+        handle = self._celery.tasks.get(name)
         if handle is None:
             raise UnknownTaskError(name)
         handle.arguments.check(args, kwargs)
@@ -134,28 +135,51 @@ class Enqueuer:
                 self._signals.send_queued(call.job_id, call.task)
         return self._as_job(content.result, content.tasks)
 
-    async def revoke(self, job_id: str) -> None:
-        """Tell every worker to end the job, or not to begin it. Raises BrokerUnavailableError."""
+    async def cancel(self, store: ResultStore, job_id: str) -> Result:
+        """Cancel a job: one that waits at once; one that runs as soon as its worker's pool can.
+
+        It is cancelled in its record first, which every worker reads before it runs a body. Returns
+        what is known of the job then. Raises JobFinishedError, UnknownJobError, InvalidJobIdError,
+        ResultsUnavailableError and BrokerUnavailableError.
+        """
         publisher = self._publisher or await self._ready()
-        await publisher.revoke(job_id)
+        for _ in range(_CANCEL_ATTEMPTS):
+            record = await store.read(job_id)
+            result = record.result
+            if result.ready:
+                raise JobFinishedError(job_id, result.state)
+            if result.state not in _WAITING:
+                await publisher.revoke(job_id)
+                return result
+            revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError("cancelled"))
+            if await store.replace(record, revoked):
+                try:
+                    await publisher.revoke(job_id)
+                except BrokerUnavailableError as error:
+                    # Workers read the record; the message only saves them from taking the job.
+                    logger.warning(
+                        "The workers were not told that job %s is cancelled: %s", job_id, error
+                    )
+                return decode(job_id, revoked)
+        raise ResultsUnavailableError("the job's record does not stop changing")
 
     async def aclose(self) -> None:
         """Close the connections, and end the threads."""
-        await self._threads.aclose()
-        if self._publisher is not None:
-            await self._publisher.aclose()
+        self._threads.close()
+        if isinstance(self._publisher, KombuPublisher):
+            self._publisher.close()
         await self._writer.aclose()
 
-    async def _ready(self) -> Publisher:
+    async def _ready(self) -> _Publisher:
         built = await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
         self._publisher = publisher = self._publisher or built
         return publisher
 
-    def _build(self) -> Publisher:
+    def _build(self) -> _Publisher:
         celery = self._celery.get()
         celery.finalize(auto=True)
-        if celery.conf.broker_url == self._settings.redis_url:
+        if celery.conf.broker_url == self._celery.settings.redis_url:
             return RedisPublisher(celery, self._writer)
         return KombuPublisher(celery, self._writer, self._client, self._threads)
 

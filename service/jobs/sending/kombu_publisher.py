@@ -1,11 +1,13 @@
 """Publishes on brokers other than the service's Redis: by Kombu, on a few threads."""
 
 import asyncio
+import contextvars
 import logging
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, TypeVar
 
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
@@ -16,19 +18,52 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import BuiltMessage
-from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
-from service.jobs.sending.publisher_threads import PublisherThreads
+from service.jobs.sending.message import Accepted, BuiltMessage, SendRequest, publish_call_for
 from service.redis.bounded import bounded
-from service.redis.compare_and_set import compare_and_set
+from service.redis.script import compare_and_set
 from service.results.record import encode_queued, mark_of
 
 logger: Final = logging.getLogger(__name__)
 
+V = TypeVar("V")
+
+_THREADS: Final = 4
 _UNSENT: Final = "unsent"  # mark: since when it is being published, in seconds since the epoch
 _LONG_AGO: Final = 1.0  # seconds since the epoch
 _MAX_TIMEOUTS: Final = 3  # that publishing takes: to connect, to publish, for the confirmation
 _POLL_INTERVAL: Final = 0.05  # seconds
+
+
+class PublisherThreads:
+    """A few threads for code that blocks. Calls beyond their number wait for a thread."""
+
+    def __init__(self, *, timeout: float) -> None:
+        self.timeout = timeout
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def run(self, function: Callable[[], V]) -> V:
+        """Call the function in a thread, in a copy of the calling context.
+
+        Raises BrokerUnavailableError when it has not returned within the timeout; if it has begun
+        by then, it goes on, and keeps its thread.
+        """
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="publisher")
+        future = self._executor.submit(contextvars.copy_context().run, function)
+        try:
+            async with asyncio.timeout(self.timeout):
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            has_begun = not future.cancelled()  # asyncio has cancelled it if it could
+            raise BrokerUnavailableError(
+                f"no answer within {self.timeout:g} s", maybe_accepted=has_begun
+            ) from error
+
+    def close(self) -> None:
+        """Let the threads end when their calls have returned."""
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
 
 
 class KombuPublisher:
@@ -84,7 +119,7 @@ class KombuPublisher:
         """Celery's own `control.revoke`."""
         await self._threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
 
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Drop the connections of all threads, without waiting for the broker."""
         for connection in self._connections:
             connection.collect()

@@ -18,8 +18,7 @@ from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
-from service.jobs.sending.message import BuiltMessage, Destination
-from service.jobs.sending.publisher import SendRequest
+from service.jobs.sending.message import BuiltMessage, Destination, SendRequest
 from service.results.record import encode_queued
 
 # Placeholders for a job's own values. They hold NUL, which JSON always escapes: no name or option

@@ -8,14 +8,19 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import BuiltMessage, MessageBuilder
+from service.jobs.sending.message import (
+    Accepted,
+    BuiltMessage,
+    MessageBuilder,
+    SendRequest,
+    publish_call_for,
+)
 from service.jobs.sending.message_template import (
     MessageTemplate,
     can_have_template,
     is_observed,
     make_template,
 )
-from service.jobs.sending.publisher import Accepted, SendRequest, publish_call_for
 from service.results.record import now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step
@@ -64,20 +69,17 @@ class RedisPublisher:
         """Publish what Celery's `control.revoke` would."""
         await self._writer.write([self._builder.build_revoke(job_id)])
 
-    async def aclose(self) -> None:
-        """Nothing: the writer is the Enqueuer's."""
-
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
         if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
             return None
         key = (task.name, options.get("queue"), options.get("priority"))
-        if key not in self._templates:
-            self._templates[key] = self._make_template(request)
-        return self._templates[key]
-
-    def _make_template(self, request: SendRequest) -> MessageTemplate | None:
-        if not can_have_template(self.celery, request.task):
-            return None
-        return make_template(self.celery, self._builder.build(publish_call_for(request)))
+        if key in self._templates:
+            return self._templates[key]
+        template = None
+        if can_have_template(self.celery, task):
+            sample = self._builder.build(publish_call_for(request))
+            template = make_template(self.celery, sample)
+        self._templates[key] = template
+        return template

@@ -3,17 +3,14 @@
 import json
 import math
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 from markupsafe import Markup, escape
 from quart import Quart
 
 UNKNOWN: Final = "\N{EN DASH}"
-_MINUTE: Final = 60
-_HOUR: Final = 3600
-_DAY: Final = 86_400
-_UNITS: Final = ((_DAY, "d", _HOUR, "h"), (_HOUR, "h", _MINUTE, "min"), (_MINUTE, "min", 1, "s"))
-_THOUSAND: Final = 1000
+_UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))  # seconds
 _PRECISE_BELOW: Final = 10
 
 
@@ -22,15 +19,15 @@ def duration(seconds: float | None) -> str:
     if seconds is None or not math.isfinite(seconds):
         return UNKNOWN
     if seconds < 1:
-        return f"{max(0, round(seconds * _THOUSAND))} ms"
+        return f"{max(0, round(seconds * 1000))} ms"
     if seconds < _PRECISE_BELOW:
         return f"{seconds:.1f} s"
     whole = round(seconds)
-    if whole < _MINUTE:
-        return f"{whole} s"
-    unit, name, part, part_name = next(row for row in _UNITS if whole >= row[0])
-    rest = whole % unit // part
-    return f"{whole // unit} {name} {rest} {part_name}" if rest else f"{whole // unit} {name}"
+    for unit, name, part, part_name in _UNITS:
+        if whole >= unit:
+            rest = whole % unit // part
+            return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
+    return f"{whole} s"
 
 
 def rate(per_second: float) -> str:
@@ -65,11 +62,6 @@ def clock(moment: datetime | float | None) -> str:
     return f"{text[:10]} {text[11:19]} UTC" if text else UNKNOWN
 
 
-def plain_json(value: Any) -> str:
-    """JSON on one line, which a template must still escape."""
-    return json.dumps(value, ensure_ascii=False)
-
-
 def pretty(value: Any) -> str:
     """JSON on several lines, for people."""
     return json.dumps(value, indent=2, ensure_ascii=False)
@@ -80,10 +72,8 @@ def with_code(text: str) -> Markup:
     parts = text.split("`")
     if len(parts) % 2 == 0:  # a backtick without its partner
         return escape(text)
-    html = [
-        Markup("<code>{}</code>").format(p) if i % 2 else escape(p) for i, p in enumerate(parts)
-    ]
-    return Markup("").join(html)
+    html = [Markup("<code>{}</code>").format(p) if i % 2 else p for i, p in enumerate(parts)]
+    return Markup("").join(html)  # escapes the other parts
 
 
 def printable(value: Any) -> Any:
@@ -95,15 +85,11 @@ def printable(value: Any) -> Any:
 
 def init_filters(app: Quart) -> None:
     """Give the filters to the app's templates."""
-    app.jinja_env.filters |= {
-        "duration": duration,
-        "rate": rate,
-        "percent": percent,
-        "iso": iso,
-        "clock": clock,
-        "tojson_plain": plain_json,
-        "with_code": with_code,
-    }
+    app.jinja_env.filters.update(
+        duration=duration, rate=rate, percent=percent, iso=iso, clock=clock, with_code=with_code
+    )
+    # JSON on one line, which a template must still escape.
+    app.jinja_env.filters["tojson_plain"] = partial(json.dumps, ensure_ascii=False)
     app.jinja_env.globals["unknown"] = UNKNOWN
     app.jinja_env.finalize = printable
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True

@@ -12,6 +12,13 @@ from service.parts import parts_of
 from service.web.http.problems import ProblemView
 
 _DETAIL: Final = "A request has either Content-Length or Transfer-Encoding, not both."
+_BODY: Final = msgspec.json.encode(ProblemView.of(HTTPStatus.BAD_REQUEST, _DETAIL))
+_HEADERS: Final = [
+    (b"content-type", b"application/problem+json"),
+    (b"content-length", str(len(_BODY)).encode()),
+    (b"cache-control", b"no-store"),
+    (b"connection", b"close"),
+]
 
 
 class Middleware:
@@ -33,7 +40,9 @@ class Middleware:
                 self._wait_for_stop(send)
             names = [name for name, _ in scope["headers"]]
             if b"transfer-encoding" in names and b"content-length" in names:
-                await _refuse_two_lengths(send)
+                start = {"status": HTTPStatus.BAD_REQUEST.value, "headers": _HEADERS}
+                await send({"type": "http.response.start", **start})
+                await send({"type": "http.response.body", "body": _BODY})
                 return
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})  # before it was accepted: a 403
@@ -54,24 +63,8 @@ class Middleware:
         context = getattr(getattr(send, "__self__", None), "context", None)
         terminated = getattr(context, "terminated", None)
         if terminated is not None:
-            self._waiting = asyncio.create_task(self._stop_after(terminated))
-
-    async def _stop_after(self, terminated: Any) -> None:
-        await terminated.wait()
-        self._on_stop()
-
-
-async def _refuse_two_lengths(send: Any) -> None:
-    problem = ProblemView.of(HTTPStatus.BAD_REQUEST, _DETAIL)
-    body = msgspec.json.encode(problem)
-    headers = [
-        (b"content-type", b"application/problem+json"),
-        (b"content-length", str(len(body)).encode()),
-        (b"cache-control", b"no-store"),
-        (b"connection", b"close"),
-    ]
-    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+            self._waiting = asyncio.create_task(terminated.wait())
+            self._waiting.add_done_callback(lambda _: self._on_stop())
 
 
 def init_middleware(app: Quart) -> None:

@@ -14,7 +14,7 @@ from werkzeug.routing import Rule
 from service.jobs.schema import task_schemas
 from service.parts import parts_of
 from service.web.http.negotiation import JSON
-from service.web.http.problems import ProblemView
+from service.web.http.problems import TRY_AGAIN, ProblemView
 
 F = TypeVar("F", bound=Callable[..., Any])
 View = type[msgspec.Struct]
@@ -71,18 +71,21 @@ def build_document(app: Quart) -> dict[str, Any]:
             continue
         method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
         described = _describe(operation, inspect.getdoc(route) or "")
-        views |= {
-            view for content in operation.answers.values() for view in content.values() if view
-        }
+        for content in operation.answers.values():
+            views.update(filter(None, content.values()))
         entries = _per_task(app, rule, schemas) if operation.per_task else _plain(rule, described)
         for path, more in entries:
             paths.setdefault(path, {})[method.lower()] = described | more
+    _, found = msgspec.json.schema_components(views, ref_template=_REF)
+    for view in views:
+        name = _schema_name(view)
+        found[name] = found.pop(view.__name__) | {"title": name}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Jobs", "version": _VERSION},
         "servers": [{"url": request.root_path or "/"}],
         "paths": paths,
-        "components": {"schemas": _view_schemas(views) | schemas},
+        "components": {"schemas": found | schemas},
     }
 
 
@@ -114,13 +117,16 @@ def _per_task(
 
 def _describe(operation: Operation, text: str) -> dict[str, Any]:
     summary, _, description = text.partition("\n")
-    responses: dict[str, Any] = {}
-    for code, content in operation.answers.items():
-        responses[str(code)] = _answer(code, content)
-    for code in sorted({*operation.problems, HTTPStatus.INTERNAL_SERVER_ERROR}):
-        responses[str(int(code))] = _answer(code, {"application/problem+json": ProblemView})
-        if code in (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS):
-            responses[str(int(code))]["headers"] = _RETRY_AFTER
+    problem: dict[str, View | None] = {"application/problem+json": ProblemView}
+    problems = dict.fromkeys(sorted((*operation.problems, 500)), problem)
+    responses: dict[str, dict[str, Any]] = {}
+    for code, content in {**operation.answers, **problems}.items():
+        answer = responses[str(code)] = {"description": HTTPStatus(code).phrase}
+        for kind, view in content.items():
+            schema = {"$ref": _REF.format(name=_schema_name(view))} if view else {}
+            answer.setdefault("content", {})[kind] = {"schema": schema}
+        if code in TRY_AGAIN:
+            answer["headers"] = _RETRY_AFTER
     return {
         "summary": summary,
         "description": description.strip(),
@@ -132,21 +138,6 @@ def _describe(operation: Operation, text: str) -> dict[str, Any]:
 def _schema_name(view: View) -> str:
     """A view's name in the document, from which clients' code is generated."""
     return view.__name__.removesuffix("View")
-
-
-def _answer(status: int, content: Mapping[str, View | None]) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
-    for kind, view in content.items():
-        schema = {"$ref": _REF.format(name=_schema_name(view))} if view else {}
-        answer.setdefault("content", {})[kind] = {"schema": schema}
-    return answer
-
-
-def _view_schemas(views: set[View]) -> dict[str, Any]:
-    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
-    for view in views:
-        schemas[_schema_name(view)] = schemas.pop(view.__name__) | {"title": _schema_name(view)}
-    return schemas
 
 
 openapi = Blueprint("openapi", __name__)

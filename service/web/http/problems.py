@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from quart import Quart, Response, make_response, render_template, request
+from quart import Quart, Response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from service.errors import (
@@ -40,8 +40,7 @@ _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     UnknownJobError: HTTPStatus.NOT_FOUND,
     UnknownTaskError: HTTPStatus.NOT_FOUND,
 }
-
-_TRY_AGAIN: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
+TRY_AGAIN: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 
 
 class ProblemView(msgspec.Struct, frozen=True):
@@ -69,8 +68,13 @@ async def _on_service_error(error: ServiceError) -> Response:
     status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return await _on_any_error(error)
-    response = await _problem(status, _detail(error), **_members(error))
-    if status in _TRY_AGAIN:
+    members: dict[str, Any] = {}  # what a program needs of an error besides its status
+    if isinstance(error, InvalidArgumentsError):
+        members = {"argument": error.argument, "reason": error.reason}
+    elif isinstance(error, UnavailableError):
+        members = {"maybe_accepted": error.maybe_accepted}
+    response = await _problem(status, _detail(error), **members)
+    if status in TRY_AGAIN:
         logger.warning("Answered with %s: %s", status.value, error)
         response.headers["Retry-After"] = _RETRY_AFTER
     return response
@@ -105,24 +109,12 @@ def _detail(error: ServiceError) -> str:
     return f"{_AWAY} It may have been done all the same: look before you send it again."
 
 
-def _members(error: ServiceError) -> dict[str, Any]:
-    """What a program needs of an error besides its status."""
-    if isinstance(error, InvalidArgumentsError):
-        return {"argument": error.argument, "reason": error.reason}
-    if isinstance(error, UnavailableError):
-        return {"maybe_accepted": error.maybe_accepted}
-    return {}
-
-
 async def _problem(status: HTTPStatus, detail: str, **members: Any) -> Response:
     if wants_page():
         body = await render_template("problem.html", status=status, detail=detail)
         content_type = "text/html; charset=utf-8"
     else:
-        problem = msgspec.to_builtins(ProblemView.of(status, detail))
-        body = json.dumps(problem | members)
+        body = json.dumps(msgspec.to_builtins(ProblemView.of(status, detail)) | members)
         content_type = "application/problem+json"
     headers = {"Content-Type": content_type, "Cache-Control": "no-store", "Vary": "Accept"}
-    response = await make_response(body, status.value, headers)
-    assert isinstance(response, Response)  # noqa: S101  make_response is typed more widely
-    return response
+    return Response(body, status.value, headers)

@@ -1,10 +1,9 @@
 """Jobs that exist: read, waited for, streamed and cancelled over HTTP.
 
-results.py    /result/<id>: the result now, at the next change (`?wait=`), and cancelling
-events.py     the same as server-sent events
+results.py    /result/<id>: now, at the next change (`?wait=`), as server-sent events; cancelling
 job_cards.py  /jobs: what pages show of their jobs, at once, at the next change, or streamed
-views.py      a job as JSON
-job_view.py   a job as people read it: its words, its progress bar, its timeline
+views.py      a job as JSON, and as people read it: its words and its timeline
 
 A change comes from a Follower of `service.results`, already decoded; each module only renders it.
+It imports web/http, parts, jobs and results; `web/tasks` stands on it. All runs on the event loop.
 """

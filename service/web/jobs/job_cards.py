@@ -3,19 +3,11 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import closing, suppress
 from typing import Any, Final
 
-from quart import (
-    Blueprint,
-    Response,
-    current_app,
-    jsonify,
-    render_template,
-    request,
-    stream_with_context,
-)
+from quart import Blueprint, Response, current_app, render_template, request, stream_with_context
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest
 
@@ -26,7 +18,7 @@ from service.results.model import is_job_id
 from service.results.store import StoredRecord
 from service.web.http.negotiation import seconds_to_wait, wants_events
 from service.web.http.streams import RETRY, stream, when_request_ends
-from service.web.jobs.job_view import JobView
+from service.web.jobs.views import JobView
 
 _MAX_JOBS: Final = 50  # on one page
 _TEMPLATES: Final = {"card": "_card.html", "page": "_job.html"}
@@ -49,7 +41,10 @@ async def show_cards() -> ResponseReturnValue:
             f"`id` can be given {_MAX_JOBS} times at most; `view` is `card` or `page`."
         )
     if wants_events():
-        return await _stream(ids, template)
+        parts, possible = parts_of(current_app), filter(is_job_id, ids)
+        follower = await parts.watcher.follow(*possible, interval=parts.settings.heartbeat)
+        when_request_ends(follower.close)
+        return stream(stream_with_context(_card_events)(ids, follower, template))
     wait = seconds_to_wait()
     records = await _read_known(ids)
     if wait > 0 and request.if_none_match.contains_weak(_etag(records)):
@@ -58,8 +53,8 @@ async def show_cards() -> ResponseReturnValue:
     headers = {"Cache-Control": "no-store", "Vary": "Accept", "ETag": f'"{_etag(records)}"'}
     if request.if_none_match.contains_weak(_etag(records)):
         return Response(status=304, headers=headers)
-    jobs = [await _card(record, template) for record in records.values()]
-    return jsonify({"jobs": jobs, "expired": _expired(ids, records)}), headers
+    cards = [await _card(record, template) for record in records.values()]
+    return _card_list(cards, [job_id for job_id in ids if job_id not in records]), headers
 
 
 async def _read_known(ids: Collection[str]) -> dict[str, StoredRecord]:
@@ -89,52 +84,34 @@ async def _wait_for_change(records: dict[str, StoredRecord], seconds: float) -> 
             await anext(follower, None)
 
 
-async def _stream(ids: list[str], template: str) -> Response:
-    parts = parts_of(current_app)
-    possible = filter(is_job_id, ids)
-    follower = await parts.watcher.follow(*possible, interval=parts.settings.heartbeat)
-    when_request_ends(follower.close)
-    return stream(stream_with_context(_card_events)(ids, follower, template))
-
-
 async def _card_events(ids: list[str], follower: Follower, template: str) -> AsyncIterator[str]:
     yield RETRY
     known = set(follower.records)
-    if len(known) < len(ids):
-        yield _card_event(expired=_expired(ids, known))
+    if expired := [job_id for job_id in ids if job_id not in known]:
+        yield _card_event([], expired)
     for record in [*follower.records.values()]:
         yield _card_event([await _card(record, template)])
     async for change in follower:
         if isinstance(change, NoChange):
-            if expired := await _find_expired(known):
-                known -= expired
-                yield _card_event(expired=_expired(expired))
-            else:
-                yield f": {NoChange.QUIET.value}\n\n"
+            expired = []
+            with suppress(ResultsUnavailableError):  # Redis announces to nobody what has expired
+                expired = list(known - (await _read_known(known)).keys())
+            known.difference_update(expired)
+            yield _card_event([], expired) if expired else f": {NoChange.QUIET.value}\n\n"
         elif change.record is not None:
             yield _card_event([await _card(change.record, template)])
 
 
-async def _find_expired(known: set[str]) -> set[str]:
-    """Those of the jobs that have expired, which Redis announces to nobody."""
-    try:
-        return known - (await _read_known(known)).keys()
-    except ResultsUnavailableError:
-        return set()
+def _card_list(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> dict[str, Any]:
+    return {"jobs": cards, "expired": [{"id": job_id, "words": _EXPIRED} for job_id in expired]}
 
 
-def _expired(ids: Collection[str], known: Collection[str] = ()) -> list[dict[str, str]]:
-    return [{"id": job_id, "words": _EXPIRED} for job_id in ids if job_id not in known]
-
-
-def _card_event(
-    jobs: Sequence[dict[str, Any]] = (), *, expired: Sequence[dict[str, str]] = ()
-) -> str:
-    return f"data: {json.dumps({'jobs': jobs, 'expired': expired})}\n\n"
+def _card_event(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> str:
+    return f"data: {json.dumps(_card_list(cards, expired))}\n\n"
 
 
 async def _card(record: StoredRecord, template: str) -> dict[str, Any]:
-    job = JobView.of(record.result, in_full=template == _TEMPLATES["page"])
+    job = JobView(record.result, in_full=template == _TEMPLATES["page"])
     html = await render_template(template, job=job)
     return {
         "id": job.id,

@@ -1,16 +1,17 @@
 """One job's result: answered at once or at its next change, streamed, and cancelled."""
 
+import json
+from collections.abc import AsyncIterator
 from contextlib import closing
 from http import HTTPStatus
 from typing import Final
 
-from quart import Blueprint, Response, current_app, jsonify, render_template, request
+from quart import Blueprint, Response, current_app, render_template, request
 from quart.typing import ResponseReturnValue
 
-from service.errors import ResultsUnavailableError
-from service.jobs.sending.cancel import cancel
+from service.errors import ResultsUnavailableError, UnknownJobError
 from service.parts import parts_of
-from service.results.follower import NoChange
+from service.results.follower import Follower, NoChange
 from service.results.store import StoredRecord
 from service.web.http.negotiation import (
     EVENTS,
@@ -22,9 +23,8 @@ from service.web.http.negotiation import (
     wants_page,
 )
 from service.web.http.openapi import Operation, parameter
-from service.web.jobs.events import stream_events
-from service.web.jobs.job_view import JobView
-from service.web.jobs.views import ResultView, as_json
+from service.web.http.streams import RETRY, stream, when_request_ends
+from service.web.jobs.views import JobView, ResultView, as_json
 
 _POLL_AFTER: Final = "1"  # seconds
 _SECONDS: Final = {"type": "number", "minimum": 0, "maximum": MAX_WAIT}
@@ -48,7 +48,7 @@ async def show_result(job_id: str) -> ResponseReturnValue:
     change counts from what the client has.
     """
     if wants_events():
-        return await stream_events(job_id)
+        return await events(job_id)
     if seconds := seconds_to_wait():
         record = await _at_next_change(job_id, seconds)
     else:
@@ -57,12 +57,12 @@ async def show_result(job_id: str) -> ResponseReturnValue:
     if not record.result.ready:
         headers["Retry-After"] = _POLL_AFTER
     if wants_page() and request.args.get("format") != "json":
-        job = JobView.of(record.result, in_full=True)
+        job = JobView(record.result, in_full=True)
         return await render_template("result.html", job=job), headers
     headers["ETag"] = f'"{record.version}"'
     if request.if_none_match.contains_weak(record.version):
         return Response(status=304, headers=headers)
-    return jsonify(as_json(record.result)), headers
+    return as_json(record.result), headers
 
 
 @results.delete("/result/<job_id>", endpoint="cancel")
@@ -70,7 +70,7 @@ async def show_result(job_id: str) -> ResponseReturnValue:
 async def cancel_job(job_id: str) -> ResponseReturnValue:
     """Cancel a job: 200 with REVOKED for one that waited, 202 for one that has to be stopped."""
     parts = parts_of(current_app)
-    result = await cancel(parts.store, parts.enqueuer, job_id)
+    result = await parts.enqueuer.cancel(parts.store, job_id)
     status = HTTPStatus.OK if result.ready else HTTPStatus.ACCEPTED
     return as_json(result), status, {"Cache-Control": "no-store"}
 
@@ -85,7 +85,15 @@ async def cancel_job(job_id: str) -> ResponseReturnValue:
 )
 async def events(job_id: str) -> ResponseReturnValue:
     """Every change of a job until it has ended, as server-sent events."""
-    return await stream_events(job_id)
+    parts = parts_of(current_app)
+    follower = await parts.watcher.follow(job_id, interval=parts.settings.heartbeat)
+    when_request_ends(follower.close)
+    record = follower.record(job_id)
+    seen = request.headers.get("Last-Event-ID")
+    if record.result.ready and seen == record.version:
+        # At a 204 a browser's EventSource gives up connecting again.
+        return Response(status=204, headers={"Cache-Control": "no-store"})
+    return stream(_job_events(follower, record, seen))
 
 
 async def _at_next_change(job_id: str, seconds: float) -> StoredRecord:
@@ -97,3 +105,28 @@ async def _at_next_change(job_id: str, seconds: float) -> StoredRecord:
         if await anext(follower, None) is NoChange.LOST:
             raise ResultsUnavailableError("the connection was lost")
         return follower.record(job_id)
+
+
+async def _job_events(
+    follower: Follower, record: StoredRecord, seen: str | None
+) -> AsyncIterator[str]:
+    yield RETRY
+    if seen != record.version:
+        yield _job_event(record)
+    if record.result.ready:
+        return
+    async for change in follower:
+        if isinstance(change, NoChange):
+            yield f": {change.value}\n\n"
+        elif change.record is None:
+            detail = str(UnknownJobError(change.job_id))
+            yield f"event: gone\ndata: {json.dumps({'detail': detail})}\n\n"
+            return
+        else:
+            yield _job_event(change.record)
+            if change.record.result.ready:
+                return
+
+
+def _job_event(record: StoredRecord) -> str:
+    return f"id: {record.version}\ndata: {json.dumps(as_json(record.result))}\n\n"

@@ -1,15 +1,30 @@
-"""A job as JSON: the struct from which the answers, their schema and the documentation come."""
+"""A job as JSON, by the structs that its schema is made from, and as people read it; pure."""
 
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
 
 from service.results.model import Result, State
+from service.web.http.filters import duration, pretty
 
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 StateName = Annotated[str, Meta(extra_json_schema={"enum": [state.value for state in State]})]
+
+_CARD_LIMIT: Final = 400  # characters of a result that a card shows
+_PAGE_LIMIT: Final = 200_000
+
+_WORDS: Final = {
+    State.QUEUED: "queued",
+    State.STARTED: "running",
+    State.PROGRESS: "running",
+    State.RETRY: "to be tried again",
+    State.SUCCESS: "finished",
+    State.FAILURE: "failed",
+    State.REVOKED: "cancelled",
+}
 
 
 class JobErrorView(msgspec.Struct, frozen=True):
@@ -72,3 +87,76 @@ def plain(value: Any) -> Any:
 
 def _iso(moment: datetime | None) -> str | None:
     return moment.isoformat() if moment else None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a job's timeline; `after` is the time since the one before, in words."""
+
+    label: str
+    at: datetime | None = None
+    after: str = ""
+    done: bool = True
+    bad: bool = False
+
+
+class JobView:
+    """What a page shows of a job. `value` is its result as JSON, or the beginning of that."""
+
+    def __init__(self, result: Result, *, in_full: bool = False) -> None:
+        """View a job for its page `in_full`, else for its card."""
+        text = pretty(plain(result.result)) if result.successful else ""
+        limit = _PAGE_LIMIT if in_full else _CARD_LIMIT
+        error = result.error
+        self.id = result.id
+        self.task = result.task or "A job"
+        self.state = result.state.value
+        self.word = _WORDS[result.state]
+        self.ready = result.ready
+        self.successful = result.successful
+        self.error_type = error.type if error else ""
+        self.error = (error.message or error.type) if error else ""
+        if error is None and result.state is State.REVOKED:
+            self.error = "It was cancelled."
+        self.value = text[:limit]
+        self.clipped = len(text) > limit
+        self.progress = result.progress
+        self.arguments = result.arguments
+        self.took = _duration(result.started_at or result.queued_at, result.finished_at)
+        self.steps = _steps(result)
+        self.queued_at = result.queued_at
+
+    @property
+    def summary(self) -> str:
+        """One sentence for a screen reader to announce."""
+        error = f": {self.error}" if self.error and self.ready else ""
+        return f"{self.task} {self.word}{error}"
+
+
+def _steps(result: Result) -> list[Step]:
+    """Queued, started, how far, ended: the steps that came, and the one that is to come next."""
+    queued, started = result.queued_at, result.started_at
+    steps = [Step("Queued", queued)]
+    if started is not None:
+        waited = f"waited {_duration(queued, started)}" if queued else ""
+        steps.append(Step("Started", started, waited))
+    elif not result.ready:
+        return [*steps, Step("Waiting for a worker", done=False)]
+    if result.ready:
+        ran = f"ran {_duration(started, result.finished_at)}" if started else ""
+        label = _WORDS[result.state].capitalize()
+        steps.append(Step(label, result.finished_at, ran, bad=not result.successful))
+    elif result.state is State.RETRY:
+        steps.append(Step("Waiting to be tried again", done=False))
+    elif result.state is State.PROGRESS and result.progress is not None:
+        steps.append(Step(result.progress.note or "In progress", done=False))
+    else:
+        steps.append(Step("Running", done=False))
+    return steps
+
+
+def _duration(begin: datetime | None, end: datetime | None) -> str:
+    """The time from one moment to the other in words; a dash where one is unknown."""
+    if begin is None or end is None:
+        return duration(None)
+    return duration(max(0.0, (end - begin).total_seconds()))

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+import msgspec
+
 from service.errors import InvalidArgumentsError
 
 _INPUTS: Final = {"date": "date", "email": "email"}
@@ -68,8 +70,8 @@ def _field(
     make = partial(Field, name=name, optional=optional)
     if "enum" in schema or "const" in schema:
         values = schema.get("enum", [schema.get("const")])
-        options = [Option(str(value), json.dumps(value), value == default) for value in values]
-        return make(kind="choice", options=tuple(options), hint=hint)
+        options = tuple(Option(str(value), json.dumps(value), value == default) for value in values)
+        return make(kind="choice", options=options, hint=hint)
     shown = "" if default is None else str(default)
     match schema.get("type"):
         case "integer" | "number" as kind:
@@ -162,11 +164,6 @@ def _value(kind: str, items: str, text: str) -> Any:
         case "list":
             return [_value(items, "", line) for line in text.split("\n") if line.strip()]
         case "json" | "choice":
-            return json.loads(text, parse_constant=_refuse_constant)
+            return msgspec.json.decode(text)  # without NaN and Infinity, which `json` would take
         case _:
             return text
-
-
-def _refuse_constant(constant: str) -> None:
-    """Python's JSON reads NaN and Infinity, which no other does."""
-    raise ValueError(f"{constant} is not JSON")

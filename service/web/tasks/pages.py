@@ -7,15 +7,13 @@ import msgspec
 from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
 from quart.typing import ResponseReturnValue
 
-from service.jobs.handle import TaskHandle
-from service.jobs.schema import task_schemas
-from service.jobs.sending.publisher import Conditions
+from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from service.web.http.negotiation import HTML, JSON, wants_page
 from service.web.http.openapi import Operation
-from service.web.jobs.job_view import JobView
-from service.web.tasks.forms import Field, fields_of, values_of
-from service.web.tasks.tasks import public_task, public_tasks
+from service.web.jobs.views import JobView
+from service.web.tasks.forms import fields_of, values_of
+from service.web.tasks.tasks import TaskView, public_task, public_tasks
 
 _GREETING: Final = "Hello, world!"
 _TASK: Final = "demo.my_add"
@@ -43,11 +41,19 @@ async def show_front_page() -> ResponseReturnValue:
     """
     if request.method == "HEAD":
         return await _answer_to_head()
-    if wants_page():
-        return await _page(request.args.get("job", "")), _HEADERS
-    job_id = await _enqueue(_TASK, (1, 2), {})
-    greeting = GreetingView(_GREETING, job_id, url_for("results.show", job_id=job_id))
-    return msgspec.to_builtins(greeting), _HEADERS
+    shown = request.args.get("job", "") if wants_page() else ""
+    job_id = shown or await _enqueue(_TASK, (1, 2), {})
+    if not wants_page():
+        greeting = GreetingView(_GREETING, job_id, url_for("results.show", job_id=job_id))
+        return msgspec.to_builtins(greeting), _HEADERS
+    page = await render_template(
+        "index.html",
+        greeting=_GREETING,
+        started=not shown,
+        job=JobView(await parts_of(current_app).store.get(job_id)),
+        tasks=[(task, fields_of(task.arguments)) for task in public_tasks()],
+    )
+    return page, _HEADERS
 
 
 async def _answer_to_head() -> Response:
@@ -62,7 +68,8 @@ async def _answer_to_head() -> Response:
 async def start_by_form(name: str) -> ResponseReturnValue:
     """Start a job by a form of the front page as it is without scripts, and go to the job."""
     handle = public_task(name)
-    values = values_of(_form_fields(handle), await request.form, name)
+    fields = fields_of(TaskView.of(handle).arguments)
+    values = values_of(fields, await request.form, name)
     args, kwargs = handle.arguments.from_json(values)
     job_id = await _enqueue(name, args, kwargs)
     return redirect(url_for("results.show", job_id=job_id), 303)
@@ -73,30 +80,3 @@ async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
     parts = parts_of(current_app)
     conditions = Conditions(limit=parts.settings.max_queue)
     return (await parts.enqueuer.enqueue_if(name, args, kwargs, conditions)).job_id
-
-
-async def _page(job_id: str) -> str:
-    started = not job_id
-    if started:
-        job_id = await _enqueue(_TASK, (1, 2), {})
-    result = await parts_of(current_app).store.get(job_id)
-    return await render_template(
-        "index.html",
-        greeting=_GREETING,
-        started=started,
-        job=JobView.of(result),
-        tasks=[_form(handle) for handle in public_tasks()],
-    )
-
-
-def _form(handle: TaskHandle[..., Any, Any]) -> dict[str, Any]:
-    return {
-        "name": handle.name,
-        "summary": (handle.__doc__ or "").strip().split("\n\n")[0],
-        "fields": _form_fields(handle),
-    }
-
-
-def _form_fields(handle: TaskHandle[..., Any, Any]) -> tuple[Field, ...]:
-    taken, _, components = task_schemas(handle.arguments, "#/$defs/{name}")
-    return fields_of({**taken, "$defs": components})

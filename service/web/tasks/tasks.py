@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 from service.errors import InvalidArgumentsError, UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.publisher import Conditions
+from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON
@@ -66,8 +66,7 @@ tasks = Blueprint("tasks", __name__)
 @Operation({200: {JSON: TasksView}})
 async def list_tasks() -> ResponseReturnValue:
     """The public tasks, each with a JSON Schema of its arguments and of its result."""
-    found = [TaskView.of(handle) for handle in public_tasks()]
-    return msgspec.to_builtins(TasksView(found)), {"Cache-Control": "no-store"}
+    return msgspec.to_builtins(TasksView(public_tasks())), {"Cache-Control": "no-store"}
 
 
 @tasks.post("/tasks/<name>")
@@ -105,9 +104,10 @@ async def start(name: str) -> ResponseReturnValue:
     )
 
 
-def public_tasks() -> list[TaskHandle[..., Any, Any]]:
+def public_tasks() -> list[TaskView]:
     """The tasks that HTTP may start."""
-    return [handle for handle in parts_of(current_app).tasks.values() if handle.public]
+    handles = parts_of(current_app).tasks.values()
+    return [TaskView.of(handle) for handle in handles if handle.public]
 
 
 def public_task(name: str) -> TaskHandle[..., Any, Any]:

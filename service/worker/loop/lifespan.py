@@ -63,7 +63,7 @@ class LifespanStep(bootsteps.StartStopStep):
 
     def _start(self) -> bool:
         loop = process_of(self._app).loop
-        self._celery.use_off_loop(loop)
+        self._celery.process_loop = loop
         try:
             loop.run(self._app.startup())
         except Exception as error:  # noqa: BLE001  whatever the user's start-up raises

@@ -16,8 +16,7 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.celery_worker import is_stopping
 from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.redis.batcher import Batcher
-from service.redis.script import Script
-from service.redis.script_connection import ScriptConnection
+from service.redis.script import Script, ScriptConnection
 from service.redis.transient import answer_of, will_pass
 
 logger: Final = logging.getLogger(__name__)

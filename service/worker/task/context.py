@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from service.errors import ResultsUnavailableError, UnstorableResultError
-from service.jobs.current import CurrentJob, running
+from service.jobs.job import CurrentJob, running
 from service.results.model import Progress
 from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import Bridge, BridgePhase, JobCancelledError, current_bridge

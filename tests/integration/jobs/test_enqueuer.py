@@ -20,7 +20,7 @@ from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
 from service.jobs.job import Job
 from service.jobs.sending.enqueuer import Enqueuer
-from service.jobs.sending.publisher import Accepted, Conditions
+from service.jobs.sending.message import Accepted, Conditions
 from service.parts import parts_of
 from service.redis.keys import RECORD
 from service.tasks.demo import find_primes, my_add
@@ -367,6 +367,7 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
         )
 
 
+@pytest.mark.leaves("keys", reason="a queue's name that is no list")
 async def test_a_job_that_its_queue_refuses_takes_no_other_along(
     app: Quart, own_valkey: Valkey
 ) -> None:

@@ -22,6 +22,8 @@ from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, sto
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 
+pytestmark = pytest.mark.leaves("keys", reason="they write records under keys of their own")
+
 ENDS = ["SUCCESS", "FAILURE", "REVOKED"]
 
 

@@ -14,7 +14,6 @@ PRIVATE_BUT_OF_ONE_OBJECT: Final = {
     "_raw": "Kombu's Message: its bytes, dropped when they were decoded",
     "__call__": "of a Task class of this app, as it is bound",
     "__class__": "of a task that a library shared: its base becomes ours in this app",
-    "__ident_func__": "Celery's stacks: what LocalManager sets",
     "__traceback__": "Python's own",
 }
 

@@ -61,7 +61,7 @@ def test_registering_needs_no_celery() -> None:
     app = create_app()
     blueprint_with().register(app)
     assert "one.double" in parts_of(app).tasks
-    assert not parts_of(app).celery.is_built
+    assert parts_of(app).celery.built is None
 
 
 def test_two_functions_of_one_name_are_told_at_start() -> None:
@@ -156,7 +156,7 @@ def test_celery_is_built_once_for_each_app_on_first_use() -> None:
     """Two apps in one process have tasks and brokers of their own."""
     first = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:1/0"})
     second = create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:2/0"})
-    assert not parts_of(first).celery.is_built
+    assert parts_of(first).celery.built is None
     assert get_celery(first) is get_celery(first)
     assert get_celery(first) is not get_celery(second)
     tasks = [get_celery(app).tasks["demo.my_add"] for app in (first, second)]

@@ -38,7 +38,6 @@ def _names(function: Callable[..., Any]) -> list[str]:
     [
         (kombu_redis.Channel._brpop_start, ["self", "timeout"]),
         (kombu_redis.Channel._brpop_read, ["self", "options"]),
-        (kombu_redis.Channel._connparams, ["self", "asynchronous"]),
         (kombu_redis.Channel._get_pool, ["self", "asynchronous"]),
         (kombu_redis.Channel._get, ["self", "queue"]),
         (kombu_redis.Channel._put, ["self", "queue", "message", "kwargs"]),
@@ -92,6 +91,10 @@ def test_an_overridden_or_called_method_is_as_it_was(
         (kombu_redis.Transport.__init__, ["self.cycle = MultiChannelPoller()"]),
         (kombu_redis.Channel.__init__, ["'BRPOP': self._brpop_read", "_queue_cycle", "_expires"]),
         (kombu_redis.Channel._create_client, ["self.async_pool", "self.pool"]),
+        (
+            kombu_redis.Channel._connparams,
+            ["self.max_connections", "self.socket_timeout", "self.socket_connect_timeout"],
+        ),
         (kombu_redis.SentinelChannel._sentinel_managed_pool, ["self._sentinel_manager", ".alt"]),
         (virtual.QoS.__init__, ["self._delivered = OrderedDict()", "self._dirty = set()"]),
         (virtual.QoS.restore_unacked_once, ["self.restore_unacked()"]),

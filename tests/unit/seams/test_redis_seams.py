@@ -19,7 +19,7 @@ def parameters(function: object) -> list[str]:
 
 
 def test_a_connection_has_these_calls() -> None:
-    """redis/script_connection.py and results/feed.py speak on a connection without a client.
+    """redis/script.py and results/feed.py speak on a connection without a client.
 
     If one is gone, look at what `redis.asyncio.Redis.execute_command` does with a connection now.
     """
@@ -33,7 +33,7 @@ def test_a_connection_has_these_calls() -> None:
 
 
 def test_a_pool_makes_connections_of_its_class_with_its_options() -> None:
-    """redis/clients.py sets `connection_class`, redis/script_connection.py calls it itself.
+    """redis/clients.py sets `connection_class`, redis/script.py calls it itself.
 
     If a pool makes them otherwise, connections are not ours: see what `_OurConnection` mends.
     """

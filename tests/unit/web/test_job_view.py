@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.results.model import JobError, Progress, Result, State
-from service.web.jobs.job_view import JobView
+from service.web.jobs.views import JobView
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
@@ -40,13 +40,13 @@ def after(seconds: float) -> datetime:
 )
 def test_the_timeline(state: State, known: dict[str, Any], labels: list[str]) -> None:
     """What came, and what is to come next."""
-    job = JobView.of(Result(id="one", state=state, queued_at=NOON, **known))
+    job = JobView(Result(id="one", state=state, queued_at=NOON, **known))
     assert [step.label for step in job.steps] == labels
 
 
 def test_the_times_between_are_shown() -> None:
     """How long it waited, and how long it ran."""
-    job = JobView.of(
+    job = JobView(
         Result(
             id="one",
             state=State.FAILURE,
@@ -67,7 +67,7 @@ def test_the_times_between_are_shown() -> None:
 )
 def test_how_far_it_is(progress: Progress, percent: int | None) -> None:
     """Within the bar, whatever the task says."""
-    found = JobView.of(Result(id="one", state=State.PROGRESS, progress=progress)).progress
+    found = JobView(Result(id="one", state=State.PROGRESS, progress=progress)).progress
     assert found is not None
     assert found.percent == percent
 
@@ -75,6 +75,6 @@ def test_how_far_it_is(progress: Progress, percent: int | None) -> None:
 def test_a_long_result_is_clipped() -> None:
     """More for a card than for its page."""
     result = Result(id="one", state=State.SUCCESS, result="x" * 300_000)
-    assert (len(JobView.of(result).value), JobView.of(result).clipped) == (400, True)
-    assert len(JobView.of(result, in_full=True).value) == 200_000
-    assert not JobView.of(Result(id="one", state=State.SUCCESS, result=None)).clipped
+    assert (len(JobView(result).value), JobView(result).clipped) == (400, True)
+    assert len(JobView(result, in_full=True).value) == 200_000
+    assert not JobView(Result(id="one", state=State.SUCCESS, result=None)).clipped

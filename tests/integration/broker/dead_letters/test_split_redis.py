@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.broker.scripts import script
-from service.redis.compare_and_set import COMPARE_AND_SET
 from service.redis.keys import BrokerKeys, ResultKeys
+from service.redis.script import COMPARE_AND_SET
 from tests.support.dead import DEAD, dead_letter
 
 KEY = "celery-task-meta-job"
@@ -203,6 +203,6 @@ async def test_a_record_that_has_expired_comes_back(two: Two) -> None:
 
 async def test_a_job_enqueued_anew_is_left_alone_by_the_drop_of_an_old_letter(two: Two) -> None:
     """Its id was free again when its record had expired."""
-    await two.results.set(KEY, json.dumps({"status": "QUEUED"}))
+    await two.results.set(KEY, json.dumps({"status": "QUEUED"}), ex=60)
     assert await two.drop()
     assert (await two.seen())[0] == "QUEUED"
