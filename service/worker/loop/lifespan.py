@@ -10,7 +10,6 @@ from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.exceptions import WorkerShutdown
 from celery.platforms import EX_FAILURE
-from quart import Quart
 
 from service.jobs.celery.app import QuartCelery
 from service.worker.loop.process import process_of
@@ -29,7 +28,7 @@ class LifespanStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._celery: QuartCelery = worker.app
-        self._app: Quart = worker.app.quart_app
+        self._app = self._celery.quart_app
 
     def create(self, worker: Any) -> None:
         """Find out where jobs will run, before the pool is started."""

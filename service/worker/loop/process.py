@@ -127,14 +127,22 @@ class ProcessLoop:
         """Cancel the tasks that still run, then end the loop and its thread."""
         if self._stopping:
             return
-        self.run(_cancel_others())
-        for close in self.closers:
-            self.run(close())
-        self.run(self.loop.shutdown_asyncgens())
+        self.run(self._cancel_and_close())
         self._stopping = True
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+    async def _cancel_and_close(self) -> None:
+        """Cancel the tasks that the app and its jobs left behind, and give them a moment to end."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_STOP_TIMEOUT)
+        for close in self.closers:
+            await close()
+        await self.loop.shutdown_asyncgens()
 
     def _run_forever(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -163,15 +171,6 @@ async def _finish(bridge: Bridge, outcome: concurrent.futures.Future[V]) -> None
         outcome.set_exception(error)
     else:
         outcome.set_result(value)
-
-
-async def _cancel_others() -> None:
-    """Cancel the tasks that the app and its jobs left behind, and give them a moment to end."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    if others:
-        await asyncio.wait(others, timeout=_STOP_TIMEOUT)
 
 
 class WorkerProcess:

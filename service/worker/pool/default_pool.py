@@ -29,11 +29,7 @@ def _heed_prefork(sender: Any, **_: Any) -> None:
 
     To Celery's command line it is the default, which any configured pool replaces.
     """
-    if (
-        hasattr(sender.app, "quart_app")
-        and sender.pool_cls is AsyncioPool
-        and _prefork_was_asked_for()
-    ):
+    if sender.pool_cls is AsyncioPool and _prefork_was_asked_for():
         sender.pool_cls = PreforkPool
 
 

@@ -181,8 +181,14 @@ class RunningJob:
             return
         if not self._bridge.body_is_over:
             self._is_reported = True
-            if self._call.on_timeout is not None:
-                self._pool.run_in_bridge(self._report_hard_limit)
+            if (on_timeout := self._call.on_timeout) is not None:
+
+                def report() -> None:  # Celery calls hooks from there, which need the request
+                    request: Any = Context(self._call.args[2], called_directly=False)
+                    with own_stacks(self._celery_task, request):
+                        on_timeout(False, self._call.hard_limit)
+
+                self._pool.run_in_bridge(report)
             self._end(EndReason.HARD_LIMIT, anywhere=True)
         elif self._bridge.phase is BridgePhase.AROUND:
             # The outcome is being stored, and hooks are to come: look again after the same time.
@@ -190,14 +196,6 @@ class RunningJob:
         else:
             logger.warning("A hook of %r takes longer than the hard time limit allows", self)
             self._end(EndReason.HOOK_LIMIT)
-
-    def _report_hard_limit(self) -> None:
-        """Celery calls the task's hooks from there: they need the request, as in the tracer."""
-        call = self._call
-        assert call.on_timeout is not None  # noqa: S101  _on_hard_limit has checked it
-        request: Any = Context(call.args[2], called_directly=False)
-        with own_stacks(self._celery_task, request):
-            call.on_timeout(False, call.hard_limit)
 
     def _report_cancelled(self) -> None:
         error: BaseException

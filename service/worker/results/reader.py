@@ -46,22 +46,21 @@ class RecordReader:
         await self._client.aclose()
 
     async def _read(self, batch: list[_PendingRead]) -> None:
+        reason = None
+        records: list[Any] = [None] * len(batch)
         try:
             async with bounded(self._timeout):
-                records: list[Any] = await self._client.mget([pending.key for pending in batch])
+                records = await self._client.mget([pending.key for pending in batch])
         except ResultsUnavailableError as error:
-            _fail(batch, error.reason)
+            reason = error.reason
         except Exception as error:
             # Whatever it is: a job that waits here would wait for ever.
             logger.exception("Records could not be read")
-            _fail(batch, repr(error))
-        else:
-            for pending, record in zip(batch, records, strict=True):
-                if not pending.found.done():
-                    pending.found.set_result(record)
-
-
-def _fail(batch: list[_PendingRead], reason: str) -> None:
-    for pending in batch:
-        if not pending.found.done():
-            pending.found.set_exception(ResultsUnavailableError(reason))
+            reason = repr(error)
+        for pending, record in zip(batch, records, strict=True):
+            if pending.found.done():  # cancelled
+                continue
+            if reason is None:
+                pending.found.set_result(record)
+            else:
+                pending.found.set_exception(ResultsUnavailableError(reason))

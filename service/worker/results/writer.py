@@ -4,8 +4,8 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable
+from itertools import chain, islice, repeat
 from typing import Any, ClassVar, Final
 
 import msgspec
@@ -23,8 +23,7 @@ logger: Final = logging.getLogger(__name__)
 
 STORE: Final = Script.load("service.worker.results", "store")
 
-_FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
-_LAST_PAUSE: Final = 5.0  # seconds
+_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds after each attempt; the last stays
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
@@ -33,7 +32,7 @@ _LATER_AT_ONCE: Final = 100  # records made in one turn of the loop, which has j
 
 
 class RecordWrite(msgspec.Struct, frozen=True):
-    """One record on its way to Redis. (A frozen dataclass takes four times as long to make.)"""
+    """One record on its way to Redis. (A frozen dataclass takes several times as long to make.)"""
 
     key: bytes
     record: str
@@ -138,7 +137,7 @@ class ResultsWriter:
 
     async def _insist(self, keys: list[bytes], arguments: list[Any]) -> list[str | None]:
         """Run the script until Redis has answered for every record: why it is not stored, if so."""
-        waits = _pauses()
+        waits = chain(_PAUSES, repeat(_PAUSES[-1]))
         is_away = False
         while True:
             try:
@@ -193,21 +192,13 @@ def _refusal_of(outcome: Any) -> str | None:
     return outcome.decode(errors="replace") if isinstance(outcome, bytes) else str(outcome)
 
 
-def _pauses() -> Iterator[float]:
-    """Seconds to wait after each attempt in turn."""
-    pause = _FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(pause * 2, _LAST_PAUSE)
-
-
 def store_blocking(client: BlockingRedis, write: RecordWrite) -> None:
     """Store a record with a blocking client, however long Redis is away.
 
     Raises UnstorableResultError if Redis refuses this very record, and ResultsUnavailableError if
     the worker has to stop meanwhile.
     """
-    waits = _pauses()
+    waits = chain(_PAUSES, repeat(_PAUSES[-1]))
     is_away = False
     while True:
         try:

@@ -5,7 +5,6 @@
     errbacks       runs errbacks as bodies are run, and in a child what prefork's parent calls
     context        runs a function in an app context (in a bridge, in a thread, or on the loop)
                    and writes its progress
-    cancellation   refuses a job that was cancelled or has expired
 
 The tracer calls `before_start`, then the task; whichever comes first asks whether the job is still
 wanted. A BodyCall sets `current_job`, pushes the app context and calls the function, and raises

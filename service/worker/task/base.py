@@ -1,27 +1,40 @@
-"""ContextTask, the Task base that runs every body inside a fresh Quart app context."""
+"""ContextTask, the Task base that runs every body that is still wanted in a Quart app context."""
 
 # ruff: noqa: SLF001  `request._protected`, see below
 
 import inspect
+import logging
 import signal
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import wraps
 from types import TracebackType
 from typing import Any, Final
 
 from celery import Task
-from celery.exceptions import SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+from celery.utils.time import maybe_iso8601
+from celery.worker.state import revoked
+from redis.exceptions import RedisError
 
-from service.errors import TaskAbortedError
+from service.errors import ResultsUnavailableError, TaskAbortedError
 from service.parts import parts_of
-from service.results.record import check_value
+from service.results.model import State
+from service.results.record import check_value, decode
 from service.worker.celery_types import JobRequest, JobTask
-from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
+from service.worker.loop.bridge import (
+    JobCancelledError,
+    SoftLimitCancelledError,
+    await_,
+    current_bridge,
+)
 from service.worker.loop.celery_stacks import key_by_job
+from service.worker.loop.process import process_of
 from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
-from service.worker.task.cancellation import refuse_cancelled
 from service.worker.task.context import BodyCall
 from service.worker.task.errbacks import ERRBACK, call_errback, failed_request, run_hook_in_child
+
+logger: Final = logging.getLogger(__name__)
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the worker and a body
@@ -87,10 +100,46 @@ def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
 def _begin(task: ContextTask, request: JobRequest) -> None:
     """Note that the job runs from here on. Raises Ignore where it was cancelled."""
     if request._protected == _NEW:
-        refuse_cancelled(task, request)
+        _refuse_cancelled(task, request)
     request._protected = _BEGUN
     if request.headers:  # a copy for the body, which may change it: Celery's worker has the other
         request.headers = dict(request.headers)
+
+
+def _refuse_cancelled(task: JobTask, request: JobRequest) -> None:
+    """Raise Celery's Ignore where the job that the task is to run was cancelled, or has expired.
+
+    Celery asks when it hands a job to its pool, where the job may then wait for a slot. Where Redis
+    does not answer within its timeout, the job is run: this worker has its message.
+    """
+    if request.id in revoked:
+        _refuse(task, request, "revoked")
+    if request.expires:
+        at: Any = maybe_iso8601(request.expires)
+        if (at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC):
+            _refuse(task, request, "expired")
+    backend = task.backend
+    key = backend.get_key_for_task(request.id)
+    try:
+        if current_bridge() is None:
+            stored = backend.client.get(key)
+        else:
+            stored = await_(process_of(task.app.quart_app).reader.read(key))
+    except (ResultsUnavailableError, RedisError, OSError) as error:
+        logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
+        return
+    # Looking for the word costs a tenth of decoding, and is enough for nearly every job.
+    if stored and b"REVOKED" in stored and decode(request.id, stored).state is State.REVOKED:
+        # Celery's own revoke does not reach workers that were away when the job was cancelled. As
+        # by that, a chord learns that this part of it has failed.
+        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=False)
+        raise Ignore
+
+
+def _refuse(task: JobTask, request: JobRequest, reason: str) -> None:
+    logger.info("Job %s is not run: it was %s", request.id, reason)
+    task.backend.mark_as_revoked(request.id, reason, request=request)
+    raise Ignore
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -153,7 +202,7 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
             is_body = not request.is_eager
             return BodyCall(self, request, function, args, kwargs, is_body=is_body).run()
         if name == "before_start" and request._protected == _NEW:
-            refuse_cancelled(self, request)
+            _refuse_cancelled(self, request)
             request._protected = _WANTED
         return _survivable(BodyCall(self, request, function, args, kwargs).run, (), {})
 

@@ -92,9 +92,14 @@ class BodyCall:
             phase = BridgePhase.COROUTINE if is_coroutine else BridgePhase.THREAD
             return self._in_bridge(bridge, phase)
         context = contextvars.copy_context()
-        if is_coroutine:
-            return process_of(self.task.app.quart_app).loop.run(self._on_loop(), context)
-        return self._in_this_thread(context)
+        if not is_coroutine:
+            return self._in_this_thread(context)
+
+        async def on_loop() -> Any:
+            with own_stacks(self.task, self.request):
+                return await self._in_app_context(None)
+
+        return process_of(self.task.app.quart_app).loop.run(on_loop(), context)
 
     def _in_bridge(self, bridge: Bridge, phase: BridgePhase) -> Any:
         """Call the function from the tracer's bridge, on the loop or in one of its threads."""
@@ -112,11 +117,6 @@ class BodyCall:
         if bridge.end_reason is not None:
             raise JobCancelledError
         return value
-
-    async def _on_loop(self) -> Any:
-        """Call a coroutine function on the event loop, for a thread that waits for it."""
-        with own_stacks(self.task, self.request):
-            return await self._in_app_context(None)
 
     def _in_this_thread(self, context: contextvars.Context) -> Any:
         """Call a plain function where Celery put it; the app context is pushed on the loop.
