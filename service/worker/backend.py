@@ -19,7 +19,7 @@ from service.signals import JobEvent, seconds_since_epoch
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
 from service.worker.results.record_builder import RecordBuilder
-from service.worker.results.record_write import RecordWrite, store_blocking
+from service.worker.results.writer import RecordWrite, store_blocking
 from service.worker.task.errbacks import calling_errbacks, defer_errbacks, deferred_errbacks
 
 logger: Final = logging.getLogger(__name__)

@@ -16,6 +16,7 @@ class JobRequest(Protocol):
     expires: Any  # an ISO time or a datetime
     callbacks: Any
     chain: Any
+    _protected: int  # Celery's own: task/base.py keeps there how far the job is
     # Ours, missing until they are set.
     started_at: str  # ISO time
     has_newer_state: bool  # than STARTED, on its way to Redis or there

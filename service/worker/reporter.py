@@ -11,11 +11,7 @@ from celery.worker import state
 
 from service.broker.celery_worker import all_of
 from service.broker.leases.registry import lease_age
-from service.signals import (
-    JobEvent,
-    WorkerStatus,
-    seconds_since_epoch,
-)
+from service.signals import JobEvent, WorkerStatus, seconds_since_epoch
 
 logger: Final = logging.getLogger(__name__)
 
@@ -57,16 +53,13 @@ class ReporterStep(bootsteps.StartStopStep):
         while True:
             try:
                 self._report_running()
-                self._report(self._status())
+                self._signals.worker_reported.send(self._worker.hostname, self._status())
             except Exception:
                 # A worker that the dashboard does not show is better than one that ends.
                 logger.exception("The worker could not report how it is")
             if self._stopping.wait(INTERVAL):
                 break
-        self._report(None)
-
-    def _report(self, status: WorkerStatus | None) -> None:
-        self._signals.worker_reported.send(self._worker.hostname, status)
+        self._signals.worker_reported.send(self._worker.hostname, None)
 
     def _report_running(self) -> None:
         """Report the jobs that have run for a while and were not reported yet."""
@@ -78,15 +71,24 @@ class ReporterStep(bootsteps.StartStopStep):
                 continue
             running.add(request.id)
             if request.id not in self._shown:
-                self._signals.job_changed.send(_running(request, started))
+                queued = seconds_since_epoch((request.message.headers or {}).get("queued_at"))
+                event = JobEvent(
+                    request.id, "STARTED", request.name, started, request.hostname, queued, started
+                )
+                self._signals.job_changed.send(event)
         self._shown = running
 
     def _status(self) -> WorkerStatus:
         worker = self._worker
+        # `prefork` for Celery's `celery.concurrency.prefork.TaskPool`, `asyncio` for AsyncioPool.
+        pool = worker.pool_cls.__name__.removesuffix("Pool").lower()
+        if pool == "task":
+            pool = worker.pool_cls.__module__.rpartition(".")[2]
         reserved = all_of(state.reserved_requests)
-        queues = (str((each.delivery_info or {}).get("routing_key")) for each in reserved)
+        # A list: a generator would be entered anew for each of what may be thousands.
+        queues = [str((each.delivery_info or {}).get("routing_key")) for each in reserved]
         return WorkerStatus(
-            pool=_name_of(worker.pool_cls),
+            pool=pool,
             capacity=worker.pool.num_processes if worker.pool else worker.concurrency,
             running=len(state.active_requests),
             deliveries=dict(Counter(queues)),
@@ -94,22 +96,3 @@ class ReporterStep(bootsteps.StartStopStep):
             started_at=self._started_at,
             lease_age=lease_age(),
         )
-
-
-def _running(request: Any, started: float) -> JobEvent:
-    return JobEvent(
-        request.id,
-        "STARTED",
-        request.name,
-        started,
-        request.hostname,
-        seconds_since_epoch((request.message.headers or {}).get("queued_at")),
-        started,
-    )
-
-
-def _name_of(pool: type) -> str:
-    """`prefork` for Celery's `celery.concurrency.prefork.TaskPool`, `asyncio` for AsyncioPool."""
-    if pool.__name__ == "TaskPool":
-        return pool.__module__.rpartition(".")[2]
-    return pool.__name__.removesuffix("Pool").lower()

@@ -1,13 +1,11 @@
 """The event loop of a process that runs jobs, and how Celery's synchronous code waits on it.
 
     lifespan        runs the app's start-up and shutdown, as a step of Celery's worker
-    process         the WorkerProcess: the loop, and the writer and reader of records on it
-    process_loop    the loop in its thread, and calls into it and out of it
+    process         the WorkerProcess: the loop in its thread, the writer and reader of records
     child_tasks     lends bridges to the asyncio tasks that a job starts
     daemon_threads  the threads for blocking code beside the loop
-    bridge          runs synchronous code in a greenlet, where it can await
+    bridge          runs synchronous code in a greenlet, where it can await; why a job is to end
     celery_stacks   has `current_task` and `request` follow a job into its tasks and threads
-    end_reason      why a job is made to end, and the errors for its body
 
 `process_of(app).loop` is made at the first use after a fork. A tracer runs in a Bridge: `await_`
 hands an awaitable up to the loop, which switches back with the value. Celery's blocking calls are

@@ -15,27 +15,18 @@ from greenlet import getcurrent
 
 from service.worker.celery_types import JobRequest, JobTask
 
+CURRENT_TASKS: Final = _task_stack  # of `celery.current_task`, for all apps of the process
+
 _job_key: Final[ContextVar[object]] = ContextVar("job_key")
 
 
 def key_by_job(stack: Any) -> None:
     """Make a stack of Celery's hold one list for each job, and one for each greenlet elsewhere.
 
-    Choosing the key is what Celery's LocalManager has its `ident_func` for.
+    Celery's own key is the greenlet: no other app sees a difference in CURRENT_TASKS. Choosing the
+    key is what Celery's LocalManager has its `ident_func` for.
     """
-    LocalManager([stack], ident_func=_key)
-
-
-def key_current_task_by_job() -> None:
-    """The same for `celery.current_task`, which has one stack for all apps of the process.
-
-    Outside of our jobs the key is the greenlet, as Celery's own is: no other app sees a difference.
-    """
-    key_by_job(_task_stack)
-
-
-def _key() -> object:
-    return _job_key.get(None) or getcurrent()
+    LocalManager([stack], ident_func=lambda: _job_key.get(None) or getcurrent())
 
 
 def enter_job(job: object) -> None:

@@ -23,12 +23,7 @@ class ChildTasks:
     """Makes the tasks of one event loop."""
 
     def __init__(self) -> None:
-        self._idle: list[_Borrowed] = []
-
-    @property
-    def idle(self) -> int:
-        """How many bridges wait to be borrowed."""
-        return len(self._idle)
+        self.idle: list[_Borrowed] = []  # bridges that wait to be borrowed
 
     def make(
         self,
@@ -41,7 +36,7 @@ class ChildTasks:
         """Make a task as asyncio does (a task factory); a job's can wait in synchronous code."""
         context = copy_context() if context is None else context
         if job_of(context) is not None:
-            coroutine = ChildCoroutine(coroutine, context, self._idle)
+            coroutine = ChildCoroutine(coroutine, context, self.idle)
         return asyncio.Task(coroutine, loop=loop, context=context, **options)
 
 
@@ -65,19 +60,17 @@ class ChildCoroutine(Coroutine[Any, Any, Any]):
 
     def send(self, value: Any) -> Any:
         """Go on to where the coroutine waits next."""
-        bridge = self._bridge
-        if bridge is None:
-            bridge = self._borrow()
-            return self._outcome(bridge, bridge.switch(self._coroutine.send, value))
-        return self._outcome(bridge, bridge.switch(value))
+        if self._bridge is not None:
+            return self._outcome(self._bridge, self._bridge.switch(value))
+        bridge = self._borrow()
+        return self._outcome(bridge, bridge.switch(self._coroutine.send, value))
 
     def throw(self, error: Any, *others: Any) -> Any:
         """The same, with an error raised where the coroutine waits."""
-        bridge = self._bridge
-        if bridge is None:
-            bridge = self._borrow()
-            return self._outcome(bridge, bridge.switch(self._coroutine.throw, error))
-        return self._outcome(bridge, bridge.throw(error, *others))
+        if self._bridge is not None:
+            return self._outcome(self._bridge, self._bridge.throw(error, *others))
+        bridge = self._borrow()
+        return self._outcome(bridge, bridge.switch(self._coroutine.throw, error))
 
     def close(self) -> None:
         """End the coroutine where it waits."""

@@ -49,7 +49,12 @@ class DaemonThreads(ThreadPoolExecutor):
                 future.set_result(value)
 
         self._work.put(call)
-        self._start_thread_if_needed()
+        if not self._idle.acquire(blocking=False):
+            with self._counting:
+                if self._started < self.size:
+                    self._started += 1
+                    name = f"{self._name}-{self._started}"
+                    threading.Thread(target=self._run, name=name, daemon=True).start()
         return future
 
     def lose(self, call: Future[Any]) -> None:
@@ -74,15 +79,6 @@ class DaemonThreads(ThreadPoolExecutor):
         del wait, cancel_futures
         for _ in range(self._started):
             self._work.put(None)
-
-    def _start_thread_if_needed(self) -> None:
-        if self._idle.acquire(blocking=False):
-            return
-        with self._counting:
-            if self._started < self.size:
-                self._started += 1
-                name = f"{self._name}-{self._started}"
-                threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def _run(self) -> None:
         while (call := self._work.get()) is not None:

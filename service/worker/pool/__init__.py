@@ -3,10 +3,8 @@
     default_pool  chooses the pool and its size, where the command line does not
     pool          AsyncioPool: slots, start and stop
     watchdog      finds the job that blocks the loop
-    running_job   one job: its limits, its end, and the callback that reports it
-    tracer_call   a call of Celery's tracer, with Celery's callbacks
+    running_job   one job: Celery's call of the tracer, its limits, and the report of its end
     main_thread   makes calls in the worker's main thread
-    gc_tuning     tunes the garbage collector
 
 `on_apply` queues a TracerCall; when a slot is free, a RunningJob runs it in a bridge on the loop.
 Its end goes through MainThread to Celery's Request, which acknowledges. Celery calls the pool in

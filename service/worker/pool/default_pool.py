@@ -12,9 +12,10 @@ from service.worker.pool.pool import AsyncioPool
 ASYNCIO_CONCURRENCY: Final = 100
 
 
+@signals.celeryd_init.connect
 def _default_concurrency(instance: Any, conf: Any, options: dict[str, Any], **_: Any) -> None:
     """Give our pool its own default. Celery's, the number of processors, suits processes."""
-    if not _is_ours(instance.app):
+    if not hasattr(instance.app, "quart_app"):
         return
     pool = PreforkPool if _prefork_was_asked_for() else options.get("pool") or conf.worker_pool
     is_asyncio = pool is AsyncioPool or pool == f"{AsyncioPool.__module__}:{AsyncioPool.__name__}"
@@ -22,17 +23,18 @@ def _default_concurrency(instance: Any, conf: Any, options: dict[str, Any], **_:
         conf.worker_concurrency = ASYNCIO_CONCURRENCY
 
 
+@signals.worker_init.connect
 def _heed_prefork(sender: Any, **_: Any) -> None:
     """Have `-P prefork` give prefork.
 
     To Celery's command line it is the default, which any configured pool replaces.
     """
-    if _is_ours(sender.app) and sender.pool_cls is AsyncioPool and _prefork_was_asked_for():
+    if (
+        hasattr(sender.app, "quart_app")
+        and sender.pool_cls is AsyncioPool
+        and _prefork_was_asked_for()
+    ):
         sender.pool_cls = PreforkPool
-
-
-def _is_ours(app: Any) -> bool:
-    return hasattr(app, "quart_app")
 
 
 def _prefork_was_asked_for() -> bool:
@@ -41,7 +43,3 @@ def _prefork_was_asked_for() -> bool:
     if context is None or context.get_parameter_source("pool") in {None, ParameterSource.DEFAULT}:
         return False
     return context.params.get("pool") is AsyncioPool
-
-
-signals.celeryd_init.connect(_default_concurrency)
-signals.worker_init.connect(_heed_prefork)

@@ -1,6 +1,7 @@
 """AsyncioPool, the worker pool that runs thousands of jobs on one event loop."""
 
 import asyncio
+import gc
 import logging
 from collections import deque
 from collections.abc import Callable
@@ -17,16 +18,16 @@ from service.broker.messages import use_in_celery
 from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
 from service.worker.loop.process import process_of
-from service.worker.pool.gc_tuning import tune_gc
 from service.worker.pool.main_thread import MainThread, nothing
-from service.worker.pool.running_job import CANCEL_TIME, RunningJob
-from service.worker.pool.tracer_call import TracerCall
+from service.worker.pool.running_job import CANCEL_TIME, RunningJob, TracerCall
 from service.worker.pool.watchdog import Watchdog
 
 logger: Final = logging.getLogger(__name__)
 
 _FIRST_PID: Final = 1 << 32  # above every process id, so that no pid of a job is one
 _STARTS_AT_ONCE: Final = 64  # jobs begun in one turn of the loop, which has others to serve
+_PYTHONS_GC: Final = (700, 10, 10)  # the thresholds that Python starts with
+_GC_THRESHOLDS: Final = (10_000, 20, 20)
 
 
 class AsyncioPool(BasePool):
@@ -50,7 +51,7 @@ class AsyncioPool(BasePool):
         self._context = copy_context()
         self._admitting = False
         self._closed = False
-        self._main_thread = MainThread()
+        self.main_thread = MainThread()
         self._stopping = False
         self._signals = 0
         self._forced = False  # to stop without waiting for jobs
@@ -66,12 +67,17 @@ class AsyncioPool(BasePool):
         self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
         self._watchdog.start()
         use_in_celery()
-        tune_gc()
+        # With thousands of jobs in flight Python's own pace of collecting garbage is a quarter of a
+        # job's cost, for next to nothing: a job that ends leaves no cycles.
+        gc.collect()
+        gc.freeze()
+        if gc.get_threshold() == _PYTHONS_GC:  # no pace of the user's own
+            gc.set_threshold(*_GC_THRESHOLDS)
         signals.worker_shutting_down.connect(self._on_signal)
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Have Celery's hub make the calls in the main thread from now on."""
-        self._main_thread.attach(hub)
+        self.main_thread.attach(hub)
 
     def on_apply(  # type: ignore[override]  # noqa: PLR0913, PLR0917  Celery's own
         self,
@@ -105,7 +111,12 @@ class AsyncioPool(BasePool):
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Cancel the one job that was accepted under this pid."""
         del signal
-        self._process_loop.call_soon(self._revoke, pid)
+
+        def revoke() -> None:
+            if job := self._running.get(pid):
+                job.revoke()
+
+        self._process_loop.call_soon(revoke)
 
     def grow(self, n: int = 1) -> None:
         """Let `n` more jobs run at once."""
@@ -129,11 +140,13 @@ class AsyncioPool(BasePool):
         if self._stopping:
             return
         self._closed = self._stopping = True
-        self._process_loop.call_soon(self._begin_to_stop)
-        self._main_thread.make_calls_until(lambda: self._ended)
+        self._process_loop.call_soon(
+            lambda: self._keep(self.loop.create_task(self._stop_running()))
+        )
+        self.main_thread.make_calls_until(lambda: self._ended)
         self._watchdog.stop()
         signals.worker_shutting_down.disconnect(self._on_signal)
-        self._main_thread.close()
+        self.main_thread.close()
 
     def on_terminate(self) -> None:
         """Stop at once."""
@@ -157,13 +170,9 @@ class AsyncioPool(BasePool):
             self._process_loop.call_soon(self._force)
         else:
             # The main thread sleeps until something happens: Celery looks at its flags then.
-            self._process_loop.call_soon(self.call_in_main_thread, nothing)
+            self._process_loop.call_soon(self.main_thread.call, nothing)
 
     # The rest runs on the loop.
-
-    def call_in_main_thread(self, function: Callable[..., Any], *args: Any) -> None:
-        """Make a call in the worker's main thread; calls are made in the order given."""
-        self._main_thread.call(function, *args)
 
     def run_in_bridge(self, function: Callable[[], Any]) -> None:
         """Run synchronous code in a bridge of its own."""
@@ -197,16 +206,9 @@ class AsyncioPool(BasePool):
             job.start()
         self._admit_soon()
 
-    def _revoke(self, pid: int) -> None:
-        if job := self._running.get(pid):
-            job.revoke()
-
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._other_tasks.add(task)
         task.add_done_callback(self._other_tasks.discard)
-
-    def _begin_to_stop(self) -> None:
-        self._keep(self.loop.create_task(self._stop_running()))
 
     def _force(self) -> None:
         self._forced = True
@@ -216,8 +218,16 @@ class AsyncioPool(BasePool):
         try:
             if not (self._forced or is_stopping_at_once()):
                 await self._until_idle(self._settings.grace, or_forced=True)
-            if self._running:
-                await self._give_back_running()
+            if running := list(self._running.values()):
+                returning = sum(job.can_go_back for job in running)
+                logger.warning(
+                    "The worker stops: %s jobs go back to the queue, %s have failed",
+                    returning,
+                    len(running) - returning,
+                )
+                for job in running:
+                    job.give_back()
+                await self._until_idle(CANCEL_TIME)
             for job in list(self._running.values()):
                 logger.error("%r does not end although it was cancelled; it is left behind", job)
                 job.leave_behind()
@@ -225,19 +235,7 @@ class AsyncioPool(BasePool):
             logger.exception("The jobs that run could not be ended in order")
         finally:
             self._ended = True
-            self.call_in_main_thread(nothing)
-
-    async def _give_back_running(self) -> None:
-        running = list(self._running.values())
-        returning = sum(job.can_go_back for job in running)
-        logger.warning(
-            "The worker stops: %s jobs go back to the queue, %s have failed",
-            returning,
-            len(running) - returning,
-        )
-        for job in running:
-            job.give_back()
-        await self._until_idle(CANCEL_TIME)
+            self.main_thread.call(nothing)
 
     async def _until_idle(self, seconds: float, *, or_forced: bool = False) -> None:
         with suppress(TimeoutError):

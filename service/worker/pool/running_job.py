@@ -1,10 +1,11 @@
-"""One job under the asyncio pool, from its start to the report of its end."""
+"""One job under the asyncio pool, from Celery's call of the pool to the report of the job's end."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from billiard.einfo import ExceptionInfo
@@ -12,13 +13,20 @@ from celery.app.task import Context
 from celery.exceptions import Ignore, Reject, Terminated
 
 from service.errors import TaskAbortedError
-from service.worker.loop.bridge import Bridge, BridgePhase, bridge_task
+from service.worker.loop.bridge import (
+    Bridge,
+    BridgePhase,
+    EndReason,
+    JobCancelledError,
+    SoftLimitCancelledError,
+    bridge_task,
+)
 from service.worker.loop.celery_stacks import enter_job, own_stacks
-from service.worker.loop.end_reason import EndReason, JobCancelledError, SoftLimitCancelledError
-from service.worker.pool.tracer_call import TracerCall
+from service.worker.pool.main_thread import MainThread
 
 logger: Final = logging.getLogger(__name__)
 
+_TRACER_TAKES: Final = 6  # arguments, of Celery's tracer
 CANCEL_TIME: Final = 5.0  # seconds that a cancelled job has to end before it is left behind
 _LOST: Final = (
     "The worker stopped before the job had ended. It does not run again, as it was acknowledged"
@@ -26,14 +34,43 @@ _LOST: Final = (
 )
 
 
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class TracerCall:
+    """The tracer, its arguments, and the callbacks that report how the job ends.
+
+    Celery's request refers to it weakly. It lives until the main thread has been told of the job's
+    end: after a lost connection the transport sees by it which jobs the pool still has.
+    """
+
+    target: Callable[..., Any]
+    args: Any  # the task's name, the job's id, its request as a dict, and three more
+    kwargs: Any
+    on_accepted: Callable[..., Any] | None
+    on_success: Callable[..., Any] | None
+    on_error: Callable[..., Any] | None
+    on_timeout: Callable[..., Any] | None
+    soft_limit: float | None  # seconds
+    hard_limit: float | None  # seconds
+
+    def terminate(self, signal: Any = None) -> None:
+        """Nothing: Celery calls this after it has told the pool to terminate the job."""
+
+    def trace(self) -> Any:
+        """Run the tracer, and with it the job."""
+        if self.kwargs or len(self.args) != _TRACER_TAKES:
+            return self.target(*self.args, **self.kwargs)
+        # The same without a star, for which Python would call it by way of C: that is 400 bytes of
+        # stack for as long as the job waits.
+        name, job_id, request, body, content_type, encoding = self.args
+        return self.target(name, job_id, request, body, content_type, encoding)
+
+
 class JobPool(Protocol):
     """The part of a pool that its running jobs use."""
 
     app: Any
     loop: asyncio.AbstractEventLoop
-
-    def call_in_main_thread(self, function: Callable[..., Any], *args: Any) -> None:
-        """Make a call in the worker's main thread; calls are made in the order given."""
+    main_thread: MainThread
 
     def run_in_bridge(self, function: Callable[[], Any]) -> None:
         """Run synchronous code in a bridge of its own."""
@@ -57,7 +94,8 @@ class RunningJob:
         self.task: asyncio.Task[Any] | None = None  # while the job has its slot
 
     def __repr__(self) -> str:
-        return f"{self._call.task_name}[{self._call.job_id}]"
+        name, job_id, *_ = self._call.args
+        return f"{name}[{job_id}]"
 
     @property
     def function(self) -> Any:
@@ -94,7 +132,7 @@ class RunningJob:
 
     @property
     def _celery_task(self) -> Any:
-        return self._pool.app.tasks[self._call.task_name]
+        return self._pool.app.tasks[self._call.args[0]]
 
     def _call_later(self, seconds: float, function: Callable[[], None]) -> None:
         self._timers += (self._pool.loop.call_later(seconds, function),)
@@ -107,14 +145,13 @@ class RunningJob:
         logger.error(
             "%r does not end although it was cancelled: it goes on, and its slot is free", self
         )
-        self._report_cancelled()
+        self.leave_behind()
         self._bridge.cancel_wait()
-        self._leave()
 
     def _trace(self) -> None:
         call = self._call
         if call.on_accepted is not None:
-            self._pool.call_in_main_thread(call.on_accepted, self.pid, time.monotonic())
+            self._pool.main_thread.call(call.on_accepted, self.pid, time.monotonic())
         try:
             outcome = call.trace()
         except (JobCancelledError, asyncio.CancelledError):
@@ -135,7 +172,7 @@ class RunningJob:
         if self._is_reported or self._bridge.body_is_over:
             return
         if self._call.on_timeout is not None:
-            self._pool.call_in_main_thread(self._call.on_timeout, True, limit)
+            self._pool.main_thread.call(self._call.on_timeout, True, limit)
         self._bridge.interrupt(SoftLimitCancelledError(limit))
 
     def _on_hard_limit(self) -> None:
@@ -158,7 +195,7 @@ class RunningJob:
         """Celery calls the task's hooks from there: they need the request, as in the tracer."""
         call = self._call
         assert call.on_timeout is not None  # noqa: S101  _on_hard_limit has checked it
-        request: Any = Context(call.request, called_directly=False)
+        request: Any = Context(call.args[2], called_directly=False)
         with own_stacks(self._celery_task, request):
             call.on_timeout(False, call.hard_limit)
 
@@ -185,7 +222,7 @@ class RunningJob:
     def _report(self, callback: Callable[..., Any] | None, outcome: Any) -> None:
         if not self._is_reported and callback is not None:
             self._is_reported = True
-            self._pool.call_in_main_thread(_call_back, self._call, callback, outcome)
+            self._pool.main_thread.call(_call_back, self._call, callback, outcome)
 
     def _leave(self) -> None:
         for timer in self._timers:

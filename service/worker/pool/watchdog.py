@@ -7,12 +7,12 @@ import threading
 import time
 from collections.abc import Mapping
 from traceback import StackSummary, walk_stack
-from typing import Any, Final
+from typing import Final
 
 from service.worker.loop.bridge import Bridge
 from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
-from service.worker.loop.process_loop import ProcessLoop
+from service.worker.loop.process import ProcessLoop
 from service.worker.pool.running_job import RunningJob
 
 logger: Final = logging.getLogger(__name__)
@@ -54,27 +54,29 @@ class Watchdog:
                 self._asked, self._reported, suspect = now, False, None
                 self._loop.call_soon(self._answer)
             elif now - self._asked >= self._limit and not self._reported:
-                seen, suspect = suspect, self._current_step()
+                # The task that the loop is in, and how many steps bridges have made until now.
+                task = asyncio.current_task(self._loop.loop)
+                seen, suspect = suspect, None if task is None else (id(task), Bridge.steps)
                 if suspect is not None and suspect == seen:
                     self._report(now - self._asked)
 
     def _answer(self) -> None:
         self._asked = None
 
-    def _current_step(self) -> tuple[int, int] | None:
-        """The task that the loop is in, and how many steps bridges have made until now."""
-        task = asyncio.current_task(self._loop.loop)
-        return None if task is None else (id(task), Bridge.steps)
-
     def _report(self, seconds: float) -> None:
         task = asyncio.current_task(self._loop.loop)
-        innermost = sys._current_frames().get(self._loop.thread_id or 0)  # noqa: SLF001  its only name
+        innermost = sys._current_frames().get(self._loop.thread.ident or 0)  # noqa: SLF001  its only name
         if task is None or innermost is None:
             return
         self._reported = True
-        job = self._owner(task)
+        job: object | None
+        if isinstance(coroutine := task.get_coro(), ChildCoroutine):
+            job = job_of(coroutine.context)
+        else:
+            # The loop is blocked, so the mapping does not change meanwhile.
+            job = next((job for job in self._running.values() if job.task is task), None)
         # The line to look at is in the file of the job's function, not in what it calls.
-        code = getattr(job and job.function, "__code__", None)
+        code = getattr(getattr(job, "function", None), "__code__", None)
         body = getattr(code, "co_filename", None)
         frames = StackSummary.extract(walk_stack(innermost))
         frame = next((each for each in frames if each.filename == body), frames[0])
@@ -83,18 +85,9 @@ class Watchdog:
             " it waits for, use asyncio.to_thread, or make the task a plain `def`, which runs in a"
             " thread.",
             seconds,
-            f"job {job!r}" if job is not None else f"asyncio task {task.get_name()!r}",
+            f"job {job!r}" if isinstance(job, RunningJob) else f"asyncio task {task.get_name()!r}",
             frame.filename,
             frame.lineno,
             frame.name,
             frame.line,
         )
-
-    def _owner(self, task: asyncio.Task[Any]) -> RunningJob | None:
-        """The job that an asyncio task belongs to."""
-        coroutine = task.get_coro()
-        if isinstance(coroutine, ChildCoroutine):
-            job = job_of(coroutine.context)
-            return job if isinstance(job, RunningJob) else None
-        # The loop is blocked, so the mapping does not change meanwhile.
-        return next((job for job in self._running.values() if job.task is task), None)

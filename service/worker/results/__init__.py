@@ -1,9 +1,8 @@
 """The records of the jobs that a worker runs: built, written and read.
 
     record_builder  builds a record from Celery's request and settings
-    writer          writes from the event loop, many records at once
+    writer          writes from the event loop, many records at once; or one where code may block
     reader          reads from the event loop, many records at once
-    record_write    one record, the script that stores it, and storing it where code may block
     store.lua       stores records, but none over that of a job that has ended
 
 The backend builds a RecordWrite and gives it to the writer on the loop, or to `store_blocking`

@@ -2,9 +2,9 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import msgspec
 from redis.asyncio import Redis
 
 from service.errors import ResultsUnavailableError
@@ -16,19 +16,15 @@ logger: Final = logging.getLogger(__name__)
 _MAX_BATCH: Final = 500  # records in one command
 
 
-@dataclass(slots=True, eq=False)
-class _PendingRead:
+class _PendingRead(msgspec.Struct, eq=False):
     """A key that is to be read, and the future of what is stored there."""
+
+    count: ClassVar[int] = 1
+    size: ClassVar[int] = 0
+    is_wanted: ClassVar[bool] = True
 
     key: bytes
     found: asyncio.Future[bytes | None]
-    count: int = 1
-    size: int = 0
-
-    @property
-    def is_wanted(self) -> bool:
-        """Whether the job still waits."""
-        return not self.found.done()
 
 
 class RecordReader:
@@ -61,11 +57,11 @@ class RecordReader:
             _fail(batch, repr(error))
         else:
             for pending, record in zip(batch, records, strict=True):
-                if pending.is_wanted:
+                if not pending.found.done():
                     pending.found.set_result(record)
 
 
 def _fail(batch: list[_PendingRead], reason: str) -> None:
     for pending in batch:
-        if pending.is_wanted:
+        if not pending.found.done():
             pending.found.set_exception(ResultsUnavailableError(reason))

@@ -7,7 +7,7 @@ from celery import states
 from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
 from service.results.record import encode_job
-from service.worker.results.record_write import RecordWrite
+from service.worker.results.writer import RecordWrite
 
 # The fields of a record that do not come from `result_extended`.
 _BASIC: Final = frozenset({"status", "result", "traceback", "children", "date_done"})
@@ -34,6 +34,15 @@ class RecordBuilder:
         Raises UnstorableResultError.
         """
         backend = self._backend
+        extended: dict[str, Any] = {}
+        arguments = None
+        if request is not None:
+            if self._is_extended:
+                fields = backend._get_result_meta(None, states.PENDING, None, request)  # noqa: SLF001
+                extended = {key: value for key, value in fields.items() if key not in _BASIC}
+            task = self._tasks.get(getattr(request, "task", None))
+            if task is not None:
+                arguments = self._app.shown_arguments(task, request.args, request.kwargs)
         ttl = backend.failure_expires if state == states.FAILURE else backend.expires
         return RecordWrite(
             key=backend.get_key_for_task(task_id),
@@ -44,24 +53,10 @@ class RecordBuilder:
                 traceback=traceback,
                 children=backend.current_task_children(request),
                 request=request,
-                extended=self._extended(request),
-                arguments=self._shown_arguments(request),
+                extended=extended,
+                arguments=arguments,
                 max_bytes=self._max_bytes,
             ),
             ttl=int(ttl or 0),
             final=state in states.READY_STATES,
-        )
-
-    def _extended(self, request: Any) -> dict[str, Any]:
-        """What `result_extended` adds to a record."""
-        if request is None or not self._is_extended:
-            return {}
-        fields = self._backend._get_result_meta(None, states.PENDING, None, request)  # noqa: SLF001
-        return {key: value for key, value in fields.items() if key not in _BASIC}
-
-    def _shown_arguments(self, request: Any) -> dict[str, Any] | None:
-        """A job's arguments, where its task allows showing them."""
-        task = None if request is None else self._tasks.get(getattr(request, "task", None))
-        return (
-            None if task is None else self._app.shown_arguments(task, request.args, request.kwargs)
         )

@@ -1,28 +1,44 @@
-"""Writes records from the event loop: those of many jobs in one round trip."""
+"""Writes records until Redis has them: those of many jobs at once on the loop, or one, blocking."""
 
 import asyncio
 import contextvars
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import msgspec
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from service.errors import UnstorableResultError
+from service.broker.celery_worker import is_stopping
+from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.redis.batcher import Batcher
-from service.redis.script import ScriptConnection
+from service.redis.script import Script, ScriptConnection
 from service.redis.transient import answer_of, will_pass
-from service.worker.results.record_write import STORE, RecordWrite, pauses, refusal_of
 
 logger: Final = logging.getLogger(__name__)
 
+STORE: Final = Script.load("service.worker.results", "store")
+
+_FIRST_PAUSE: Final = 0.1  # seconds; doubled with each attempt
+_LAST_PAUSE: Final = 5.0  # seconds
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
 _LINGER: Final = 0.1  # seconds that a record put for later may wait while there is much to write
 _LATER_AT_ONCE: Final = 100  # records made in one turn of the loop, which has jobs to serve
+
+
+class RecordWrite(msgspec.Struct, frozen=True):
+    """One record on its way to Redis. (A frozen dataclass takes four times as long to make.)"""
+
+    key: bytes
+    record: str
+    ttl: int  # seconds; 0 is for ever
+    final: bool  # the job has ended with it
 
 
 class ResultsWriter:
@@ -48,9 +64,19 @@ class ResultsWriter:
         self._lingering: asyncio.TimerHandle | None = None  # while `_later` is not empty
         self._sent_at = 0.0
 
-    def put(self, write: RecordWrite) -> None:
-        """Have the record written soon. To be called on the loop."""
-        self._add(write)
+    def put(self, write: RecordWrite) -> "_PendingWrite":
+        """Have the record written soon, in place of an older one of its job that waits still.
+
+        To be called on the loop.
+        """
+        self._later.pop(write.key, None)
+        pending = self._waiting.get(write.key)
+        if pending is None:
+            pending = self._waiting[write.key] = _PendingWrite(write, len(write.record))
+            self._batcher.add(pending)
+        elif not pending.write.final:
+            pending.write, pending.size = write, len(write.record)
+        return pending
 
     def put_later(self, key: bytes, make: Callable[[], RecordWrite | None]) -> None:
         """Have a record made and written, unless a newer one of its job comes first.
@@ -68,7 +94,7 @@ class ResultsWriter:
         Raises UnstorableResultError if Redis refuses this very record.
         """
         written: asyncio.Future[None] = self._loop.create_future()
-        self._add(write).futures.append(written)
+        self.put(write).futures.append(written)
         await written
 
     async def close(self) -> None:
@@ -98,17 +124,6 @@ class ResultsWriter:
             except Exception:
                 logger.exception("A record could not be made")
 
-    def _add(self, write: RecordWrite) -> "_PendingWrite":
-        """Have the record written in place of an older one of its job that waits still."""
-        self._later.pop(write.key, None)
-        pending = self._waiting.get(write.key)
-        if pending is None:
-            pending = self._waiting[write.key] = _PendingWrite(write)
-            self._batcher.add(pending)
-        elif not pending.write.final:
-            pending.write = write
-        return pending
-
     async def _send(self, batch: list["_PendingWrite"]) -> None:
         self._sent_at = self._loop.time()
         keys: list[bytes] = []
@@ -118,17 +133,17 @@ class ResultsWriter:
             del self._waiting[write.key]
             keys.append(write.key)
             arguments += (write.record, write.ttl)
-        for pending, outcome in zip(batch, await self._insist(keys, arguments), strict=True):
-            pending.answer(outcome)
+        for pending, reason in zip(batch, await self._insist(keys, arguments), strict=True):
+            pending.answer(reason)
 
-    async def _insist(self, keys: list[bytes], arguments: list[Any]) -> list[Any]:
-        """Run the script until Redis has answered for every record."""
-        waits = pauses()
+    async def _insist(self, keys: list[bytes], arguments: list[Any]) -> list[str | None]:
+        """Run the script until Redis has answered for every record: why it is not stored, if so."""
+        waits = _pauses()
         is_away = False
         while True:
             try:
                 outcomes = await self._connection.run(STORE, keys, arguments)
-                refusals = map(refusal_of, outcomes)
+                refusals = [_refusal_of(outcome) for outcome in outcomes]
                 reason = next((each for each in refusals if each and will_pass(each)), None)
             except ResponseError as error:
                 reason = answer_of(error)
@@ -139,7 +154,7 @@ class ResultsWriter:
             if reason is None:
                 if is_away:
                     logger.warning("Redis is back: the results of %s jobs are stored", len(keys))
-                return outcomes
+                return refusals
             # Also after an answer: the address may lead to another server than this one by now.
             await self._connection.disconnect()
             if not is_away:
@@ -148,26 +163,18 @@ class ResultsWriter:
             await asyncio.sleep(next(waits))
 
 
-class _PendingWrite:
+class _PendingWrite(msgspec.Struct, eq=False):
     """A record that waits to be written, and those that wait for it."""
 
-    __slots__ = ("futures", "write")
+    count: ClassVar[int] = 1
+    is_wanted: ClassVar[bool] = True
 
-    count = 1
-    is_wanted = True
+    write: RecordWrite
+    size: int  # of the record, in bytes
+    futures: list[asyncio.Future[None]] = []
 
-    def __init__(self, write: RecordWrite) -> None:
-        self.write = write
-        self.futures: list[asyncio.Future[None]] = []
-
-    @property
-    def size(self) -> int:
-        """Of the record, in bytes."""
-        return len(self.write.record)
-
-    def answer(self, outcome: Any) -> None:
-        """Give the answer of Redis to all that wait for the record."""
-        reason = refusal_of(outcome)
+    def answer(self, reason: str | None) -> None:
+        """Tell all that wait for the record why Redis refused it, or that it is stored."""
         if reason is not None and not self.futures:
             logger.error("A record was not stored: %s", reason)
         for future in self.futures:
@@ -177,3 +184,48 @@ class _PendingWrite:
                 future.set_result(None)
             else:
                 future.set_exception(UnstorableResultError(reason))
+
+
+def _refusal_of(outcome: Any) -> str | None:
+    """Why Redis did not store a record, as the script answers; None if the script is content."""
+    if isinstance(outcome, int):
+        return None
+    return outcome.decode(errors="replace") if isinstance(outcome, bytes) else str(outcome)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait after each attempt in turn."""
+    pause = _FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 2, _LAST_PAUSE)
+
+
+def store_blocking(client: BlockingRedis, write: RecordWrite) -> None:
+    """Store a record with a blocking client, however long Redis is away.
+
+    Raises UnstorableResultError if Redis refuses this very record, and ResultsUnavailableError if
+    the worker has to stop meanwhile.
+    """
+    waits = _pauses()
+    is_away = False
+    while True:
+        try:
+            (outcome,) = STORE.run_blocking(client, [write.key], [write.record, write.ttl])
+            reason = _refusal_of(outcome)
+        except ResponseError as error:
+            reason = answer_of(error)
+        except (RedisError, OSError) as error:
+            reason = f"BUSY {error!r}"
+        if reason is None:
+            return
+        if not will_pass(reason):
+            raise UnstorableResultError(reason)
+        if is_stopping():
+            raise ResultsUnavailableError(reason)
+        if not is_away:
+            is_away = True
+            logger.warning("Redis is away, a result has to wait: %s", reason)
+        # The address may lead to another server than this one by now.
+        client.connection_pool.disconnect(inuse_connections=False)
+        time.sleep(next(waits))

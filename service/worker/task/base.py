@@ -1,5 +1,7 @@
 """ContextTask, the Task base that runs every body inside a fresh Quart app context."""
 
+# ruff: noqa: SLF001  `request._protected`, see below
+
 import inspect
 import signal
 from collections.abc import Callable
@@ -14,19 +16,26 @@ from service.errors import TaskAbortedError
 from service.parts import parts_of
 from service.results.record import check_value
 from service.worker.celery_types import JobRequest, JobTask
+from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
 from service.worker.loop.celery_stacks import key_by_job
-from service.worker.loop.end_reason import JobCancelledError, SoftLimitCancelledError
 from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
 from service.worker.task.cancellation import refuse_cancelled
 from service.worker.task.context import BodyCall
-from service.worker.task.errbacks import call_errback, failed_request
-from service.worker.task.phase import Phase, enter_phase, phase_of
-from service.worker.task.prefork_hooks import run_errback_in_child, run_hook_in_child
+from service.worker.task.errbacks import ERRBACK, call_errback, failed_request, run_hook_in_child
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the worker and a body
 _TERMINATED: Final = signal.SIGTERM - 256  # billiard's exit code at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
+
+# How far the tracer is with a job: kept in Celery's private `request._protected`, only here. Celery
+# has 0 or 1 there: whether its worker has called the task, so that a call inside of that one is a
+# direct call (`__protected_call__` in celery.app.trace). To Celery all but _NEW is a 1. No enum, as
+# each job asks seven times.
+_NEW: Final = 0
+_WANTED: Final = 1  # the record does not say that it was cancelled
+_BEGUN: Final = 2  # the task was called
+_IN_BODY: Final = 3  # or after it
 
 
 class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -51,13 +60,15 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         """Run the job that the worker traces; called by anyone else, Celery's direct call."""
         request: Any = self.request_stack.top
         # The condition of Celery's `__protected_call__`, so that `super().__call__` still works.
-        if request is None or request.called_directly or phase_of(request) is Phase.IN_BODY:
-            if (failed := failed_request()) is not None:
-                if run_errback_in_child(self, failed, args, kwargs):
+        if request is None or request.called_directly or request._protected == _IN_BODY:
+            if (failed := failed_request.get()) is not None:
+                if run_hook_in_child(self, failed, ERRBACK, args, kwargs):
                     return None
-                return _survivable(call_errback, (self, failed, _plain_run(self), args, kwargs), {})
+                plain = getattr(inspect.getattr_static(type(self), "run"), _WRAPPED)
+                function = plain.__get__(self, type(self))
+                return _survivable(call_errback, (self, failed, function, args, kwargs), {})
             return super().__call__(*args, **kwargs)
-        if phase_of(request) is Phase.BEGUN:  # a `__call__` of the user's own calls this one
+        if request._protected == _BEGUN:  # a `__call__` of the user's own calls this one
             return self.run(*args, **kwargs)
         _begin(self, request)
         return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
@@ -75,17 +86,11 @@ def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
 
 def _begin(task: ContextTask, request: JobRequest) -> None:
     """Note that the job runs from here on. Raises Ignore where it was cancelled."""
-    _refuse_cancelled_once(task, request)
-    enter_phase(request, Phase.BEGUN)
+    if request._protected == _NEW:
+        refuse_cancelled(task, request)
+    request._protected = _BEGUN
     if request.headers:  # a copy for the body, which may change it: Celery's worker has the other
         request.headers = dict(request.headers)
-
-
-def _refuse_cancelled_once(task: ContextTask, request: JobRequest) -> None:
-    """Raise Ignore where the job was cancelled; asked by `before_start`, or before the body."""
-    if phase_of(request) is Phase.NEW:
-        refuse_cancelled(task, request)
-        enter_phase(request, Phase.WANTED)
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -141,24 +146,19 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
                 return None
             return function(*args, **kwargs)
         if name == "run":
-            if phase_of(request) is not Phase.BEGUN:  # the body, or a hook, calls it
+            if request._protected != _BEGUN:  # the body, or a hook, calls it
                 return function(*args, **kwargs)
-            enter_phase(request, Phase.IN_BODY)
+            request._protected = _IN_BODY
             # Not _survivable: __call__ is, which lets Celery's autoretry see the error first.
             is_body = not request.is_eager
             return BodyCall(self, request, function, args, kwargs, is_body=is_body).run()
-        if name == "before_start":
-            _refuse_cancelled_once(self, request)
+        if name == "before_start" and request._protected == _NEW:
+            refuse_cancelled(self, request)
+            request._protected = _WANTED
         return _survivable(BodyCall(self, request, function, args, kwargs).run, (), {})
 
     setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)
-
-
-def _plain_run(task: ContextTask) -> Any:
-    """The task's function, as its user gave it."""
-    plain = getattr(inspect.getattr_static(type(task), "run"), _WRAPPED)
-    return plain.__get__(task, type(task))
 
 
 def _wrap_call(cls: type[ContextTask]) -> None:
@@ -171,7 +171,7 @@ def _wrap_call(cls: type[ContextTask]) -> None:
     def wrapper(self: ContextTask, *args: Any, **kwargs: Any) -> Any:
         request: Any = self.request_stack.top
         function = plain.__get__(self, type(self))
-        if request is None or request.called_directly or phase_of(request) >= Phase.BEGUN:
+        if request is None or request.called_directly or request._protected >= _BEGUN:
             return function(*args, **kwargs)
         _begin(self, request)
         return _checked_for_others(self, request, _survivable(function, args, kwargs))

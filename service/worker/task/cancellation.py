@@ -27,10 +27,17 @@ def refuse_cancelled(task: JobTask, request: JobRequest) -> None:
     """
     if request.id in revoked:
         _refuse(task, request, "revoked")
-    if request.expires and _is_past(request.expires):
-        _refuse(task, request, "expired")
+    if request.expires:
+        at: Any = maybe_iso8601(request.expires)
+        if (at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC):
+            _refuse(task, request, "expired")
+    backend = task.backend
+    key = backend.get_key_for_task(request.id)
     try:
-        stored = _stored(task, request.id)
+        if current_bridge() is None:
+            stored = backend.client.get(key)
+        else:
+            stored = await_(process_of(task.app.quart_app).reader.read(key))
     except (ResultsUnavailableError, RedisError, OSError) as error:
         logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
         return
@@ -46,17 +53,3 @@ def _refuse(task: JobTask, request: JobRequest, reason: str) -> None:
     logger.info("Job %s is not run: it was %s", request.id, reason)
     task.backend.mark_as_revoked(request.id, reason, request=request)
     raise Ignore
-
-
-def _is_past(moment: str | datetime) -> bool:
-    at: Any = maybe_iso8601(moment)
-    return bool((at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC))
-
-
-def _stored(task: JobTask, job_id: str) -> bytes | None:
-    backend, app = task.backend, task.app.quart_app
-    key: bytes = backend.get_key_for_task(job_id)
-    if current_bridge() is not None:
-        return await_(process_of(app).reader.read(key))
-    stored: bytes | None = backend.client.get(key)
-    return stored

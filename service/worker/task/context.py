@@ -1,25 +1,72 @@
-"""Runs a task's function, sync or `async def`, inside a fresh Quart app context."""
+"""Runs a task's function, sync or `async def`, in an app context; writes its progress."""
 
 import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, Final
 
-from quart import Quart
-
+from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.jobs.job import CurrentJob, running
 from service.results.model import Progress
 from service.worker.celery_types import JobRequest, JobTask
-from service.worker.loop.bridge import Bridge, BridgePhase, current_bridge
+from service.worker.loop.bridge import Bridge, BridgePhase, JobCancelledError, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
-from service.worker.loop.end_reason import JobCancelledError
-from service.worker.loop.process import WorkerProcess, process_of
-from service.worker.task.progress import ProgressWriter
+from service.worker.loop.process import ProcessLoop, process_of
 
 logger: Final = logging.getLogger(__name__)
+
+INTERVAL: Final = 0.1  # seconds between two writes for one job
+
+
+class ProgressWriter:
+    """Writes one job's reports on the event loop: the first, and then the latest per INTERVAL.
+
+    `report` may be called from any thread.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, store: Callable[[Progress], Awaitable[None]]
+    ) -> None:
+        self._loop = loop
+        self._store = store
+        self._latest: Progress | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._closing = asyncio.Event()
+
+    def report(self, progress: Progress) -> None:
+        """Have this written soon, unless a later report comes first."""
+        waiting = self._latest is not None
+        self._latest = progress
+        if not waiting:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    async def finish(self) -> None:
+        """Write the last report now. Call it before the result is stored."""
+        self._closing.set()
+        if self._writing is not None:
+            await self._writing
+        await self._write()
+
+    def _wake(self) -> None:
+        if self._writing is None and not self._closing.is_set():
+            self._writing = self._loop.create_task(self._write())
+
+    async def _write(self) -> None:
+        while (progress := self._latest) is not None:
+            self._latest = None
+            try:
+                await self._store(progress)
+            except (ResultsUnavailableError, UnstorableResultError) as error:
+                logger.warning("A progress report was not stored: %s", error)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(INTERVAL):
+                    await self._closing.wait()
+        self._writing = None
 
 
 @dataclass(slots=True, eq=False)
@@ -32,13 +79,7 @@ class BodyCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     is_body: bool = False
-    app: Quart = field(init=False)
-    process: WorkerProcess = field(init=False)
     progress: ProgressWriter | None = None
-
-    def __post_init__(self) -> None:
-        self.app = self.task.app.quart_app
-        self.process = process_of(self.app)
 
     def run(self) -> Any:
         """Call the function for the task's request, and wait for it if it is a coroutine.
@@ -52,7 +93,7 @@ class BodyCall:
             return self._in_bridge(bridge, phase)
         context = contextvars.copy_context()
         if is_coroutine:
-            return self.process.loop.run(self._on_loop(), context)
+            return process_of(self.task.app.quart_app).loop.run(self._on_loop(), context)
         return self._in_this_thread(context)
 
     def _in_bridge(self, bridge: Bridge, phase: BridgePhase) -> Any:
@@ -82,11 +123,12 @@ class BodyCall:
 
         Quart pushes and pops asynchronously, and both have to happen in one `Context`.
         """
-        loop, app_context = self.process.loop, self.app.app_context()
+        app = self.task.app.quart_app
+        loop, app_context = process_of(app).loop, app.app_context()
         loop.run(app_context.push(), context)
         error: BaseException | None = None
         try:
-            return context.run(self._call_on_own_stacks)
+            return context.run(self._call_on_own_stacks, loop)
         except BaseException as raised:
             error = raised
             raise
@@ -99,10 +141,12 @@ class BodyCall:
         """Call the function: in a thread, if there is a bridge that waits for it."""
         token = running.set(self._current_job())
         try:
-            async with self.app.app_context():
+            app = self.task.app.quart_app
+            async with app.app_context():
                 if waiting is None:
-                    return await self._call()
-                value = await self.process.loop.in_thread(self._call)
+                    return await self.function(*self.args, **self.kwargs)
+                call = partial(self.function, *self.args, **self.kwargs)
+                value = await process_of(app).loop.in_thread(call)
                 if inspect.iscoroutine(value):  # of an `async def` behind a sync decorator
                     waiting.phase = BridgePhase.COROUTINE
                     value = await value
@@ -116,14 +160,11 @@ class BodyCall:
                 await self.progress.finish()
             running.reset(token)
 
-    def _call_on_own_stacks(self) -> Any:
+    def _call_on_own_stacks(self, loop: ProcessLoop) -> Any:
         with own_stacks(self.task, self.request):
             running.set(self._current_job())
-            value = self._call()
-            return self.process.loop.run(value) if inspect.iscoroutine(value) else value
-
-    def _call(self) -> Any:
-        return self.function(*self.args, **self.kwargs)
+            value = self.function(*self.args, **self.kwargs)
+            return loop.run(value) if inspect.iscoroutine(value) else value
 
     def _current_job(self) -> CurrentJob:
         """Made anew, not kept: it refers to this object, and the cycle would outlive both."""
@@ -137,9 +178,10 @@ class BodyCall:
 
     def _report(self, progress: Progress) -> None:
         if self.progress is None:  # most jobs never report
-            self.progress = ProgressWriter(self.process.loop.loop, self._store_progress)
+            loop = process_of(self.task.app.quart_app).loop.loop
+            self.progress = ProgressWriter(loop, self._store_progress)
         self.progress.report(progress)
 
     async def _store_progress(self, progress: Progress) -> None:
-        backend = self.task.backend
-        await self.process.writer.write(backend.progress_write(self.request, asdict(progress)))
+        write = self.task.backend.progress_write(self.request, asdict(progress))
+        await process_of(self.task.app.quart_app).writer.write(write)

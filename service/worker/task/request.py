@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any, Final
 
 from celery.app.task import Context
@@ -102,7 +102,10 @@ class Request(CeleryRequest):
         If a hook raises, Celery does not acknowledge: this does.
         """
         try:
-            with self._as_hooks_see_it():
+            # Prefork's parent runs no tracer, which would make the job the current one for hooks.
+            is_parent = process_of(self._app.quart_app).prefork_pool is not None
+            context: Any = Context(self._request_dict)
+            with on_stacks(self.task, context) if is_parent else nullcontext():
                 super().on_timeout(soft, timeout)
         except Exception as error:
             task: Any = self.task
@@ -116,13 +119,6 @@ class Request(CeleryRequest):
                 self.acknowledge()
             elif task.acks_late:
                 self.reject(requeue=True)
-
-    def _as_hooks_see_it(self) -> AbstractContextManager[None]:
-        """In prefork's parent, which runs no tracer, have the job be the current one."""
-        if process_of(self._app.quart_app).prefork_pool is None:
-            return nullcontext()
-        context: Any = Context(self._request_dict)
-        return on_stacks(self.task, context)
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:

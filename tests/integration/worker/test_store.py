@@ -18,8 +18,7 @@ from service.redis.clients import connect
 from service.settings import Settings
 from service.worker.loop.bridge import Bridge, await_
 from service.worker.loop.process import process_of
-from service.worker.results.record_write import STORE, RecordWrite, store_blocking
-from service.worker.results.writer import ResultsWriter
+from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, store_blocking
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 

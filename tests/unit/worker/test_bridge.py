@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from service.worker.loop.bridge import Bridge, BridgePhase, await_, current_bridge
-from service.worker.loop.end_reason import EndReason, SoftLimitCancelledError
+from service.worker.loop.bridge import (
+    Bridge,
+    BridgePhase,
+    EndReason,
+    SoftLimitCancelledError,
+    await_,
+    current_bridge,
+)
 
 color: contextvars.ContextVar[str] = contextvars.ContextVar("color", default="none")
 

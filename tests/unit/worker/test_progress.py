@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.results.model import Progress
-from service.worker.task.progress import INTERVAL, ProgressWriter
+from service.worker.task.context import INTERVAL, ProgressWriter
 
 
 class Written:
