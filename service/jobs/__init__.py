@@ -1,8 +1,9 @@
 """Declares tasks, and enqueues calls of them.
 
-blueprint.py  `@blueprint.task` records a function as a task; finds the tasks of an app
+blueprint.py  `@blueprint.task` records a function as a task; finds the tasks of an app, and refuses
+              options of a task that Celery does not know
 handle.py     a declared task: call it as the function, or enqueue it
-arguments.py  checks a call against the function's signature, and the options that it is sent with
+arguments.py  checks a call against the function's signature; the options of one `enqueue`
 schema.py     makes JSON Schemas of a task's arguments and result
 job.py        accepted jobs, as their caller sees them, and the job that the caller is in
 celery/       the app's own Celery app

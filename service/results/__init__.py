@@ -5,7 +5,7 @@ record.py    encodes and decodes a record in every state; alone knows that the s
 store.py     reads one record, or compares and sets it, within a timeout
 feed.py      one connection on which records are read and their changes heard, in one order
 follower.py  an async iterator over the changes of some jobs, for one reader
-watcher.py   lets any number of followers share a feed, which is made again when it is lost
+watcher.py   lets followers, up to SERVICE_MAX_WAITERS, share a feed; makes it again when it is lost
 
 A publisher writes the first record of a job, QUEUED, together with the message; a worker writes the
 others by a writer of its own (service/worker). Each write of a worker is published on the channel

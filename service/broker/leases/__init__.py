@@ -1,7 +1,8 @@
 """Holds deliveries for as long as their jobs run, and sees that each ends in one way or another.
 
     registry.py         leases_of(channel): the leases of this process on a broker
-    leases.py           Leases: holds deliveries, renews their leases, takes in how they end
+    leases.py           Leases: holds deliveries, renews their leases, logs a lease that was lost,
+                        and is told how a delivery ended
     in_flight.py        the account of all deliveries of the process, in memory
     dispositions.py     tells Redis how they ended: acks, moves back, burials
     recovery.py         sweeps for expired leases of others; moves or buries what it finds

@@ -7,7 +7,7 @@
     reader     reads the stream, the counts, the workers and the queues into memory
     snapshot   what the reader found at one moment, and the figures of charts, tiles and tables
 
-job_changed -> recorder -> report.lua -> Redis -> reader -> recent and snapshot
+job_changed -> recorder and stats -> report.lua -> Redis -> reader -> recent and snapshot
 
 Threads: any thread may record; one thread per process reports, in a worker the reporter's. The
 reader belongs to the event loop. Imports results, Redis, signals, and the parts of the app.

@@ -1,7 +1,6 @@
 """The dashboard, and its updates: read by one reader, pushed to all who look."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any, Final
@@ -16,7 +15,7 @@ from service.dashboard.pages.sign_in import is_admin, require_admin
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import wants_events
-from service.web.http.streams import RETRY, stream
+from service.web.http.streams import RETRY, event, stream
 
 _MAX_SEARCH: Final = 200  # characters
 _STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
@@ -63,7 +62,7 @@ async def _events(query: Query) -> AsyncIterator[str]:
         update = await _update(query, sent, since=since)
         if update["points"]:
             since = update["points"][-1][0]
-        yield f"data: {json.dumps(update)}\n\n"
+        yield event(update)
         with suppress(TimeoutError):
             async with asyncio.timeout(INTERVAL):
                 await stopping.wait()

@@ -4,7 +4,7 @@ middleware.py   ASGI before the app: refuses what Quart would not, and learns of
 security.py     headers on every answer; refuses what other sites make a browser send
 negotiation.py  whether a request wants a page, JSON or events, and how long it waits
 problems.py     every error as problem details or as a page: one row for each status
-streams.py      answers that are event streams, and what is cleaned up when a client leaves
+streams.py      event streams: an event's text (id, data), and the clean-up when a client leaves
 openapi.py      the OpenAPI document, from routes with an `Operation` and the public tasks
 filters.py      numbers, times and text as templates show them
 

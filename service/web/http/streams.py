@@ -1,8 +1,9 @@
-"""Answers with event streams, and cleans up when a client leaves."""
+"""Answers with event streams: writes their text, and cleans up when a client leaves."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 
 from quart import Response, request
 
@@ -22,6 +23,17 @@ def stream(events: AsyncIterator[str]) -> Response:
     response = Response(events, headers=_HEADERS)
     response.timeout = None  # Quart's own limit would cut the stream
     return response
+
+
+def event(data: Any, *, name: str = "", version: str = "") -> str:
+    """The text of one server-sent event; `version` is what a client comes back with."""
+    head = (f"id: {version}\n" if version else "") + (f"event: {name}\n" if name else "")
+    return f"{head}data: {json.dumps(data)}\n\n"
+
+
+def comment(text: str) -> str:
+    """The text that keeps a silent stream open; a browser passes it over."""
+    return f": {text}\n\n"
 
 
 def when_request_ends(close: Callable[[], None]) -> None:

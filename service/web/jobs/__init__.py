@@ -4,6 +4,7 @@ results.py    /result/<id>: now, at the next change (`?wait=`), as server-sent e
 job_cards.py  /jobs: what pages show of their jobs, at once, at the next change, or streamed
 views.py      a job as JSON, and as people read it: its words and its timeline
 
-A change comes from a Follower of `service.results`, already decoded; each module only renders it.
+A change comes from a Follower of `service.results`, already decoded; each module only makes JSON or
+HTML of it. web/http/streams.py writes the text of an event.
 It imports web/http, parts, jobs and results; `web/tasks` stands on it. All runs on the event loop.
 """

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import json
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import closing, suppress
 from typing import Any, Final
@@ -17,7 +16,7 @@ from service.results.follower import Follower, NoChange
 from service.results.model import is_job_id
 from service.results.store import StoredRecord
 from service.web.http.negotiation import seconds_to_wait, wants_events
-from service.web.http.streams import RETRY, stream, when_request_ends
+from service.web.http.streams import RETRY, comment, event, stream, when_request_ends
 from service.web.jobs.views import JobView
 
 _MAX_JOBS: Final = 50  # on one page
@@ -88,26 +87,22 @@ async def _card_events(ids: list[str], follower: Follower, template: str) -> Asy
     yield RETRY
     known = set(follower.records)
     if expired := [job_id for job_id in ids if job_id not in known]:
-        yield _card_event([], expired)
+        yield event(_card_list([], expired))
     for record in [*follower.records.values()]:
-        yield _card_event([await _card(record, template)])
+        yield event(_card_list([await _card(record, template)]))
     async for change in follower:
         if isinstance(change, NoChange):
             expired = []
             with suppress(ResultsUnavailableError):  # Redis announces to nobody what has expired
                 expired = list(known - (await _read_known(known)).keys())
             known.difference_update(expired)
-            yield _card_event([], expired) if expired else f": {NoChange.QUIET.value}\n\n"
+            yield event(_card_list([], expired)) if expired else comment(NoChange.QUIET.value)
         elif change.record is not None:
-            yield _card_event([await _card(change.record, template)])
+            yield event(_card_list([await _card(change.record, template)]))
 
 
 def _card_list(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> dict[str, Any]:
     return {"jobs": cards, "expired": [{"id": job_id, "words": _EXPIRED} for job_id in expired]}
-
-
-def _card_event(cards: Sequence[dict[str, Any]], expired: Iterable[str] = ()) -> str:
-    return f"data: {json.dumps(_card_list(cards, expired))}\n\n"
 
 
 async def _card(record: StoredRecord, template: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """One job's result: answered at once or at its next change, streamed, and cancelled."""
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import closing
 from http import HTTPStatus
@@ -23,7 +22,7 @@ from service.web.http.negotiation import (
     wants_page,
 )
 from service.web.http.openapi import Operation, parameter
-from service.web.http.streams import RETRY, stream, when_request_ends
+from service.web.http.streams import RETRY, comment, event, stream, when_request_ends
 from service.web.jobs.views import JobView, ResultView, as_json
 
 _POLL_AFTER: Final = "1"  # seconds
@@ -117,10 +116,10 @@ async def _job_events(
         return
     async for change in follower:
         if isinstance(change, NoChange):
-            yield f": {change.value}\n\n"
+            yield comment(change.value)
         elif change.record is None:
             detail = str(UnknownJobError(change.job_id))
-            yield f"event: gone\ndata: {json.dumps({'detail': detail})}\n\n"
+            yield event({"detail": detail}, name="gone")
             return
         else:
             yield _job_event(change.record)
@@ -129,4 +128,4 @@ async def _job_events(
 
 
 def _job_event(record: StoredRecord) -> str:
-    return f"id: {record.version}\ndata: {json.dumps(as_json(record.result))}\n\n"
+    return event(as_json(record.result), version=record.version)
