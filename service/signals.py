@@ -6,8 +6,9 @@ nothing is built or sent while no receiver is connected.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
-from typing import Generic, ParamSpec
+from typing import Any, Generic, ParamSpec
 
 import msgspec
 
@@ -96,11 +97,8 @@ class Signals:
             self.job_changed.send(JobEvent(job_id, "QUEUED", task, at, None, at))
 
 
-def seconds_since_epoch(text: object) -> float | None:
+def seconds_since_epoch(text: Any) -> float | None:
     """The moment of an ISO time, as events have it; None if the text is not such a time."""
-    if not isinstance(text, str):
-        return None
-    try:
+    with suppress(TypeError, ValueError):
         return datetime.fromisoformat(text).timestamp()
-    except ValueError:
-        return None
+    return None

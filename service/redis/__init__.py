@@ -1,7 +1,7 @@
 """The ground floor: the only room that makes Redis clients, and that names keys.
 
 clients.py    asyncio and blocking clients for redis://, rediss:// and sentinel:// addresses
-keys.py       every key: its name, type, ttl and owner; the map of what lies in Redis
+keys.py       the name of every key; KEYS.md is the map: type, life, owner and meaning of each
 bounded.py    bounds waiting for Redis, and turns its trouble into one error
 transient.py  which errors will pass, and which say that nothing was written
 script.py     loads and runs Lua files, also on a connection of their own; compare-and-set

@@ -1,8 +1,7 @@
-"""Names every key that this service, or Celery for it, has in Redis: the map of what lies there.
+"""Names every key that this service, or Celery for it, has in Redis.
 
-`KINDS` says of each its type, how long it lives and which room owns it; tests fail on a key that no
-kind describes, and on one that lives longer than its kind says. Names and values are what Celery's
-and Kombu's own clients expect, or lie beside these; changing one breaks a rolling upgrade.
+KEYS.md beside this module is the map of them: type, life and owner of each; tests fail on others.
+Celery's and Kombu's own clients expect these names: changing one breaks a rolling upgrade.
 """
 
 from collections.abc import Mapping
@@ -140,45 +139,3 @@ def broker_keys(celery: Mapping[str, Any]) -> BrokerKeys:
         separator=str(options.get("sep") or SEPARATOR),
         priority_steps=tuple(options.get("priority_steps") or PRIORITY_STEPS),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class KeyKind:
-    """One kind of key: the form of its name without a prefix, its Redis type, how long it lives."""
-
-    pattern: str
-    type: str  # '*' where it may be any
-    ttl: str  # "until …" where it has none
-    owner: str
-    meaning: str
-
-
-KINDS: Final = (
-    KeyKind(rf"{RECORD}.+", "string", "SERVICE_RESULT_EXPIRES", "results", "a job's record"),
-    KeyKind(r"celery-taskset-meta-.+", "*", "SERVICE_RESULT_EXPIRES", "Celery", "group or chord"),
-    KeyKind(r"service-once-\w{64}", "string", "twice that", "jobs", "an idempotency key's job"),
-    KeyKind(r"service:recent-jobs", "stream", "SERVICE_RESULT_EXPIRES", "dashboard", "recent jobs"),
-    KeyKind(r"service:workers", "hash", "3600 s", "dashboard", "how each worker is"),
-    KeyKind(r"service:workers:seen", "zset", "3600 s", "dashboard", "when each worker reported"),
-    KeyKind(r"service:stats:\d+", "hash", "3720 s", "dashboard", "counts of ten seconds"),
-    KeyKind(r"service:reported:\w+", "string", "60 s", "dashboard", "a report was taken"),
-    KeyKind(r"unacked", "hash", "until acknowledged", "Kombu", "deliveries by tag"),
-    KeyKind(r"unacked_index", "zset", "until acknowledged", "Kombu", "held since when, by tag"),
-    KeyKind(r"unacked_mutex", "string", "300 s", "Kombu", "the stock worker that restores"),
-    KeyKind(r"unacked_sweeps", "hash", "a third of a lease", "broker", "since when some sweep"),
-    KeyKind(r"unacked_waiting:\w+:doors", "zset", "3 s", "broker", "active waiters of a group"),
-    KeyKind(r"unacked_waiting:\w+:wake", "list", "5 s", "broker", "tokens for those on standby"),
-    KeyKind(r"unacked_waiting:check", "string", "5 s", "broker", "tried at start"),
-    KeyKind(r"put:.+:.+", "string", "120 s", "broker", "a publish was done"),
-    KeyKind(
-        r"_kombu\.binding(_permanent)?\..+",
-        "set",
-        "until unbound",
-        "Kombu",
-        "queues of an exchange",
-    ),
-    KeyKind(r"_kombu\.binding_deadlines", "*", "until unbound", "Kombu", "bindings that end"),
-    KeyKind(r".+\.reply\.celery\.pidbox", "list", "10 s", "Kombu", "answers to `inspect`"),
-    KeyKind(r".+\.dead", "list", "until replayed or dropped", "broker", "dead letters of a queue"),
-    KeyKind(r".+?(\x06\x16\d+)?", "list", "until taken", "Kombu", "a queue, or one priority"),
-)

@@ -6,6 +6,7 @@ are `name`, `worker`, `queued_at`, `started_at`, `owner`, `arguments`, and marks
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -75,12 +76,8 @@ def encode_ended(stored: bytes, state: State, error: Exception, *, without: str 
 
     `without` is a mark that is taken away. Raises ValueError if `stored` is not a record.
     """
-    kind = type(error)
-    result = {
-        "exc_type": kind.__name__,
-        "exc_message": [str(error)],
-        "exc_module": kind.__module__,
-    }
+    name, module = type(error).__name__, type(error).__module__
+    result = {"exc_type": name, "exc_message": [str(error)], "exc_module": module}
     kept = {k: v for k, v in _fields(stored).items() if k not in (_STATE, without)}
     record = {_STATE: state.value, **kept, "result": result, "date_done": now()}
     return json.dumps(record).encode()
@@ -88,11 +85,10 @@ def encode_ended(stored: bytes, state: State, error: Exception, *, without: str 
 
 def mark_of(stored: bytes | str, name: str) -> Any:
     """A mark of a job that waits; None if there is none, or the job does not wait any more."""
-    try:
-        fields = _fields(stored)
-    except ValueError:
-        return None
-    return fields.get(name) if fields.get(_STATE) == State.QUEUED.value else None
+    with suppress(ValueError):
+        if (fields := _fields(stored)).get(_STATE) == State.QUEUED.value:
+            return fields.get(name)
+    return None
 
 
 def encode_job(  # noqa: PLR0913  each by name
@@ -133,35 +129,26 @@ def encode_job(  # noqa: PLR0913  each by name
         record["arguments"] = arguments
     record["task_id"] = job_id
     try:
-        text = _encode(record)
-        _check_size(text, max_bytes)
+        return encode_strictly(record, max_bytes)
     except UnstorableResultError:
         if state not in _FAILED or not isinstance(result, dict):
             raise
         return json.dumps(_cut_failure(record, max_bytes))
-    return text
 
 
-def check_value(value: Any, max_bytes: int) -> None:
-    """Raise UnstorableResultError for a value that no record could hold."""
-    _check_size(_encode(value), max_bytes)
-
-
-def _check_size(text: str, max_bytes: int) -> None:
+def encode_strictly(value: Any, max_bytes: int) -> str:
+    """Strict JSON that a record can hold. Raises UnstorableResultError."""
+    try:
+        text = _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = f"The result is not strict JSON, and can't be stored: {error}"
+        raise UnstorableResultError(reason) from error
     if len(text) > max_bytes:  # the JSON is ASCII, so a character is a byte
         raise UnstorableResultError(
             f"The result makes a record of {len(text)} bytes; {_MAX_SETTING} allows {max_bytes}."
             " Store what is large elsewhere, and return where it is."
         )
-
-
-def _encode(value: Any) -> str:
-    try:
-        return _ENCODER.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UnstorableResultError(
-            f"The result is not strict JSON, and can't be stored: {error}"
-        ) from error
+    return text
 
 
 def _cut_failure(record: dict[str, Any], max_bytes: int) -> dict[str, Any]:
@@ -251,10 +238,7 @@ def _text_or_none(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _time(value: object) -> datetime | None:
-    if not isinstance(value, str):
-        return None
-    try:
+def _time(value: Any) -> datetime | None:
+    with suppress(TypeError, ValueError):
         return datetime.fromisoformat(value)
-    except ValueError:
-        return None
+    return None

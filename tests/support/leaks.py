@@ -8,9 +8,17 @@ from typing import Any, Final
 
 from redis import Redis
 
-from service.redis.keys import KINDS, KeyKind
+from tests.support.process import ROOT
 
 _PREFIX: Final = re.compile(r"(?<=[:_.-])(?=.)")  # where a `global_keyprefix` may end
+# The rows of KEYS.md: the form of a name, its type, and how long it lives.
+_ROWS: Final = re.findall(
+    r"^\| `(.+?)` \| (\S+) \| (.+?) \|", (ROOT / "service/redis/KEYS.md").read_text(), re.MULTILINE
+)
+_KINDS: Final = [
+    (re.compile(re.sub("<.+?>", ".+", re.escape(key).replace("\\ ", " "))), type_, life)
+    for key, type_, life in _ROWS
+]
 # The threads that the package starts, by the first words of their names.
 _OURS: Final = (
     *("event-loop", "loop-watchdog", "sync-body", "blocking-call", "to-thread"),
@@ -21,7 +29,7 @@ _OURS: Final = (
 
 
 def unknown_or_lasting_keys(redis: Redis) -> list[str]:
-    """The keys of one database that `service/redis/keys.py` does not know, or that lack a TTL."""
+    """The keys of one database that `service/redis/KEYS.md` does not list, or that lack a TTL."""
     names: Any = list(redis.scan_iter(count=1000))
     return sorted(name for name in names if not _may_be_left(redis, name))
 
@@ -40,18 +48,19 @@ def _may_be_left(redis: Redis, name: str) -> bool:
     type_ = str(redis.type(name))
     if type_ == "none":  # it has expired meanwhile
         return True
-    kinds = [kind for part in _without_prefix(name) if (kind := _kind_of(part, type_))]
+    kinds = [kind for part in _without_prefix(name) for kind in _kinds_of(part, type_)[:1]]
     # Every list may be a queue, which is the last kind: another one says more.
-    kind = min(kinds, key=KINDS.index, default=None)
-    return kind is not None and (kind.ttl.startswith("until") or redis.pttl(name) != -1)
+    kind = min(kinds, default=None)
+    return kind is not None and (_KINDS[kind][2].startswith("until") or redis.pttl(name) != -1)
 
 
-def _kind_of(name: str, type_: str) -> KeyKind | None:
-    """The kind of a key of this Redis type, its name given without a prefix; None if unknown."""
-    for kind in KINDS:
-        if kind.type in ("*", type_) and re.fullmatch(kind.pattern, name):
-            return kind
-    return None
+def _kinds_of(name: str, type_: str) -> list[int]:
+    """The rows that fit a key of this Redis type, its name given without a prefix."""
+    return [
+        number
+        for number, (form, wanted, _) in enumerate(_KINDS)
+        if wanted in ("*", type_) and form.fullmatch(name)
+    ]
 
 
 def _without_prefix(name: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ import logging
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import IntEnum
 from functools import wraps
 from types import TracebackType
 from typing import Any, Final
@@ -20,7 +21,7 @@ from redis.exceptions import RedisError
 from service.errors import ResultsUnavailableError, TaskAbortedError
 from service.parts import parts_of
 from service.results.model import State
-from service.results.record import check_value, decode
+from service.results.record import decode, encode_strictly
 from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import (
     JobCancelledError,
@@ -41,14 +42,21 @@ _BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the 
 _TERMINATED: Final = signal.SIGTERM - 256  # billiard's exit code at a SIGTERM
 _WRAPPED: Final = "_runs_in_app_context"
 
-# How far the tracer is with a job: kept in Celery's private `request._protected`, only here. Celery
-# has 0 or 1 there: whether its worker has called the task, so that a call inside of that one is a
-# direct call (`__protected_call__` in celery.app.trace). To Celery all but _NEW is a 1. No enum, as
-# each job asks seven times.
-_NEW: Final = 0
-_WANTED: Final = 1  # the record does not say that it was cancelled
-_BEGUN: Final = 2  # the task was called
-_IN_BODY: Final = 3  # or after it
+
+class Phase(IntEnum):
+    """How far the tracer is with a job: kept in Celery's private `request._protected`, only here.
+
+    Celery has 0 or 1 there: whether its worker has called the task, so that a call inside of that
+    one is a direct call (`__protected_call__` in celery.app.trace). To Celery all but NEW is a 1.
+    """
+
+    NEW = 0
+    WANTED = 1  # the record does not say that it was cancelled
+    BEGUN = 2  # the task was called
+    IN_BODY = 3  # or after it
+
+
+_NEW, _WANTED, _BEGUN, _IN_BODY = Phase  # bound once: each job asks seven times
 
 
 class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -93,7 +101,7 @@ def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
     Raises UnstorableResultError.
     """
     if request.callbacks or request.chain:
-        check_value(value, parts_of(task.app.quart_app).settings.max_result)
+        encode_strictly(value, parts_of(task.app.quart_app).settings.max_result)
     return value
 
 
