@@ -107,7 +107,7 @@ def _check_keys(request: pytest.FixtureRequest, valkey: Valkey) -> None:
             left += unknown_or_lasting_keys(redis)
     except (RedisError, OSError):  # the test has stopped or frozen it
         return
-    assert left == [], "unknown to service/redis/keys.py, or without a TTL"
+    assert left == [], "not in service/redis/KEYS.md, or without a TTL"
 
 
 @pytest.fixture(autouse=True)

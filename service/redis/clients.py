@@ -63,7 +63,7 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
     )
     kind = pool.connection_class
-    pool.connection_class = type(kind.__name__, (_Connection, kind), {})
+    pool.connection_class = type(kind.__name__, (_PackingConnection, kind), {})
     return AsyncRedis.from_pool(pool)
 
 
@@ -113,7 +113,7 @@ def sentinel_options(celery: Mapping[str, Any]) -> dict[str, Any]:
     return {name: each[name] for name in names for each in reversed(given) if name in each}
 
 
-class _Connection:
+class _PackingConnection:
     """Packs commands in C, and raises one kind of error for a lost connection on any loop."""
 
     _writer: Any

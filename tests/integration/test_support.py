@@ -72,6 +72,7 @@ def test_each_test_finds_an_empty_database(redis_url: str, valkey: Valkey) -> No
         assert client.dbsize() == 0
 
 
+@pytest.mark.leaves("keys", reason="one shows that the server keeps its data")
 def test_a_server_of_ones_own_can_be_frozen_and_restarted(own_valkey: Valkey) -> None:
     """Faults are made with real signals on a real server."""
     with own_valkey.client() as client:

@@ -9,9 +9,6 @@ from tests.support.source import Definition, modules
 # Names that something else dictates, and by what.
 DICTATED: Final[dict[str, str]] = {}
 
-# Those that rooms under rebuilding still share. Strike out what is mended.
-STILL_SHARED: Final = {"_Connection", "_fail"}
-
 
 def is_view(definition: Definition) -> bool:
     """Whether a blueprint's decorator makes it an endpoint, named within it."""
@@ -28,6 +25,5 @@ def test_no_two_classes_or_functions_have_one_name() -> None:
             if not is_view(definition):
                 places[definition.name].add(module.path)
     shared = {name: sorted(paths) for name, paths in places.items() if len(paths) > 1}
-    assert {name: shared[name] for name in shared.keys() - DICTATED.keys() - STILL_SHARED} == {}
-    assert STILL_SHARED - shared.keys() == set(), "these are mended: strike them out"
+    assert {name: shared[name] for name in shared.keys() - DICTATED.keys()} == {}
     assert DICTATED.keys() - shared.keys() == set(), "nothing has these names any more"
