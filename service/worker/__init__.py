@@ -1,6 +1,6 @@
 """Runs jobs: Celery's own worker with our Task base, pool and result backend.
 
-    backend       stores the states and results of jobs: Celery's result backend
+    backend       Celery calls it for each state (STARTED, RETRY, SUCCESS …): it stores the record
     reporter      says every second how the worker is
     task/         one job: from the tracer's call to its body and hooks
     pool/         many jobs: AsyncioPool, which runs Celery's tracers on the event loop
