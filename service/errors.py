@@ -5,6 +5,7 @@ ServiceError
 │   └── DuplicateTaskError
 ├── CallerError                   what the caller asked for cannot be: asking again will not help
 │   ├── NoAppContextError         a handle was used where no app is current
+│   ├── NoJobsError               the current app has no jobs
 │   ├── UnknownTaskError
 │   ├── UnknownJobError
 │   ├── UnknownDeadLetterError
@@ -21,11 +22,14 @@ ServiceError
 ├── JobEndError                   how a job ended, or why there is no end of it yet
 │   ├── JobFailedError            what `await job.result()` raises for a failed job
 │   ├── ResultTimeoutError
+│   ├── UnexpectedResultError     a result is not what its task is annotated to return
 │   ├── TaskAbortedError          a body raised what would have ended its worker
 │   ├── UnstorableResultError     what a task returned can't be a result
 │   └── DeadLetterError           stored as the failure of a job that was given up on
 └── DevServerError                `service dev` cannot start or had to stop
 """
+
+from typing import Any
 
 from kombu.exceptions import EncodeError
 
@@ -81,11 +85,24 @@ class DuplicateTaskError(ConfigurationError):
 class NoAppContextError(CallerError):
     """A task's handle needs an app to know where to send the job."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, apps: int = 0) -> None:
         self.name = name
+        which = f"by {apps} apps, and it cannot be known which is meant" if apps else "by no app"
         super().__init__(
-            f"Task {name!r} was used outside of an app context."
-            " Use it in a request or in a task, or inside `async with app.app_context():`."
+            f"Task {name!r} was used outside of an app context, and is served {which}. Use it in a"
+            " request or in a task, or inside `async with app.app_context():`; in a host that is no"
+            " Quart app, once `jobs.lifespan` is entered."
+        )
+
+
+class NoJobsError(CallerError):
+    """The app was not given jobs."""
+
+    def __init__(self, app: str) -> None:
+        self.app = app
+        super().__init__(
+            f"The app {app!r} has no jobs. Call `jobs.init_app(app)` where the app is made, with"
+            " `jobs = Jobs()` of `service`."
         )
 
 
@@ -100,9 +117,10 @@ class UnknownTaskError(CallerError):
 class UnknownJobError(CallerError):
     """No job with this id was accepted, or its result has expired."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, text: str = "") -> None:
         self.job_id = job_id
-        super().__init__(f"There is no job {job_id}: it was never enqueued, or its result expired.")
+        absent = f"There is no job {job_id}: it was never enqueued, or its result expired."
+        super().__init__(text or absent)
 
 
 class InvalidJobIdError(CallerError):
@@ -117,14 +135,24 @@ class InvalidJobIdError(CallerError):
 
 
 class InvalidArgumentsError(CallerError, TypeError):
-    """A call does not fit its task; `argument` is the one at fault, empty if it is none alone."""
+    """A call does not fit its task; `argument` is the one at fault, empty if it is none alone.
 
-    def __init__(self, task: str, argument: str, reason: str) -> None:
+    `path` leads to the place of the mistake inside the argument's value, as far as it is known.
+    """
+
+    def __init__(
+        self, task: str, argument: str, reason: str, path: tuple[str | int, ...] = ()
+    ) -> None:
         self.task = task
         self.argument = argument
         self.reason = reason
+        self.path = path
         what = f"argument {argument!r}" if argument else "the arguments"
         super().__init__(f"Task {task!r} cannot be called so: {what}: {reason}")
+
+    def __reduce__(self) -> Any:
+        """For Celery, which would store an error that cannot be pickled under another name."""
+        return type(self), (self.task, self.argument, self.reason, self.path)
 
 
 class IdempotencyConflictError(CallerError):
@@ -137,12 +165,13 @@ class IdempotencyConflictError(CallerError):
 
 
 class QueueFullError(CapacityError):
-    """So many jobs wait in the queue that no more are taken now."""
+    """So much waits, or is held by results, that no more jobs are taken; `unit` says of what."""
 
-    def __init__(self, task: str, limit: int) -> None:
+    def __init__(self, task: str, limit: int, unit: str = "waiting jobs") -> None:
         self.task = task
         self.limit = limit
-        super().__init__(f"{limit} jobs wait before {task!r} already. Try again later.")
+        self.unit = unit
+        super().__init__(f"{task!r} is not started, as there are {limit} {unit}. Try again later.")
 
 
 class JobFinishedError(CallerError):
@@ -188,6 +217,15 @@ class ResultTimeoutError(JobEndError, TimeoutError):
         self.job_id = job_id
         self.timeout = timeout
         super().__init__(f"Job {job_id} has not ended within {timeout:g} s; it goes on.")
+
+
+class UnexpectedResultError(JobEndError):
+    """The job ended well, but its result is not what its task is annotated to return here."""
+
+    def __init__(self, task: str, reason: str) -> None:
+        self.task = task
+        self.reason = reason
+        super().__init__(f"The result of a job of {task!r} is not what it should be: {reason}")
 
 
 class UnknownDeadLetterError(CallerError):

@@ -1,18 +1,22 @@
 """The signals by which the service says that a job changed, and how a worker is.
 
 A feature such as the dashboard connects to those of its app, which are `parts_of(app).signals`;
-nothing is built or sent while no receiver is connected.
+nothing is built or sent while no receiver is connected. Incidents are counted for the process.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
-from typing import Any, Generic, ParamSpec
+from enum import Enum
+from typing import Any, Final, Generic, ParamSpec
 
 import msgspec
 
 P = ParamSpec("P")
+
+DROPPED: Final = "DROPPED"  # in place of a state: an operator has had the job forgotten
 
 
 class JobEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -32,6 +36,15 @@ class JobEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     started_at: float | None = None
     finished_at: float | None = None
     retries: int = 0
+    queue: str | None = None
+    error: str = ""  # of a failure or a retry: the type, a colon and the message, on one line
+    place: str = ""  # of a failure, where in the user's code: `shop/mail.py:send:12`
+    due_at: float | None = None  # of an attempt that was not to begin before
+
+    @property
+    def error_type(self) -> str:
+        """The type of the error, such as `ValueError`; empty without an error."""
+        return self.error.partition(":")[0]
 
     @property
     def ran_for(self) -> float | None:
@@ -95,6 +108,30 @@ class Signals:
         if self.job_changed.receivers:
             at = time.time()
             self.job_changed.send(JobEvent(job_id, "QUEUED", task, at, None, at))
+
+
+class Incident(Enum):
+    """What seldom happens, and is counted for whoever asks."""
+
+    LEASE_LOST = "a lease was lost while its job ran"
+    RECOVERED = "a job of a worker that was gone was put back"
+    BURIED = "a message was made a dead letter"
+    REDIS_ERROR = "a call of Redis failed"
+    REFUSED = "a limit, which is the label, refused a request"
+
+
+# Of the process, as leases and connections are, which outlive the apps that use them.
+_incidents: Final[Counter[tuple[Incident, str]]] = Counter()
+
+
+def note_incident(incident: Incident, label: str = "") -> None:
+    """Count an incident. From any thread; labels must be few."""
+    _incidents[incident, label] += 1
+
+
+def incidents() -> Counter[tuple[Incident, str]]:
+    """How often each has happened in this process, by its label."""
+    return _incidents.copy()
 
 
 def seconds_since_epoch(text: Any) -> float | None:

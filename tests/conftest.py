@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has none
 
 from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
+from tests.support.ports import free_port
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 from tests.support.workers import MODULES, Worker, running_worker
@@ -30,6 +31,14 @@ class _ByWorkerOrFile(LoadScopeScheduling):  # type: ignore[misc]  # Any, as abo
     def _split_scope(self, nodeid: str) -> str:
         found = re.search(r"[\[-](worker-\w+)[-\]]", nodeid)
         return found[1] if found else nodeid.partition("::")[0]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--renew-pictures",
+        action="store_true",
+        help="keep the pictures of README.md as they are now",
+    )
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -72,7 +81,8 @@ def shared_worker(
     """
     many = ("--concurrency", "600") if request.param == "asyncio" else ()
     folder = tmp_path_factory.mktemp(request.param)
-    with running_worker(request.param, folder, *many, SERVICE_TASK_MODULES=MODULES) as worker:
+    env = {"SERVICE_TASK_MODULES": MODULES, "SERVICE_METRICS_PORT": str(free_port())}
+    with running_worker(request.param, folder, *many, **env) as worker:
         yield worker
 
 

@@ -90,6 +90,8 @@ def may_still_run(request: Any) -> bool:
     result = _pool_result_of(request)
     if result is None:
         return False
+    if (is_over := getattr(result, "is_over", None)) is not None:
+        return not is_over  # of the asyncio pool; other things may refer to its call
     cache = getattr(result, "_cache", None)
     if cache is not None:
         child = result._write_to  # noqa: SLF001 - billiard has no public names for these
@@ -104,10 +106,10 @@ def began(request: Any) -> None:
         leases.in_flight.drop_message(request.message.delivery_tag, request.id)
 
 
-def lost_lease(request: Any) -> bool:
-    """Whether the lease on a request's message is known to be lost."""
+def gives_message_back(request: Any) -> bool:
+    """Return a request's message if the lease on it may be over; whether it was returned."""
     leases = _leases_of(request.message)
-    return bool(leases and leases.in_flight.is_lost(request.message.delivery_tag))
+    return bool(leases and leases.gives_back(request.message.delivery_tag))
 
 
 def _leases_of(message: Any) -> Any:

@@ -11,6 +11,7 @@ class Delivery:
     `ident` is the delivery tag that the message's publisher gave it: it stays the same over
     deliveries, while each delivery has a `tag` of its own. `job` is the job's id once that runs;
     then `message` is empty, as Redis has it: of thousands of jobs each weighs that much less.
+    `is_due` says of a scheduled job that it is due by the server's clock.
     """
 
     tag: str
@@ -18,6 +19,7 @@ class Delivery:
     message: bytes
     ident: str
     job: str | None = None
+    is_due: bool = False
 
     @property
     def key(self) -> tuple[str, str]:

@@ -19,6 +19,8 @@ from kombu.utils.json import dumps, loads
 
 # Kombu's own name for a message's properties is free-form; a stock worker leaves this one alone.
 DELIVERIES: Final = "x-deliveries"
+# In memory only: the ETA of a scheduled job that is due, which Celery's worker must not wait for.
+ETA: Final = "x-eta"
 JSON: Final = "application/json"
 # Python's JSON and pickle give up near 1,000 levels, Celery's prefork pool near 500.
 _MAX_DEPTH: Final = 400
@@ -57,7 +59,9 @@ def read(message: bytes, decoder: Callable[[bytes], Any] = decode_json) -> Paylo
     check_depth(message)
     try:
         payload = decoder(message)
-    except (ValueError, TypeError, LookupError, RecursionError, AttributeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # what `__type__` names may raise anything, ArithmeticError for one
         raise UnreadableMessageError(f"The message cannot be decoded: {error!r}") from error
     if not isinstance(payload, dict) or not isinstance(payload.get("properties"), dict):
         raise UnreadableMessageError("The message is not one of Kombu's.")
@@ -88,7 +92,13 @@ def check_depth(document: bytes) -> None:
 
 
 def decode_body(message: Any) -> None:
-    """Decode the body of Kombu's `message`, which keeps it; raises what decoding raises."""
+    """Decode the body of Kombu's `message`, which keeps it; raises what decoding raises.
+
+    Raises UnreadableMessageError for an id or arguments of the wrong types: Celery acknowledges
+    such a job, and tells nobody.
+    """
+    if isinstance(message.headers, dict) and type(message.headers.get("id")) is int:
+        raise UnreadableMessageError("The job's id is a number.")
     text = message.body or b""
     check_depth(text)
     is_plain = isinstance(text, bytes) and b"__type__" not in text
@@ -96,6 +106,9 @@ def decode_body(message: Any) -> None:
         message._decoded_cache = decode_json(text)  # noqa: SLF001 - where `decode` keeps it
     else:
         message.decode()
+    match message._decoded_cache:  # noqa: SLF001
+        case [args, kwargs, _] if type(args) is not list or type(kwargs) is not dict:
+            raise UnreadableMessageError("The job's arguments are no list, or no object.")
 
 
 def job_id(message: bytes) -> str | None:
@@ -115,6 +128,8 @@ def job_id(message: bytes) -> str | None:
         # Celery's first protocol has everything in the body.
         with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
             found = body(payload)["id"]
+    if isinstance(found, int) and not isinstance(found, bool):
+        return str(found)  # by which name its record is stored
     return found if isinstance(found, str) and found else None
 
 
@@ -122,6 +137,14 @@ def body(payload: Mapping[str, Any]) -> Any:
     """The decoded body of a JSON message; raises ValueError or RecursionError."""
     encoded = payload["properties"].get("body_encoding") == "base64"
     return json.loads(b64decode(payload["body"]) if encoded else payload["body"])
+
+
+def embedded(message: bytes) -> dict[str, Any]:
+    """The callbacks, errbacks, chain and chord of a message, as far as they can be made out."""
+    with suppress(ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        _, _, found = body(read_plain(message))
+        return dict(found)
+    return {}
 
 
 def deliveries(payload: Mapping[str, Any]) -> int:

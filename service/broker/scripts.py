@@ -1,11 +1,12 @@
 """Runs the broker's Lua scripts: one for each step on deliveries that must be atomic."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from typing import Any, Final, NamedTuple
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from service.broker.delivery import Delivery, Unusable
 from service.redis.keys import BrokerKeys
@@ -33,6 +34,32 @@ class Expired:
     tag: str
     score: str
     record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiredPage:
+    """What one look at a part of the index has found.
+
+    `stay` is how many entries it has looked at that are in the index still.
+    """
+
+    found: tuple[Expired, ...]
+    stay: int
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A wish to move a delivery's message to a list, to its head if `first`.
+
+    Not if the delivery's score is above `max_score` ('+inf': whatever it is).
+    """
+
+    tag: str
+    max_score: str
+    list_: str
+    message: str
+    first: bool
 
 
 class QueueList(NamedTuple):
@@ -82,6 +109,7 @@ class Taken:
     """What a take brought; `verdict` is 'taken', or what the waiter is now: 'active' or 'standby'.
 
     `carried` are the acks that it delivered, `late` those among them that were not held any more.
+    `next_due` is in how many seconds the next scheduled job is due, for a waiter that is active.
     """
 
     verdict: str
@@ -89,16 +117,18 @@ class Taken:
     late: tuple[str, ...]
     deliveries: tuple[Delivery, ...]
     unusable: tuple[Unusable, ...]
+    next_due: float | None = None
 
     @classmethod
     def read(cls, reply: Any, request: Take) -> "Taken":
         """Decode the script's answer."""
-        verdict, late, taken, unusable = reply
-        queues = [each.queue for each in request.lists]
+        verdict, late, taken, unusable, due, next_due = reply
+        queues, of_scheduled = [each.queue for each in request.lists], frozenset(due)
         deliveries = []
         for i, raw_tag, message in _groups(taken, 3):
-            tag = text(raw_tag)
-            deliveries.append(Delivery(tag, queues[i - 1], message, tag.rpartition("@")[0]))
+            tag, is_due = text(raw_tag), raw_tag in of_scheduled
+            ident = tag.rpartition("@")[0]
+            deliveries.append(Delivery(tag, queues[i - 1], message, ident, is_due=is_due))
         return cls(
             verdict=text(verdict),
             carried=request.acks,
@@ -108,6 +138,7 @@ class Taken:
                 Unusable(Delivery(text(tag), queues[i - 1], message, text(tag)), text(reason))
                 for i, tag, message, reason in _groups(unusable, 4)
             ),
+            next_due=next_due / 1000 if next_due >= 0 else None,
         )
 
 
@@ -131,16 +162,17 @@ class Scripts:
         return [text(tag) for tag in self._run("renew", self.keys.in_flight, tags)]
 
     def expired(
-        self, lease: float, stock: float, *, outage: float, limit: int, known: Collection[str] = ()
-    ) -> list[Expired]:
+        self, lease: float, stock: float, *, outage: float, start: int, limit: int
+    ) -> ExpiredPage:
         """Deliveries not renewed for `lease` seconds (`stock` seconds for those of stock workers).
 
         Where the holder's lease is longer, that one counts. Nothing for a lease after `outage`
-        seconds without any sweep. `known` tags are left out.
+        seconds without any sweep. Looks at `limit` of the oldest leases after the first `start`.
         """
         keys = [*self.keys.in_flight, self.keys.sweeps]
-        flat = self._run("expired", keys, [lease, stock, limit, outage, *known])
-        return [Expired(text(tag), text(score), record) for tag, score, record in _groups(flat, 3)]
+        more, stay, *flat = self._run("expired", keys, [lease, stock, outage, start, limit])
+        found = (Expired(text(tag), text(score), record) for tag, score, record in _groups(flat, 3))
+        return ExpiredPage(tuple(found), stay, bool(more))
 
     def claim(self, tag: str, max_score: str) -> str | None:
         """Hold an expired delivery: its score then; None if it was renewed or moved meanwhile."""
@@ -161,11 +193,15 @@ class Scripts:
                 return queue
         return None
 
-    def restore(self, tag: str, max_score: str, list_: str, message: str, *, first: bool) -> bool:
-        """Move a delivery's message to a list, to its head if `first`; false if it was not ours."""
-        keys = [*self.keys.in_flight, self.keys.list_of(list_)]
-        push = "RPUSH" if first else "LPUSH"
-        return bool(self._run("restore", keys, [tag, max_score, message, push]))
+    def restore(self, moves: Sequence[Move]) -> list[bool | ResponseError]:
+        """Move deliveries' messages; of each whether it was still held, or why it was refused."""
+        keys = [*self.keys.in_flight, *(self.keys.list_of(move.list_) for move in moves)]
+        arguments: list[str] = []
+        for move in moves:
+            push = "RPUSH" if move.first else "LPUSH"
+            arguments += (move.tag, move.max_score, move.message, push)
+        answers = self._run("restore", keys, arguments) if moves else []
+        return [ResponseError(text(a)) if isinstance(a, bytes | str) else bool(a) for a in answers]
 
     def bury(self, delivery: Delivery, max_score: str, reason: str, deliveries: int) -> bool:
         """Move a delivery to its queue's dead letters; false if it was not ours."""
@@ -173,10 +209,16 @@ class Scripts:
         keys = [*self.keys.in_flight, self.keys.dead_letters_of(queue)]
         return bool(self._run("bury", keys, [tag, max_score, message, queue, reason, deliveries]))
 
-    def put(self, tag: str, queue: str, list_: str, message: str) -> bool:
-        """Publish a message unless a publish with this tag was seen; whether it was new."""
+    def put(
+        self, tag: str, queue: str, list_: str, message: str, countdown: float | None = None
+    ) -> bool:
+        """Publish a message unless a publish with this tag was seen; whether it was new.
+
+        With a countdown (seconds) it says when it is due by the server's clock.
+        """
         keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
-        return bool(self._run("put", keys, [message, _REMEMBER_PUBLISH]))
+        seconds = "" if countdown is None else countdown
+        return bool(self._run("put", keys, [message, _REMEMBER_PUBLISH, seconds]))
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         given = [

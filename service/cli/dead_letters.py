@@ -3,14 +3,15 @@
 import asyncio
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import click
-from quart import Quart
+from quart import Quart, current_app
 from quart.cli import ScriptInfo, pass_script_info
 from redis.exceptions import RedisError
 
+from service.access.access import access_of
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
@@ -40,7 +41,8 @@ async def _run(app: Quart, command: _AsyncCommand, options: dict[str, Any]) -> N
         queues=list(celery.amqp.queues),
     )
     try:
-        await command(letters, **options)
+        async with app.app_context():
+            await command(letters, **options)
     except BrokenPipeError:
         # The reader of our output, such as `head`, has left. Python's flush at exit must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,7 +101,7 @@ def _one_or_all(command: Callable[..., None]) -> Callable[..., None]:
 @_on_dead_letters
 async def _replay(letters: DeadLetters, letter_id: str | None, every: bool) -> None:
     chosen = await _choose(letters, letter_id, every=every)
-    click.echo(f"{sum([await letters.replay(letter) for letter in chosen])} replayed.")
+    click.echo(f"{await _act('replay', letters.replay, chosen)} replayed.")
 
 
 @dead_letters.command("drop", help="forget: one, or all")
@@ -107,7 +109,19 @@ async def _replay(letters: DeadLetters, letter_id: str | None, every: bool) -> N
 @_on_dead_letters
 async def _drop(letters: DeadLetters, letter_id: str | None, every: bool) -> None:
     chosen = await _choose(letters, letter_id, every=every)
-    click.echo(f"{sum([await letters.drop(letter) for letter in chosen])} dropped.")
+    click.echo(f"{await _act('drop', letters.drop, chosen)} dropped.")
+
+
+async def _act(
+    name: str, act: Callable[[DeadLetter], Awaitable[bool]], chosen: Iterable[DeadLetter]
+) -> int:
+    """Do it to each that is still there, each with a line of the audit; how many these were."""
+    audit, done = access_of(current_app).audit, 0
+    for letter in chosen:
+        if await act(letter):
+            await audit.add_by_command(name, f"dead letter {letter.id}")
+            done += 1
+    return done
 
 
 async def _choose(letters: DeadLetters, letter_id: str | None, *, every: bool) -> list[DeadLetter]:

@@ -1,15 +1,17 @@
 """`service dev`: everything on this machine, in one command."""
 
 import os
-import sys
 from pathlib import Path
+from typing import Any
 
 import click
 from quart.cli import ScriptInfo, pass_script_info
 
 from service.broker.checks.startup import inspect_redis, refuse
-from service.dev import Address, parse_address, run_dev
+from service.cli.folder import has_entry_points
+from service.dev import BUILT_IN_APPS, OWN_APPS, Address, DevOptions, parse_address, run_dev
 from service.parts import get_celery, parts_of
+from service.web.http.site import site_of
 
 
 def _address(_: click.Context, __: click.Parameter, text: str) -> Address:
@@ -45,15 +47,37 @@ def _count(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     metavar="DIR",
     help="keep Valkey's data in this folder (default: a temporary one)",
 )
+@click.option(
+    "--queues",
+    metavar="A,B",
+    help="which queues the workers take from (default: as configured, else `celery`)",
+)
+@click.option(
+    "--workers",
+    callback=_count,
+    default="1",
+    metavar="N",
+    help="how many worker processes to run (default: 1)",
+)
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="start web and workers anew when code in this folder changes; running jobs begin again",
+)
+@click.option("--open", "open_browser", is_flag=True, help="open the web side in a browser")
 @pass_script_info
-def dev(info: ScriptInfo, bind: Address, concurrency: int | None, data: Path | None) -> None:
-    """Run a private Valkey (unless SERVICE_REDIS_URL is set), one worker and one web process until
-    Ctrl-C. Changes of code are seen after a restart.
+def dev(info: ScriptInfo, /, bind: Address, **options: Any) -> None:
+    """Run a private Valkey (unless SERVICE_REDIS_URL is set), workers and one web process until
+    Ctrl-C: those of asgi.py and worker_entry.py in this folder, and of this package where there
+    are none.
     """
     # Worker and web would refuse it all too, but each in its own way, far up in the log.
-    sys.path.insert(0, str(Path.cwd()))  # where they look for modules, and a script does not
     app = info.load_app()
     get_celery(app)
     if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
         refuse(inspect_redis(parts_of(app).settings))
-    run_dev(address=bind, concurrency=concurrency, data=data)
+    apps = OWN_APPS if has_entry_points() else BUILT_IN_APPS
+    dashboard = site_of(app).dashboard
+    where = None if dashboard is None else f"{site_of(app).mount or ''}{dashboard}"
+    limits = str(parts_of(app).settings.limits)
+    run_dev(apps, DevOptions(address=bind, **options), dashboard=where, limits=limits)

@@ -6,10 +6,15 @@ from typing import Any
 import click
 from quart.cli import ScriptInfo
 
-from service.app import create_app
+from service.cli.check import check_service
 from service.cli.dead_letters import dead_letters
 from service.cli.dev import dev
 from service.cli.exit import exit_on_error
+from service.cli.folder import load_app
+from service.cli.health import worker_health
+from service.cli.pauses import pause_queue, resume_queue
+from service.cli.tasks import tasks
+from service.cli.tokens import tokens
 
 _INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -37,7 +42,13 @@ def service(ctx: click.Context) -> None:
 
 
 service.add_command(dev)
+service.add_command(check_service)
+service.add_command(worker_health)
 service.add_command(dead_letters)
+service.add_command(tokens)
+service.add_command(pause_queue)
+service.add_command(resume_queue)
+service.add_command(tasks)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -45,5 +56,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
     service.main(
         arguments,
         prog_name="service",
-        obj=ScriptInfo(create_app=create_app, set_debug_flag=False),
+        obj=ScriptInfo(create_app=load_app, set_debug_flag=False),
     )

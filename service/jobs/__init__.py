@@ -1,9 +1,10 @@
 """Declares tasks, and enqueues calls of them.
 
-blueprint.py  `@blueprint.task` records a function as a task; finds the tasks of an app, and refuses
-              options of a task that Celery does not know
+blueprint.py  `@blueprint.task` records a function as a task; refuses options that Celery lacks
+finding.py    finds the tasks of an app
 handle.py     a declared task: call it as the function, or enqueue it
-arguments.py  checks a call against the function's signature; the options of one `enqueue`
+arguments/    what a task takes and returns: checks calls; the options of one `enqueue`
+codecs/       makes JSON of values by their annotation, and values of that JSON again
 schema.py     makes JSON Schemas of a task's arguments and result
 job.py        accepted jobs, as their caller sees them, and the job that the caller is in
 celery/       the app's own Celery app

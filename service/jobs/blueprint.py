@@ -1,16 +1,16 @@
-"""Records plain functions as tasks, and finds the tasks of an app."""
+"""Records plain functions as tasks."""
 
-import importlib
 import inspect
-import pkgutil
-from collections.abc import Callable, Coroutine, Sequence
-from types import ModuleType
+import logging
+from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, Final, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from quart import Quart
 
-from service.errors import ConfigurationError, DuplicateTaskError
-from service.jobs.handle import EXTENSION, AnyHandle, TaskHandle
+from service.errors import ConfigurationError, DuplicateTaskError, NoJobsError
+from service.jobs.handle import EXTENSION, AnyHandle, Rule, TaskHandle
+
+logger: Final = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 V = TypeVar("V")  # the type of a job's result
@@ -60,6 +60,7 @@ class TaskBlueprint:
             )
         self.name = name
         self.handles: list[AnyHandle] = []
+        self.is_registered = False  # on some app, which sees no task that is declared later
 
     def __repr__(self) -> str:
         return f"<TaskBlueprint {self.name}: {len(self.handles)} tasks>"
@@ -77,6 +78,7 @@ class TaskBlueprint:
         bind: Literal[True],
         name: str = ...,
         public: bool = ...,
+        allow: Rule = ...,
         show_arguments: bool = ...,
         **options: Any,
     ) -> _BoundDecorator: ...
@@ -87,26 +89,37 @@ class TaskBlueprint:
         bind: Literal[False] = ...,
         name: str = ...,
         public: bool = ...,
+        allow: Rule = ...,
         show_arguments: bool = ...,
         **options: Any,
     ) -> _Decorator: ...
-    def task(  # type: ignore[misc]  # mypy loses `function` beside `**options`; the tests hold it
+    # mypy loses `function` beside `**options`; the tests hold it.
+    def task(  # type: ignore[misc]  # noqa: PLR0913  each by name
         self,
         function: Callable[..., Any] | None = None,
         /,
         *,
         name: str = "",
         public: bool = False,
+        allow: Rule = None,
         show_arguments: bool = False,
         bind: bool = False,
         **options: Any,
     ) -> Any:
         """Record a function, sync or async, as a task.
 
-        `name` replaces `<blueprint>.<function>`; `public` lets HTTP clients start the task;
+        `name` replaces `<blueprint>.<function>`; `public` lets anyone start the task over HTTP,
+        and `allow` callers with this role, or those for whom the function of a caller is true;
         `show_arguments` shows a job's arguments to anyone who has the job's address; `options`
-        are Celery's own (`bind`, `autoretry_for`, `time_limit`, …).
+        are Celery's own (`bind`, `autoretry_for`, `time_limit`, …). Raises ConfigurationError for
+        an annotation whose values no message can carry, for `public` beside `allow`, and when an
+        app has been given the tasks of this blueprint already.
         """
+        if public and allow is not None:
+            raise ConfigurationError(
+                f"A task of {self!r} has `public=True`, which lets anyone start it, and `allow=`."
+                " Give it one of them."
+            )
 
         def record(function: Callable[..., Any]) -> AnyHandle:
             handle: AnyHandle = TaskHandle(
@@ -114,7 +127,15 @@ class TaskBlueprint:
                 function,
                 {**options, "bind": bind, "show_arguments": show_arguments},
                 public=public,
+                allow=allow,
             )
+            if handle.arguments.unread:
+                del handle.arguments  # a name may be defined further down: read when registered
+            if self.is_registered:
+                raise ConfigurationError(
+                    f"Task {handle.name!r} is declared too late: an app has been given the tasks of"
+                    f" {self!r} already. Declare it before `Jobs.init_app` is called."
+                )
             self.handles.append(handle)
             return handle
 
@@ -123,13 +144,11 @@ class TaskBlueprint:
     def register(self, app: Quart) -> None:
         """Make the tasks known to an app, before its Celery app is built.
 
-        Raises DuplicateTaskError, and ConfigurationError when it is too late.
+        Raises NoJobsError, DuplicateTaskError, and ConfigurationError when it is too late.
         """
         parts = app.extensions.get(EXTENSION)
         if parts is None:
-            raise ConfigurationError(
-                f"{self!r} is registered on an app without jobs. Make the app by `create_app()`."
-            )
+            raise NoJobsError(app.name)
         parts.tasks.add(self)
 
 
@@ -147,12 +166,20 @@ class TaskRegistry(dict[str, AnyHandle]):
             raise ConfigurationError(
                 f"{blueprint!r} is registered too late: the app's Celery app has been built from"
                 " the tasks known then. Register it when the app is made, or name its module in"
-                " SERVICE_TASK_MODULES."
+                " `tasks=` of `init_app`, or in SERVICE_TASK_MODULES."
             )
+        blueprint.is_registered = True
         for handle in blueprint.handles:
             taken = self.setdefault(handle.name, handle)
             if taken is not handle:
                 raise DuplicateTaskError(handle.name, declaration_of(taken), declaration_of(handle))
+            for argument, reason in handle.arguments.unread.items():
+                logger.warning(
+                    "The annotation of %r of task %r can't be read, so that anything is taken: %s",
+                    argument,
+                    handle.name,
+                    reason,
+                )
 
 
 def declaration_of(handle: AnyHandle) -> str:
@@ -176,41 +203,3 @@ def check_options(handle: AnyHandle, base: type) -> None:
     ]
     if problems:
         raise ConfigurationError(*problems)
-
-
-def find_tasks(*, package: str, modules: Sequence[str]) -> TaskRegistry:
-    """Register every blueprint in the modules of `package` and in `modules`.
-
-    Raises ConfigurationError for one of `modules` that cannot be found or has no blueprint, and
-    DuplicateTaskError for a name that is taken. An error that a module raises is not caught.
-    """
-    tasks = TaskRegistry()
-    root = importlib.import_module(package)
-    for found in pkgutil.iter_modules(root.__path__):
-        for blueprint in _blueprints(importlib.import_module(f"{package}.{found.name}")):
-            tasks.add(blueprint)
-    for name in modules:
-        blueprints = _blueprints(_import(name))
-        if not blueprints:
-            raise ConfigurationError(
-                f"SERVICE_TASK_MODULES names {name!r}, which has no TaskBlueprint in it."
-            )
-        for blueprint in blueprints:
-            tasks.add(blueprint)
-    return tasks
-
-
-def _import(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the module is there; something that it imports is not
-        raise ConfigurationError(
-            f"SERVICE_TASK_MODULES names {name!r}, which cannot be found."
-            " It has to be importable where the web and the worker are started."
-        ) from error
-
-
-def _blueprints(module: ModuleType) -> list[TaskBlueprint]:
-    return [value for value in vars(module).values() if isinstance(value, TaskBlueprint)]

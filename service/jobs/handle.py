@@ -6,13 +6,17 @@ from typing import Any, Final, Generic, ParamSpec, TypeAlias, TypeVar, Unpack
 
 from quart import current_app, has_app_context
 
-from service.errors import NoAppContextError
+from service.errors import NoAppContextError, NoJobsError
 from service.jobs.arguments import Arguments, SendOptions, send_options
 from service.jobs.job import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a direct call returns
 V = TypeVar("V")  # the type of a job's result: R, or what awaiting R gives
+
+# Which callers may start a task over HTTP that is not `public`: those with this role, or those for
+# whom the function is true. It gets a Caller, a class above this room, or None for an unknown one.
+Rule: TypeAlias = str | Callable[[Any], bool] | None
 
 EXTENSION: Final = "service"  # the key of `app.extensions` under which the app's Parts are
 
@@ -21,17 +25,25 @@ class TaskHandle(Generic[P, R, V]):
     """A recorded task: called directly it is the plain function.
 
     `enqueue` is for async code; `delay`, `apply_async`, `s` and `si` are Celery's own, and
-    synchronous. All but the direct call of an unbound function need an app context: the current
-    app decides which broker is used.
+    synchronous. All but the direct call of an unbound function need an app, which decides which
+    broker is used: the current one, or the only one with the task that serves in this process.
     """
 
     def __init__(
-        self, name: str, function: Callable[..., R], options: Mapping[str, Any], *, public: bool
+        self,
+        name: str,
+        function: Callable[..., R],
+        options: Mapping[str, Any],
+        *,
+        public: bool = False,
+        allow: Rule = None,
     ) -> None:
         self.name = name
         self.function = function
         self.celery_options = dict(options)
         self.public = public
+        self.allow = allow
+        self.serving: list[Any] = []  # the Parts of each app with the task that serves here
         update_wrapper(self, function, updated=())
 
     def __repr__(self) -> str:
@@ -62,7 +74,14 @@ class TaskHandle(Generic[P, R, V]):
     @cached_property
     def arguments(self) -> Arguments:
         """What the task takes and returns."""
-        return Arguments(self.name, self.function, bound=self.celery_options["bind"])
+        options = self.celery_options
+        return Arguments(
+            self.name,
+            self.function,
+            bound=options["bind"],
+            pydantic=options.get("pydantic") is True,
+            ignore_result=bool(options.get("ignore_result")),
+        )
 
     @property
     def celery_task(self) -> Any:
@@ -87,10 +106,19 @@ class TaskHandle(Generic[P, R, V]):
 
     @property
     def parts(self) -> Any:
-        """The current app's Parts, a class above this room. Raises NoAppContextError."""
+        """The current app's Parts, a class above this room.
+
+        Where no app is current, as in a host of another kind, those of the one app with the task
+        that serves in this process. Raises NoAppContextError and NoJobsError.
+        """
         if not has_app_context():
-            raise NoAppContextError(self.name)
-        return current_app.extensions[EXTENSION]
+            if len(self.serving) == 1:
+                return self.serving[0]
+            raise NoAppContextError(self.name, apps=len(self.serving))
+        parts = current_app.extensions.get(EXTENSION)
+        if parts is None:
+            raise NoJobsError(current_app.name)
+        return parts
 
 
 AnyHandle: TypeAlias = TaskHandle[..., Any, Any]

@@ -4,24 +4,43 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from werkzeug.local import LocalProxy
 
 from service.errors import JobFailedError
-from service.results.model import JobError, Progress
-from service.results.watcher import Watcher
+from service.results.model import JobError, Progress, Result
 
 V = TypeVar("V")
+
+
+class JobControl(Protocol):
+    """Waits for jobs, and cancels them: the enqueuer, or what records jobs in a test."""
+
+    async def wait(self, job_id: str, timeout: float) -> Result:
+        """The job's result once it has ended."""
+
+    async def cancel(self, job_id: str) -> Result:
+        """What is known of the job when it is cancelled, or its worker was told to."""
 
 
 class Job(Generic[V]):
     """One accepted call of a task. `id` is the job's id, under which its result is stored."""
 
-    def __init__(self, job_id: str, task: str, watcher: Watcher) -> None:
+    __slots__ = ("_control", "_decode", "id", "task")
+
+    def __init__(
+        self,
+        job_id: str,
+        task: str,
+        control: JobControl,
+        decode: Callable[[Any], V] | None = None,
+    ) -> None:
+        """`decode` makes the job's value of the JSON that is stored; None: it is the value."""
         self.id = job_id
         self.task = task
-        self._watcher = watcher
+        self._control = control
+        self._decode = decode
 
     def __repr__(self) -> str:
         return f"<Job {self.id} of {self.task}>"
@@ -30,13 +49,23 @@ class Job(Generic[V]):
         """Wait until the job has ended, for at most `timeout` seconds, and return its value.
 
         Raises JobFailedError if it ended without one, ResultTimeoutError if it has not ended,
+        UnexpectedResultError if its value is not what the task is annotated to return, and
         ResultsUnavailableError if Redis does not answer.
         """
-        found = await self._watcher.wait(self.id, timeout)
+        found = await self._control.wait(self.id, timeout)
         if found.successful:
-            return cast("V", found.result)
+            return self._decode(found.result) if self._decode else cast("V", found.result)
         error = found.error or JobError(type="Error", message="no reason was stored")
         raise JobFailedError(self.id, found.state, error.type, error.message)
+
+    async def cancel(self) -> None:
+        """Cancel the job: one that waits never starts, one that runs is stopped as its pool can.
+
+        `result` raises JobFailedError, with the state REVOKED, once it has ended so. Raises
+        JobFinishedError if it has ended already, UnknownJobError if nothing is known of it any
+        more, and ResultsUnavailableError and BrokerUnavailableError if Redis does not answer.
+        """
+        await self._control.cancel(self.id)
 
 
 class JobGroup:
@@ -67,6 +96,7 @@ class CurrentJob:
     task: str
     retries: int
     report: Callable[[Progress], None] = field(repr=False, compare=False)
+    request_id: str | None = None  # of the HTTP request that the job was enqueued in
 
 
 # Set by ContextTask while a body runs. Child asyncio tasks and `asyncio.to_thread` copy it.

@@ -2,7 +2,9 @@
 
 clients.py    asyncio and blocking clients for redis://, rediss:// and sentinel:// addresses
 keys.py       the name of every key; KEYS.md is the map: type, life, owner and meaning of each
+deadline.py   bounds waiting, on every Python
 bounded.py    bounds waiting for Redis, and turns its trouble into one error
+countdown.py  carries a countdown to the script that knows the server's clock
 transient.py  which errors will pass, and which say that nothing was written
 script.py     loads and runs Lua files, also on a connection of their own; compare-and-set
 batcher.py    gathers items while a batch is on its way; the next batch takes them along

@@ -1,12 +1,13 @@
 """Bounds whatever waits for Redis, and turns its trouble into one error."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from redis.exceptions import RedisError
 
 from service.errors import ResultsUnavailableError, UnavailableError
+from service.redis.deadline import Deadline
+from service.signals import Incident, note_incident
 
 
 @asynccontextmanager
@@ -21,10 +22,12 @@ async def bounded(
     Raises `error` after at most `seconds`; `maybe_accepted` is what it says.
     """
     try:
-        async with asyncio.timeout(seconds):
+        async with Deadline(seconds):
             yield
     except TimeoutError as cause:
+        note_incident(Incident.REDIS_ERROR)
         raise error(f"no answer within {seconds:g} s", maybe_accepted=maybe_accepted) from cause
     except (RedisError, OSError) as cause:
+        note_incident(Incident.REDIS_ERROR)
         reason = str(cause) or type(cause).__name__
         raise error(reason, maybe_accepted=maybe_accepted) from cause

@@ -5,7 +5,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from hiredis import pack_command
-from redis import ConnectionPool, Redis
+from redis import ConnectionPool, DriverInfo, Redis
 from redis import connection as _connection
 from redis import sentinel as _blocking
 from redis.asyncio import BlockingConnectionPool
@@ -26,6 +26,7 @@ blocking_sentinel: Any = _blocking
 connection: Any = _connection
 
 _MAX_CONNECTIONS: Final = 20
+_DRIVER: Final = DriverInfo()  # else redis-py reads its version from a file for each connection
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
 _OF_SERVER: Final = ("db", "username", "password")
@@ -48,8 +49,9 @@ def broker_redis_url(settings: Settings) -> str:
 def connect(settings: Settings, url: str = "") -> AsyncRedis:
     """An asyncio client of the settings' Redis, or of the one at `url`.
 
-    It connects when it is first used, and never retries by itself: redis-py's default of ten
-    retries made one GET on a silent server take 12 s. Raises ConfigurationError.
+    It connects when it is first used. It tries once more where a connection was closed, as servers
+    do with idle ones, and never where Redis is silent: redis-py's default of ten retries made one
+    GET take 12 s. Raises ConfigurationError.
     """
     pool = _pool(
         settings,
@@ -57,7 +59,7 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
         (BlockingConnectionPool, _SentinelPool, asyncio_sentinel.Sentinel),
         max_connections=_MAX_CONNECTIONS,
         timeout=settings.redis_timeout,
-        retry=AsyncRetry(NoBackoff(), 0),
+        retry=AsyncRetry(NoBackoff(), 1, (RedisConnectionError,)),
         health_check_interval=15,
         # With it redis-py's pool hands out connections that the server has closed (redis-py#4252).
         maint_notifications_config=MaintNotificationsConfig(enabled=False),
@@ -85,6 +87,7 @@ def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: 
     plain_pool, sentinel_pool, sentinel = kinds
     address = url or settings.redis_url
     deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.redis_timeout)
+    options["driver_info"] = _DRIVER
     if not is_sentinel(address):
         return plain_pool.from_url(address, **deadlines, **options)
     given = sentinel_options(settings.celery)

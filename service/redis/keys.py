@@ -16,27 +16,88 @@ RECORD: Final = "celery-task-meta-"
 # Kombu's defaults for what stands between a queue's name and a priority, and for the priorities.
 SEPARATOR: Final = "\x06\x16"
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
+# What tells that a database is one that tests may empty.
+TESTING: Final = "service:testing"
+_OPEN_TTL: Final = 31_536_000  # seconds: a year
 
 
 @dataclass(frozen=True, slots=True)
 class ResultKeys:
     """Keys beside the results. `prefix` begins those of Celery's backend, `own` those of ours.
 
-    `ttl` is how many seconds a record lives.
+    `ttl` is how many seconds the record of a job lives that has ended.
     """
 
     prefix: str = ""
     own: str = ""
     ttl: int = 86_400
 
+    @property
+    def open_ttl(self) -> int:
+        """How many seconds the record of a job lives that has not ended, from each change on.
+
+        It is to outlive its message, which may wait in a queue, or be scheduled, for long; and to
+        end some day, as the message may have been lost.
+        """
+        return max(self.ttl, _OPEN_TTL)
+
     def record(self, job_id: str) -> str:
         """A job's record, and the channel on which its changes are published."""
         return f"{self.prefix}{RECORD}{job_id}"
 
-    def idempotency(self, task: str, key: str) -> str:
-        """What an idempotency key of a task stands for: `<job id> <fingerprint>`."""
-        digest = sha256(f"{task}\n{key}".encode()).hexdigest()
+    def idempotency(self, task: str, key: str, owner: str | None = None) -> str:
+        """What an idempotency key of an owner and a task stands for: `<job id> <fingerprint>`."""
+        name = f"{task}\n{key}" + (f"\n{owner}" if owner else "")
+        digest = sha256(name.encode(errors="surrogatepass")).hexdigest()
         return f"{self.own}service-once-{digest}"
+
+    def errbacks(self, job_id: str) -> str:
+        """What tells that the errbacks of a job that ended are being called."""
+        return f"{self.own}service-errbacks-{job_id}"
+
+    def attempts(self, job_id: str) -> str:
+        """A list of the attempts of a job before its last one, as store.lua notes them."""
+        return f"{self.own}service:attempts:{job_id}"
+
+    @property
+    def journals(self) -> str:
+        """The set of committed journals: each key by when it was last applied from."""
+        return f"{self.own}service:journals"
+
+    def journal(self, name: str) -> str:
+        """A canvas that is sent as one: a list of batches of enqueue.lua's arguments."""
+        return f"{self.own}service:journal:{name}"
+
+    def charged(self, limit: str, caller: str) -> str:
+        """When a caller's quota of a limit is whole again, in seconds since the epoch."""
+        return f"{self.own}service:charged:{limit}:{_caller_digest(caller)}"
+
+    def caller(self, caller: str) -> str:
+        """What a caller has started and may have open, as enqueue.lua writes it."""
+        return f"{self.own}service:caller:{_caller_digest(caller)}"
+
+    def open_jobs(self, caller: str) -> str:
+        """A list of the jobs that a caller may have open: `<bytes> <job id>`."""
+        return f"{self.own}service:caller:{_caller_digest(caller)}:open"
+
+    @property
+    def tokens(self) -> str:
+        """The hash of API tokens: what is known of each, by the SHA-256 of its text."""
+        return f"{self.own}service:tokens"
+
+    @property
+    def tokens_seen(self) -> str:
+        """The hash of when each API token was last in use, by the same."""
+        return f"{self.own}service:tokens:seen"
+
+    def signed_out(self, session: str) -> str:
+        """What tells that a cookie of the dashboard was taken back, wherever it is."""
+        return f"{self.own}service:signed-out:{session}"
+
+    @property
+    def audit(self) -> str:
+        """The stream of what operators did: an entry for each act."""
+        return f"{self.own}service:audit"
 
     @property
     def recent_jobs(self) -> str:
@@ -53,6 +114,16 @@ class ResultKeys:
         """The dashboard's sorted set: a worker's name by when it last reported."""
         return f"{self.own}service:workers:seen"
 
+    @property
+    def failures(self) -> str:
+        """The dashboard's hash of failures: what jobs failed by one error, by the group's id."""
+        return f"{self.own}service:failures"
+
+    @property
+    def failures_seen(self) -> str:
+        """The dashboard's sorted set: a group of failures by when the last of it was."""
+        return f"{self.own}service:failures:seen"
+
     def stats(self, bucket: int) -> str:
         """The dashboard's hash of counts of one bucket of time."""
         return f"{self.own}service:stats:{bucket}"
@@ -60,6 +131,11 @@ class ResultKeys:
     def report_mark(self, report: str) -> str:
         """What tells that a report of a recorder was taken."""
         return f"{self.own}service:reported:{report}"
+
+
+def _caller_digest(caller: str) -> str:
+    """A caller in the name of a key, which may be of any length otherwise."""
+    return sha256(caller.encode(errors="replace")).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +168,22 @@ class BrokerKeys:
         return tuple(
             f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
         )
+
+    def scheduled_of(self, queue: str) -> tuple[str, ...]:
+        """The sorted sets of a queue's jobs that are not due yet: one for each of its lists.
+
+        take.lua makes these names, too.
+        """
+        return tuple(f"{name}.scheduled" for name in self.lists_of(queue))
+
+    @property
+    def paused(self) -> str:
+        """The hash of paused queues: who has paused each, when and why; take.lua has it too."""
+        return f"{self.prefix}{self.unacked}_paused"
+
+    def cancelled(self, job_id: str) -> str:
+        """What tells take.lua that a scheduled job is to be taken at once, as it was cancelled."""
+        return f"{self.prefix}{self.unacked}_cancelled:{job_id}"
 
     def dead_letters_of(self, queue: str) -> str:
         """The list of a queue's dead letters."""

@@ -1,7 +1,7 @@
 """Loads a Lua file, and runs it: by its digest, and whole where Redis does not know it yet."""
 
-import asyncio
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import NoScriptError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from service.redis.deadline import Deadline
+from service.signals import Incident, note_incident
+
+logger: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,19 +100,25 @@ class ScriptConnection:
     ) -> list[Any]:
         """Run the script, and give its answers; `on_send` is called right before it is sent.
 
-        Raises RedisError, OSError, and TimeoutError when the timeout is over. The connection is
-        dropped then, also after an answer: the address may lead to another server by now.
+        A connection from before may have been closed by the server, as being idle: that is no
+        outage, and the script is run once more. Raises RedisError, OSError, and TimeoutError when
+        the timeout is over. The connection is dropped then, also after an answer: the address may
+        lead to another server by now.
         """
+        is_old = self._connection is not None and self._connection.is_connected
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._connect()
-                if on_send is not None:
-                    on_send()
+            async with Deadline(self._timeout):
                 try:
-                    return await self._execute(script.by_sha(keys, arguments))
-                except NoScriptError:
-                    return await self._execute(script.whole(keys, arguments))
-        except BaseException:
+                    return await self._exchange(script, keys, arguments, on_send)
+                except RedisConnectionError as error:
+                    if not is_old:
+                        raise
+                    logger.debug("A connection to Redis was closed; it is tried anew: %r", error)
+                    await self.disconnect()
+                    return await self._exchange(script, keys, arguments, on_send)
+        except BaseException as error:
+            if isinstance(error, (RedisError, OSError)):
+                note_incident(Incident.REDIS_ERROR)
             await self.disconnect()  # an answer on its way would be taken for the next one's
             raise
 
@@ -115,6 +127,21 @@ class ScriptConnection:
         if self._connection is not None:
             with contextlib.suppress(Exception):  # it is lost either way
                 await self._connection.disconnect(nowait=True)
+
+    async def _exchange(
+        self,
+        script: Script,
+        keys: Sequence[Any],
+        arguments: Sequence[Any],
+        on_send: Callable[[], None] | None,
+    ) -> list[Any]:
+        await self._connect()
+        if on_send is not None:
+            on_send()
+        try:
+            return await self._execute(script.by_sha(keys, arguments))
+        except NoScriptError:
+            return await self._execute(script.whole(keys, arguments))
 
     async def _execute(self, command: tuple[Any, ...]) -> list[Any]:
         await self._connection.send_command(*command, check_health=False)

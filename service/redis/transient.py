@@ -16,7 +16,9 @@ _REFUSALS: Final = frozenset(
 )
 # Redis Cluster while it moves keys.
 _MOVING: Final = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
-_PASSING: Final = tuple(_REFUSALS | _MOVING)
+# While somebody changes users or passwords; the last one is what a script is told.
+_RIGHTS: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "ACL failure"})
+_PASSING: Final = tuple(_REFUSALS | _MOVING | _RIGHTS)
 
 
 def answer_of(error: Any) -> str:

@@ -1,7 +1,11 @@
 """What is known of jobs: the record of each, written, read, changed and followed.
 
 model.py     State, Progress, JobError and Result: a record that was decoded
-record.py    encodes and decodes a record in every state; alone knows that the state stands first
+marks.py     what a record says behind its state: the job's owner, its idempotency key
+short.py     shortens what a record, or a log, says of errors
+record.py    encodes a record in every state; alone knows that the state stands first
+decoding.py  decodes a record of ours or of stock Celery
+attempt.py   tells by a record whether the attempt that a message asks for has ended before
 store.py     reads one record, or compares and sets it, within a timeout
 feed.py      one connection on which records are read and their changes heard, in one order
 follower.py  an async iterator over the changes of some jobs, for one reader

@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
+from service.redis.deadline import Deadline
+
 _CHUNK: Final = 500  # keys in one command, so that a reconnect does not stall Redis
 
 
@@ -68,18 +70,30 @@ class Feed:
         Raises RedisError, OSError or TimeoutError.
         """
         try:
-            async with asyncio.timeout(self._timeout):
+            async with Deadline(self._timeout):
                 await self._connection.connect()
             parser = self._connection._parser  # noqa: SLF001  as redis-py's own PubSub does
             parser.set_pubsub_push_handler(_mark_push)
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._write())
-                tasks.create_task(self._read())
-        except BaseExceptionGroup as group:
-            raise group.exceptions[0] from None
+            await self._write_and_read()
         finally:
             with contextlib.suppress(Exception):  # the connection is lost either way
                 await self._connection.disconnect(nowait=True)
+
+    async def _write_and_read(self) -> None:
+        """Do both until one of them ends, and end the other. Raises what the first one did.
+
+        No TaskGroup: before Python 3.13 a caller that goes on after its error stays cancelled.
+        """
+        tasks = [asyncio.create_task(self._write()), asyncio.create_task(self._read())]
+        try:
+            first, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self.stop()
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in first:
+            task.result()
 
     async def _write(self) -> None:
         while True:
@@ -102,22 +116,19 @@ class Feed:
             )
 
     async def _read(self) -> None:
-        try:
-            while not self._stopping:
-                answer = await self._connection.read_response(
-                    timeout=self._timeout, push_request=True, disconnect_on_error=False
-                )
-                if answer is None:  # nothing came for as long as the timeout
-                    if self._requested:
-                        raise TimeoutError(f"no answer within {self._timeout:g} s")
-                    self._wake.set()
-                elif not isinstance(answer, _Push):
-                    for key, stored in zip(self._requested.popleft(), answer, strict=False):
-                        self._changed(key, stored)
-                elif answer[0] == b"message":
-                    self._changed(answer[1].decode(), answer[2])
-        finally:
-            self.stop()
+        while not self._stopping:
+            answer = await self._connection.read_response(
+                timeout=self._timeout, push_request=True, disconnect_on_error=False
+            )
+            if answer is None:  # nothing came for as long as the timeout
+                if self._requested:
+                    raise TimeoutError(f"no answer within {self._timeout:g} s")
+                self._wake.set()
+            elif not isinstance(answer, _Push):
+                for key, stored in zip(self._requested.popleft(), answer, strict=False):
+                    self._changed(key, stored)
+            elif answer[0] == b"message":
+                self._changed(answer[1].decode(), answer[2])
 
 
 def _chunks(keys: list[str]) -> Iterable[list[str]]:

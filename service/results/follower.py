@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Final
 
 from service.errors import ResultsUnavailableError, UnknownJobError
+from service.redis.deadline import Deadline
 from service.results.store import StoredRecord
 
 _KEPT: Final = 64  # changes of a job kept for a follower that is slow to take them
@@ -45,8 +46,8 @@ class Follower:
     """
 
     __slots__ = (
-        *("_changes", "_interval", "_interval_ends", "_leave", "_limit", "_stopping"),
-        *("_topics", "_waiting", "records"),
+        *("_changes", "_interval", "_interval_ends", "_leave", "_limit", "_on_close"),
+        *("_stopping", "_topics", "_waiting", "records"),
     )
 
     def __init__(
@@ -56,12 +57,14 @@ class Follower:
         interval: float,
         stopping: asyncio.Event,
         leave: "Callable[[Topic, Follower], None]",
+        on_close: Callable[[], None],
     ) -> None:
         self._topics = dict(topics)  # by the job's id
         self._interval = interval  # seconds
         self._interval_ends: float | None = None  # by the loop's clock; None before it begins
         self._stopping = stopping
         self._leave = leave
+        self._on_close: Callable[[], None] | None = on_close
         self._changes: list[Change] = []  # a deque would take 600 bytes for each follower
         self._limit = _KEPT * len(topics)
         self._waiting: asyncio.Future[None] | None = None
@@ -70,7 +73,7 @@ class Follower:
     async def begin(self, timeout: float) -> None:
         """Wait until each job was read. Raises ResultsUnavailableError."""
         try:
-            async with asyncio.timeout(timeout):
+            async with Deadline(timeout):
                 for topic in self._topics.values():
                     await topic.answered.wait()
         except TimeoutError as error:
@@ -93,7 +96,7 @@ class Follower:
         if self._interval_ends is None:
             self._interval_ends = loop.time() + self._interval
         try:
-            async with asyncio.timeout_at(self._interval_ends):
+            async with Deadline(self._interval_ends - loop.time()):
                 while not self._stopping.is_set():
                     while self._changes:
                         if self._take(change := self._changes.pop(0)):
@@ -123,6 +126,9 @@ class Follower:
         """Follow nothing any more; may be called again."""
         while self._topics:
             self._leave(self._topics.popitem()[1], self)
+        if self._on_close is not None:
+            on_close, self._on_close = self._on_close, None
+            on_close()
 
     def _take(self, change: Change) -> bool:
         """Make the change what this follower knows; False for a job that it follows no longer."""

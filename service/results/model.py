@@ -37,8 +37,13 @@ class Progress:
     @property
     def percent(self) -> int | None:
         """Of the whole, within 0 and 100 whatever the job says; None where that is unknown."""
-        share = self.current / self.total if self.total else None
-        return None if share is None else max(0, min(100, round(100 * share)))
+        if not self.total:
+            return None
+        try:
+            share = self.current / self.total
+        except OverflowError:  # of numbers that no float can be
+            share = float(self.current > self.total)
+        return round(100 * max(0.0, min(1.0, share)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +67,9 @@ class Result:
     queued_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
+    due_at: datetime | None = None  # of a scheduled job, and of a retry that is to come
+    attempt: int = 1  # the number of the present one, or of the last
+    cancelled_by: str | None = None  # the caller's id; empty for an unknown one
     owner: str | None = None
     arguments: Mapping[str, Any] | None = None  # by name, where the task allows showing them
 

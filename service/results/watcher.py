@@ -4,12 +4,18 @@ import asyncio
 import logging
 from contextlib import closing
 from contextvars import Context
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from service.errors import InvalidJobIdError, ResultTimeoutError, TooManyWaitersError
+from service.errors import (
+    InvalidJobIdError,
+    ResultTimeoutError,
+    TooManyWaitersError,
+    UnknownJobError,
+)
 from service.redis.keys import ResultKeys
 from service.results.feed import Feed
 from service.results.follower import Change, Follower, Topic
@@ -21,6 +27,7 @@ logger: Final = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.05  # seconds before the first attempt to connect again; then twice as long
 _MAX_PAUSE: Final = 1.0
+_JOBS_PER_WAITER: Final = 10  # following so many more jobs costs about as much as one more follower
 
 
 class Watcher:
@@ -34,7 +41,7 @@ class Watcher:
         self._topics: dict[str, Topic] = {}  # by the key of the record
         self._feed: Feed | None = None
         self._feeding: asyncio.Task[None] | None = None
-        self.waiters = 0  # jobs that are followed, each as often as it has followers
+        self.waiters = 0  # followers that are not closed, by what they cost
         self.stopping = asyncio.Event()  # set when the server stops, so that every stream ends
 
     async def follow(self, *job_ids: str, interval: float) -> Follower:
@@ -47,13 +54,20 @@ class Watcher:
         for job_id in job_ids:
             if not is_job_id(job_id):
                 raise InvalidJobIdError(job_id)
-        if self.waiters + len(job_ids) > self._limit:
+        cost = 1 + len(job_ids) // _JOBS_PER_WAITER
+        if self.waiters + cost > self._limit:
             raise TooManyWaitersError(self._limit)
         topics = {job_id: self._topic(job_id) for job_id in job_ids}
-        follower = Follower(topics, interval=interval, stopping=self.stopping, leave=self._leave)
+        follower = Follower(
+            topics,
+            interval=interval,
+            stopping=self.stopping,
+            leave=self._leave,
+            on_close=partial(self._release, cost),
+        )
         for topic in topics.values():
             topic.followers.add(follower)
-        self.waiters += len(topics)
+        self.waiters += cost
         try:
             await follower.begin(self._timeout)
         except BaseException:
@@ -100,10 +114,12 @@ class Watcher:
             self._feeding = asyncio.create_task(self._keep_feeding(), context=Context())
         return topic
 
+    def _release(self, cost: int) -> None:
+        self.waiters -= cost
+
     def _leave(self, topic: Topic, follower: Follower) -> None:
         """Take a follower from a topic, and forget the topic with its last one."""
         topic.followers.remove(follower)
-        self.waiters -= 1
         if not topic.followers:
             key = self._keys.record(topic.change.job_id)
             del self._topics[key]
@@ -137,7 +153,16 @@ class Watcher:
         known = topic.change.record
         if data != (known and known.data):
             job_id = topic.change.job_id
-            record = None if data is None else StoredRecord(job_id, data)
-            topic.change = Change(job_id, record)
+            topic.change = Change(job_id, None if data is None else _readable(job_id, data))
             for follower in topic.followers:
                 follower.put(topic.change)
+
+
+def _readable(job_id: str, data: bytes) -> StoredRecord | None:
+    """The record, decoded once for all followers; None if it cannot be read, as for no record."""
+    record = StoredRecord(job_id, data)
+    try:
+        record.result  # noqa: B018  raises
+    except UnknownJobError:
+        return None
+    return record

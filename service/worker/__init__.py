@@ -1,7 +1,9 @@
 """Runs jobs: Celery's own worker with our Task base, pool and result backend.
 
-    backend       Celery calls it for each state (STARTED, RETRY, SUCCESS …): it stores the record
+    backend/      Celery calls it for each state (STARTED, RETRY, SUCCESS …): it stores the record
     reporter      says every second how the worker is
+    job_log       puts a job's ids into its log records, and figures into the line of its end
+    log_pipe      lets the worker outlive the reader of its output
     task/         one job: from the tracer's call to its body and hooks
     pool/         many jobs: AsyncioPool, which runs Celery's tracers on the event loop
     loop/         one process: its event loop, and the bridge that synchronous code waits in
@@ -9,8 +11,8 @@
     celery_types  the parts of Celery's tasks and requests that we use
 
 Celery's worker reads a message into a Request and hands it to the pool. The pool runs Celery's
-tracer in a bridge; the tracer calls the ContextTask, which refuses a cancelled job, else runs the
-body in an app context. The backend stores the outcome; then the main thread acknowledges.
+tracer in a bridge; the tracer calls the ContextTask, which refuses a job that is not to run, else
+runs the body in an app context. The backend stores the outcome; then the main thread acknowledges.
 It uses jobs, broker and the rooms below these. No other room imports it: Celery loads it by the
 dotted paths that jobs/celery gives it.
 
@@ -21,7 +23,11 @@ Threads of a worker with the asyncio pool; with prefork each child has those mar
     sync-body-N        bodies that are not coroutines, up to SERVICE_SYNC_THREADS (32)
     blocking-call-N *  Celery's blocking calls for code on the loop, up to 16
     to-thread-N *      calls of asyncio.to_thread, up to 32
+    stop-limit         hears the signals to stop; ends a process that takes too long to stop
+    log-pipe *         sees the reader of the output end, where that is a pipe
     loop-watchdog      names the job that blocks the loop
+    health             service/health: its heartbeat, where that is asked for
     reporter           the worker's status, every second
+    metrics-port, metrics-children   with metrics: their port, and what prefork's children tell
     leases, recovery, burying   the broker's; recorder: the dashboard's
 """

@@ -38,9 +38,11 @@ def compare(folder: str) -> dict[str, float]:
     has_fastapi = all(importlib.util.find_spec(name) for name in ("fastapi", "uvicorn"))
     best: dict[str, float] = {}
     with Valkey(Path(folder)) as valkey:
+        settings = {"SERVICE_LIMITS": "off", "SERVICE_MAX_QUEUE": "10000000"}
+        settings["SERVICE_MAX_QUEUE_BYTES"] = "10000000000"
         env = {"SERVICE_REDIS_URL": valkey.url, "PYTHONPATH": os.pathsep.join(sys.path)}
         with (
-            Web(valkey.url, "tests.benchmarks.noop_app:app", SERVICE_MAX_QUEUE="10000000") as web,
+            Web(valkey.url, "tests.benchmarks.noop_app:app", **settings) as web,
             Process([sys.executable, *uvicorn, "--port", str(port)], env=env, name="fastapi"),
         ):
             web.wait_until_ready()

@@ -103,7 +103,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         Valkey(Path(folder)) as valkey,
-        Web(valkey.url) as web,
+        Web(valkey.url, SERVICE_LIMITS="off") as web,
         valkey.client() as redis,
     ):
         web.wait_until_ready()

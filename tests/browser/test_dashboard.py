@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, Locator, Page, expect
 
 from tests.support.dead import DEAD, dead_letter
 from tests.support.site import TOKEN, Site, site_worker
@@ -54,10 +54,10 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await expect(running).to_contain_text("0 of 4")
     job_id = served.start_job("forms.until", path=str(tmp_path / "end"))
     await expect(running).to_contain_text("1 of 4")
-    row = page.locator("tr", has_text=job_id)
+    row = page.locator(f"tr[data-id='{job_id}']")
     await expect(row.locator(".state")).to_have_text("STARTED")
     await expect(page.get_by_role("region", name="Queues")).to_contain_text(
-        re.compile(r"celery\s+0\s+1\s+0")
+        re.compile(r"celery\s+0\s+0\s+1\s+0")
     )
     (tmp_path / "end").touch()
     await expect(row.locator(".state")).to_have_text("SUCCESS", timeout=10_000)
@@ -66,6 +66,11 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
         "forms.until"
     )
     await expect(page.locator(".uplot")).to_have_count(2)
+    newest = page.get_by_label("Jobs queued, finished and failed").locator(".u-legend")
+    await expect(newest).to_have_text(re.compile(r"Time\d.*queued\d.*finished\d"))
+    await page.locator(".u-over").first.hover()
+    await page.mouse.move(0, 0)  # at rest again, it is not left without values
+    await expect(newest).to_have_text(re.compile(r"Time\d.*queued\d.*finished\d"))
 
 
 async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site) -> None:
@@ -74,10 +79,15 @@ async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site
     primes = served.start_job("demo.find_primes")
     await open_dashboard(page, served)
     rows = page.locator("table.jobs tbody tr")
-    await expect(rows.filter(has_text=failed).locator(".state")).to_have_text("FAILURE")
+
+    def row(job_id: str) -> Locator:
+        return page.locator(f"table.jobs tr[data-id='{job_id}']")
+
+    await expect(row(failed).locator(".state")).to_have_text("FAILURE")
+    await expect(row(failed)).to_contain_text(re.compile(r"tasks/demo\.py:fail:\d"))
     await page.get_by_label("State").select_option("FAILURE")
-    await expect(rows.filter(has_text=primes)).to_have_count(0)
-    await expect(rows.filter(has_text=failed)).to_have_count(1)
+    await expect(row(primes)).to_have_count(0)
+    await expect(row(failed)).to_have_count(1)
     await page.get_by_label("State").select_option("")
     for words, one, other in (
         ("find_primes", primes, failed),
@@ -85,13 +95,13 @@ async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site
         ("celery@ fail", failed, primes),
     ):
         await page.get_by_label("Search").fill(words)
-        await expect(rows.filter(has_text=one)).to_have_count(1)
-        await expect(rows.filter(has_text=other)).to_have_count(0)
+        await expect(row(one)).to_have_count(1)
+        await expect(row(other)).to_have_count(0)
     await page.get_by_label("Search").fill("nothing is called so")
     await expect(rows).to_have_text(re.compile("None of the .* fits"))
     await page.get_by_label("Search").fill("")
     table = page.locator("table.jobs")
-    for column in ("Task", "State", "Worker", "Queued", "Started", "Run time", "Id"):
+    for column in ("Task", "State", "Queue", "Worker", "Queued", "Started", "Run time", "Id"):
         head = table.get_by_role("columnheader", name=column, exact=True)
         await head.get_by_role("link").click()
         first = await head.get_attribute("aria-sort")
@@ -103,8 +113,36 @@ async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site
     await expect(table.get_by_role("columnheader", name="Id", exact=True)).to_have_attribute(
         "aria-sort", re.compile("ending")
     )
-    ids = await page.locator("table.jobs .id").all_inner_texts()
+    shown = await rows.all()
+    ids = [await each.get_attribute("data-id") or "" for each in shown]
     assert ids == sorted(ids, reverse=True)
+
+
+async def test_rows_stay_under_the_mouse(page: Page, served: Site) -> None:
+    """New ones are announced, and come when they are asked for; a filter is a click away."""
+    first = served.start_job("demo.fail")
+    await open_dashboard(page, served)
+    row = page.locator(f"tr[data-id='{first}']")
+    await expect(row.locator(".state")).to_have_text("FAILURE")
+    await row.locator(".id").hover()
+    before = await row.bounding_box()
+    others = [served.start_job("demo.fail") for _ in range(2)]
+    announced = page.get_by_role("button", name="2 new")
+    await expect(announced).to_be_visible()
+    assert await row.bounding_box() == before
+    await announced.click()
+    for job_id in others:
+        await expect(page.locator(f"tr[data-id='{job_id}']")).to_have_count(1)
+    await row.locator(".why a").click()
+    await expect(page).to_have_url(re.compile("failure="))
+    await expect(page.locator("table.jobs .state")).not_to_contain_text(["SUCCESS"])
+    await page.get_by_role("link", name="Run again…").click()
+    await expect(
+        page.get_by_role("heading", name=re.compile(r"Run \d+ jobs again\?"))
+    ).to_be_visible()
+    await page.get_by_role("link", name="Back to the jobs").click()
+    await page.locator(".chip").click()
+    await expect(page).not_to_have_url(re.compile("failure="))
 
 
 async def test_it_is_readable_without_scripts(browser: Browser, served: Site) -> None:
@@ -118,7 +156,8 @@ async def test_it_is_readable_without_scripts(browser: Browser, served: Site) ->
     await plain.get_by_label("Search").fill(job_id)
     await plain.get_by_role("button", name="Filter").click()
     # The page refreshes itself.
-    await expect(plain.locator("table.jobs .id")).to_have_text(job_id, timeout=12_000)
+    row = plain.locator("table.jobs tbody tr")
+    await expect(row).to_have_attribute("data-id", job_id, timeout=12_000)
     await context.close()
 
 

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]  # no types
 from playwright.async_api import Browser, Page, expect
 
+from tests.browser.forms import start
 from tests.support.dead import DEAD, dead_letter
 from tests.support.process import ROOT
 from tests.support.site import TOKEN, Site
@@ -28,8 +29,10 @@ class Look:
 
 LOOKS: Final = [
     Look("light", "light", 1280, 900),
-    Look("dark", "dark", 1280, 900),
-    Look("phone", "light", 390, 844),
+    *(
+        pytest.param(look, marks=pytest.mark.chaos)
+        for look in (Look("dark", "dark", 1280, 900), Look("phone", "light", 390, 844))
+    ),
     Look("phone-dark", "dark", 320, 640),  # as narrow as WCAG 1.4.10 asks for
 ]
 
@@ -62,6 +65,19 @@ async def test_the_pages_look_right(browser: Browser, served: Site, look: Look) 
     await page.keyboard.press("Enter")
     await expect(page.locator(".uplot")).to_have_count(2)
     await check(page, look, "dashboard")
+    tried = served.start_job("forms.again", message=long_name)
+    await page.goto(f"{served.url}/result/{tried}")
+    await expect(page.locator(".attempts li").nth(1)).to_be_visible()
+    await page.get_by_text("Cancel…").click()
+    await check(page, look, "job-to-be-tried-again")
+    await page.get_by_role("button", name="Cancel it").click()
+    await expect(page.get_by_text("It was cancelled before it ran.")).to_be_visible()
+    await page.goto(served.url + addresses["failed"])
+    await page.locator("#trace-all summary").click()
+    await check(page, look, "job-failed")
+    await page.get_by_text("Run again…").click()
+    await check(page, look, "run-again")
+    await page.get_by_role("link", name="Dead letters").first.click()
     letter = dead_letter("a-job-that-ended-its-workers", "demo.find_primes", [10**9])
     with served.valkey.client() as redis:
         redis.lpush(DEAD, letter)
@@ -77,12 +93,7 @@ async def show_front_page(page: Page, served: Site) -> None:
     await page.goto(served.url)
     await expect(page.locator(".card .value")).to_have_text("3")
     for task, values in (("demo.fail", {}), ("forms.steps", {"total": "40"})):
-        await page.locator("summary", has_text=task).click()
-        form = page.get_by_role("form", name=task, exact=True)
-        for name, value in values.items():
-            await form.get_by_label(name).fill(value)
-        await form.get_by_role("button", name="Start").click()
-        await expect(page.locator(f".card[data-task='{task}']")).to_be_visible()
+        await start(page, task, **values)
     await expect(page.locator(".card .failure")).to_be_visible()
     await page.locator("summary", has_text="forms.everything").click()
     form = page.get_by_role("form", name="forms.everything")

@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -59,14 +60,20 @@ class Bench:
         concurrency: int = 2,
         stock: bool = False,
         queues: str = "celery",
+        talks: bool = False,
         options: Mapping[str, Any] | None = None,
     ) -> Process:
-        """A worker to be started as a context manager; wait until it says `ready`."""
+        """A worker to be started as a context manager; wait until it says `ready`.
+
+        One that `talks` to other workers, as Celery's do by default, is ready a second later.
+        """
         is_small = stock or pool not in POOLS
         command = [sys.executable, "-m", "celery", "-A", _SMALL if is_small else "worker_entry"]
         command += ["worker", "-l", "INFO", "-c", str(concurrency), "-n", f"{name}@%h"]
         command += [] if pool == "asyncio" else ["-P", pool]  # ours, unless it is told otherwise
-        command += ["-Q", queues, "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command += ["-Q", queues]
+        if not talks:
+            command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         env = self._small_env(stock=stock, options=options) if is_small else self.settings(options)
         return Process(command, env={"BROKER_NOTES": str(self._notes), **env}, name=name)
 
@@ -122,6 +129,19 @@ class Bench:
         if stock:
             return str(self.client(stock=True).send_task(name, args=args, **options).id)
         return self.web.enqueue(name, *args, **options)
+
+    def send_to_hold(self, task: str, *args: object, seconds: float) -> str:
+        """Enqueue a job that a worker holds until it is due: Redis cannot read its ETA.
+
+        So a worker has something that it has not begun; else it holds what it runs.
+        """
+        job = self.send(task, *args, queue="aside")
+        moment = datetime.now(UTC) + timedelta(seconds=seconds)
+        with Redis.from_url(self.url, decode_responses=True) as broker:
+            message = json.loads(str(broker.rpop("aside")))
+            message["headers"]["eta"] = f"{moment:%Y-%m-%dT%H:%M:%S.%f%z}"  # `+0000`, with no colon
+            broker.lpush("celery", json.dumps(message))
+        return job
 
     def result(self, job: str) -> dict[str, Any]:
         """The stored result; empty if there is none."""
@@ -182,6 +202,7 @@ class Bench:
             "unacked",
             "unacked_index",
         ]
+        keys += [f"{key}.scheduled" for key in keys[:4]]
         return not self.redis.exists(*(prefix + key for key in (*keys, f"{queue}.dead")))
 
     def wait_until_empty(self, queue: str = "celery", timeout: float = 10) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from service import create_app
+from service import create_app, get_celery
 from service.errors import BrokerUnavailableError
 from service.jobs.arguments import SendOptions, send_options
 from service.parts import parts_of
@@ -34,6 +35,11 @@ class Enqueuing:
     def result(self, task: str, *args: object, timeout: float = 20) -> Any:
         """Enqueue a job and wait for its value."""
         return self._run(self._value(task, args, timeout))
+
+    def set_clock(self, ahead: float) -> None:
+        """Have Celery's code in this process believe that it is so many seconds later."""
+        celery: Any = get_celery(self._app)
+        celery.now = lambda: datetime.now(UTC) + timedelta(seconds=ahead)
 
     def close(self) -> None:
         """Stop the app and its loop."""

@@ -1,8 +1,10 @@
 """Tasks for the pages: one with an argument of every kind, and results that are hard to show."""
 
 import asyncio
+from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
@@ -27,10 +29,36 @@ async def everything(  # noqa: PLR0913, PLR0917  one of each
     return [count, share, name, colour, level, loud, numbers, words, more]
 
 
+@dataclass
+class Address:
+    street: str
+    number: int
+
+
+@dataclass
+class Guest:
+    name: str
+    deposit: Decimal
+    address: Address
+    kind: Literal["child", "grown-up"] = "grown-up"
+
+
+@tasks.task(public=True, show_arguments=True)
+async def register(guest: Guest) -> str:
+    """Say who came, from an object with another in it."""
+    return f"{guest.name}, {guest.kind}, of {guest.address.street} {guest.address.number + 1}"
+
+
 @tasks.task(public=True)
 async def secret(word: str) -> str:
     """Keep the argument to itself."""
     return word.upper()
+
+
+@tasks.task(bind=True, public=True, show_arguments=True)
+async def again(self: Any, message: str = "not yet") -> None:
+    """Fail, at once once more, and then in ten minutes."""
+    raise self.retry(exc=ValueError(message), countdown=600 if self.request.retries else 0)
 
 
 @tasks.task(public=True, show_arguments=True)

@@ -315,6 +315,11 @@ async def ignored() -> None:
 
 
 @tasks.task
+async def rejected() -> None:
+    raise Reject("never", requeue=False)
+
+
+@tasks.task
 def rejected_once(marker: str) -> str:
     """Give the message back the first time."""
     path = Path(marker)

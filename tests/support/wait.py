@@ -25,6 +25,12 @@ def wait_until(predicate: Callable[[], T], *, timeout: float = 10, description: 
         time.sleep(_PAUSE)
 
 
+def let_pass(seconds: float) -> None:
+    """Let time pass, where that it does is the very thing that is tested."""
+    end = time.monotonic() + seconds
+    wait_until(lambda: time.monotonic() > end, timeout=seconds + 5, description="it is over")
+
+
 @overload
 async def wait_until_async(
     predicate: Callable[[], Awaitable[T]], *, timeout: float = 10, description: str

@@ -12,7 +12,7 @@ from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 # What the shared workers know, and an app that enqueues for them.
-MODULES: Final = "tests.support.sample_tasks,tests.support.pool_tasks"
+MODULES: Final = "tests.support.sample_tasks,tests.support.pool_tasks,tests.support.typed_tasks"
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Worker:
     process: Process
     redis_url: str
     folder: Path
+    metrics_url: str = ""
 
     @property
     def notes(self) -> list[str]:
@@ -65,9 +66,11 @@ def worker_process(pool: str, redis_url: str, folder: Path, *options: str, **env
 def running_worker(pool: str, folder: Path, *options: str, **env: str) -> Iterator[Worker]:
     """A worker that is ready, on a Valkey of its own."""
     (folder / "valkey").mkdir()
+    port = env.get("SERVICE_METRICS_PORT")
+    metrics_url = f"http://127.0.0.1:{port}/metrics" if port else ""
     with (
         Valkey(folder / "valkey") as valkey,
         worker_process(pool, valkey.url, folder, *options, **env) as process,
     ):
         process.wait_for_output(r"ready\.")
-        yield Worker(pool, process, valkey.url, folder)
+        yield Worker(pool, process, valkey.url, folder, metrics_url)

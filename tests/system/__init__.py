@@ -1,1 +1,1 @@
-"""Tests of real processes, by the room whose promise they hold; two are on README's commands."""
+"""Tests of real processes, by the room whose promise they hold; three are on the guides."""

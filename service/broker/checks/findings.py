@@ -6,7 +6,8 @@ from typing import Any, Final
 
 # For CLIENT TRACKING and ZRANGE ... BYSCORE. Valkey says 7.2.4 here, whatever its own version.
 OLDEST: Final = (6, 2)
-# The transport can do without: transport/waiter.py then looks for jobs instead of being told.
+# The transport works without this command: transport/waiter.py then looks for new messages from
+# time to time, where Redis would else tell it of them.
 DISPENSABLE: Final = "client tracking"
 
 
@@ -20,9 +21,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What Redis said of itself; None for what it would not say. It refuses what is `denied`.
+    """What Redis said of itself; `info` and `config` are None where it refuses these commands.
 
-    `for_transport` asks for what only our transport needs, too.
+    `denied` are the other commands that it refuses. `for_transport` says that our transport uses
+    this Redis, so that what only the transport needs is checked, too.
     """
 
     info: Mapping[str, Any] | None

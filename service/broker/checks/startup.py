@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -18,13 +18,14 @@ from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
-# The commands that the transport's scripts and its consuming connection call, by arguments to try
-# them with after the scratch key: in number they must be right, for arity is checked before rights.
+# The commands that the transport's scripts and its consuming connection call. Each entry's key is
+# the arguments after the scratch key. Their number must be right, for Redis looks at it before it
+# looks at the user's rights.
 _ON_SCRATCH: Final[Mapping[str, tuple[str, ...]]] = {
-    "x EX 5": ("set",),  # first: on a key that holds text the type stops the others
-    "": ("rpop", "llen", "zcard"),
+    "x EX 5": ("set",),  # first: the others then fail at the key's type, and change nothing
+    "": ("rpop", "llen", "zcard", "exists", "zpopmin"),
     "x": ("lpush", "rpush", "hget", "hmget", "hdel", "hexists", "zrem", "zscore"),
-    "0 0": ("hset", "zadd", "zrange", "zremrangebyscore"),
+    "0 0": ("hset", "zadd", "zcount", "zrange", "zremrangebyscore"),
     "0.01": ("blpop",),
     "5": ("expire",),
     "5000": ("pexpire",),
@@ -91,14 +92,24 @@ def _told(question: Callable[[], Any]) -> Any:
 def _denied(client: Redis, scratch: str) -> Iterator[str]:
     """Try the commands on a key that holds text: rights are checked first, the type then stops."""
     calls = [(c, [scratch, *rest.split()]) for rest, group in _ON_SCRATCH.items() for c in group]
-    for command, arguments in [*calls, *((c, rest.split()) for c, rest in _WITHOUT_KEY.items())]:
-        try:
-            client.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
-        except NoPermissionError:
-            yield command
-            if command == "set":
-                return  # without the text the others would leave something behind
-        except ResponseError:
-            pass
+    first, *others = [*calls, *((c, rest.split()) for c, rest in _WITHOUT_KEY.items())]
+    if _denied_of(client, [first]):
+        yield first[0]
+        return  # without the text the others would leave something behind
+    yield from _denied_of(client, others)
     with suppress(NoPermissionError):  # then it goes by itself in a few seconds
         client.delete(scratch)
+
+
+def _denied_of(client: Redis, calls: Sequence[tuple[str, list[str]]]) -> list[str]:
+    """Those of the commands that the user may not run; asked for in one round trip."""
+    names = [command for command, _ in calls]
+    with client.pipeline(transaction=False) as pipe:
+        for command, arguments in calls:
+            pipe.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
+        answers = pipe.execute(raise_on_error=False)
+    return [
+        name
+        for name, answer in zip(names, answers, strict=True)
+        if isinstance(answer, NoPermissionError)
+    ]

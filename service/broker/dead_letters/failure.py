@@ -26,7 +26,7 @@ def store_failure(app: Celery, message: bytes, reason: str) -> bool:
         state = backend.get_state(job_id)
         if state in states.READY_STATES:
             return bool(state != states.SUCCESS)
-        # With the request, so that a chord or an errback that counts on this job hears of it.
+        # With the request, so that the jobs and errbacks that count on this job hear of it.
         error, request = DeadLetterError(reason), _request_of(message)
         backend.mark_as_failure(job_id, error, request=request)
     except TRANSIENT:
@@ -39,13 +39,8 @@ def store_failure(app: Celery, message: bytes, reason: str) -> bool:
 
 def _request_of(message: bytes) -> Context:
     try:
-        payload = messages.read(message)
-        headers = dict(payload["headers"])
+        headers = dict(messages.read(message)["headers"])
     except (ValueError, TypeError, LookupError):
         return Context()
-    try:
-        _, _, embedded = messages.body(payload)
-        known = {name: embedded.get(name) for name in ("chord", "errbacks")}
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
-        known = {}
-    return Context(headers, **known)
+    embedded = messages.embedded(message)
+    return Context(headers, **{name: embedded.get(name) for name in ("chain", "chord", "errbacks")})

@@ -8,6 +8,7 @@ from hashlib import sha1
 from kombu.utils.uuid import uuid
 
 from service.broker import messages
+from service.results.marks import OWNER
 from service.results.model import is_job_id
 
 
@@ -25,6 +26,22 @@ class DeadLetter:
     message: bytes
     record: bytes
 
+    @property
+    def owner(self) -> str | None:
+        """Whose job it is."""
+        return _header(self.message, OWNER)
+
+    @property
+    def can_be_replayed(self) -> bool:
+        """Whether a worker could read the message: else it would be a dead letter again at once."""
+        return self.job_id is not None and self.task is not None
+
+    @property
+    def group(self) -> str:
+        """A name for the letters of one task that died of the same."""
+        alike = f"{self.reason}\n{self.task}"
+        return sha1(alike.encode()).hexdigest()[:16]  # noqa: S324 - a name, not a secret
+
     @classmethod
     def decode(cls, record: bytes | str) -> "DeadLetter":
         """Read a record; raises ValueError if it is none of ours."""
@@ -41,7 +58,7 @@ class DeadLetter:
                 deliveries=int(fields["deliveries"]),
                 at=datetime.fromtimestamp(float(fields["at"]), UTC),
                 job_id=job,
-                task=_task(message),
+                task=_header(message, "task"),
                 message=message,
                 record=raw,
             )
@@ -69,9 +86,10 @@ def _printable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _task(message: bytes) -> str | None:
+def _header(message: bytes, name: str) -> str | None:
+    """The text of one of a message's headers; None where it has none."""
     try:
-        task = messages.read_plain(message)["headers"]["task"]
+        text = messages.read_plain(message)["headers"][name]
     except (ValueError, TypeError, LookupError):
         return None
-    return _printable(task) if isinstance(task, str) else None
+    return _printable(text) if isinstance(text, str) else None

@@ -18,13 +18,15 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from service.broker import messages
+from service.broker.canvas import later_jobs
 from service.broker.dead_letters.model import DeadLetter, as_published_anew
 from service.broker.scripts import script
 from service.errors import DeadLetterError
 from service.redis.keys import BrokerKeys, ResultKeys
 from service.redis.script import compare_and_set
+from service.results.marks import mark_of, owner_of
 from service.results.model import State
-from service.results.record import encode_ended, encode_queued, mark_of, now
+from service.results.record import encode_ended, encode_queued, failed_alike, now
 
 _CHUNK: Final = 100  # letters
 _MARK: Final = "replayed_letter"
@@ -76,6 +78,16 @@ class DeadLetters:
                     yield letter
                 offset, total = offset + _CHUNK, page.total
 
+    async def newest(self, limit: int, group: str = "") -> list[DeadLetter]:
+        """At most so many letters, of one group if one is given; of each queue newest first."""
+        found: list[DeadLetter] = []
+        async for letter in self.all():
+            if not group or letter.group == group:
+                found.append(letter)
+            if len(found) == limit:
+                break
+        return found
+
     async def get(self, letter_id: str) -> DeadLetter | None:
         """The newest dead letter with this id: its job's, or one made up for it."""
         async for letter in self.all():
@@ -90,11 +102,12 @@ class DeadLetters:
         """
         if letter.job_id is None:
             return await self._requeue(letter)
+        await self._revive_later_jobs(letter, letter.job_id)
         if self._results is not self._broker:
             return await self._replay_split(letter, letter.job_id)
-        record = encode_queued(letter.job_id, letter.task, now())
+        record = encode_queued(letter.job_id, letter.task, now(), owner=letter.owner)
         key = self._result_keys.record(letter.job_id)
-        return await self._requeue(letter, key, record, self._result_keys.ttl)
+        return await self._requeue(letter, key, record, self._result_keys.open_ttl)
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Forget it; its job goes on to say FAILURE. False if the letter is gone already."""
@@ -108,34 +121,46 @@ class DeadLetters:
     async def _replay_split(self, letter: DeadLetter, job_id: str) -> bool:
         """Have the record say QUEUED, then requeue; does it again where that crashed in between."""
         mark = {_MARK: _digest(letter)}
-        after = encode_queued(job_id, letter.task, now(), marks=mark).encode()
+        owner = letter.owner
+        after = encode_queued(job_id, letter.task, now(), owner=owner, marks=mark).encode()
         while True:
             before = await self._stored(job_id)
-            # In this order: had the letter been moved before the record was read, it would not be
-            # there now, and what a worker has stored since could be taken for what is replaced.
+            # Look for the letter after reading the record: while the letter is here, nobody has
+            # replayed it, so the record read before cannot be one that a worker made since.
             key = self._keys.dead_letters_of(letter.queue)
             if await self._broker.lpos(key, letter.record) is None:
                 return False
-            if await self._change(job_id, before, after):
+            if await self._change(job_id, before, after, self._result_keys.open_ttl):
                 break
         if await self._requeue(letter):
             return True
-        await self._change(job_id, after, before)
+        await self._change(job_id, after, before, self._result_keys.ttl)
         return False
+
+    async def _revive_later_jobs(self, letter: DeadLetter, job_id: str) -> None:
+        """Have the records of the jobs that failed with this one say QUEUED: they run after it."""
+        chain = messages.embedded(letter.message).get("chain") or ()
+        failed = await self._stored(job_id) if chain else b""
+        for job in later_jobs(chain):
+            stored = await self._stored(job.id)
+            if failed_alike(failed, stored):
+                owner = owner_of(stored)
+                record = encode_queued(job.id, job.signature["task"], now(), owner=owner)
+                await self._change(job.id, stored, record.encode(), self._result_keys.open_ttl)
 
     async def _end_broken_replay(self, letter: DeadLetter, job_id: str) -> None:
         """Have the record say FAILURE where a replay of this letter, now dropped, broke off."""
         while mark_of(stored := await self._stored(job_id), _MARK) == _digest(letter):
             error = DeadLetterError(letter.reason)
             failed = encode_ended(stored, State.FAILURE, error, without=_MARK)
-            if await self._change(job_id, stored, failed):
+            if await self._change(job_id, stored, failed, self._result_keys.ttl):
                 return
 
     async def _stored(self, job_id: str) -> bytes:
         return await self._results.get(self._result_keys.record(job_id)) or b""
 
-    async def _change(self, job_id: str, before: bytes, after: bytes) -> bool:
-        key, ttl = self._result_keys.record(job_id), self._result_keys.ttl
+    async def _change(self, job_id: str, before: bytes, after: bytes, ttl: int) -> bool:
+        key = self._result_keys.record(job_id)
         return await compare_and_set(self._results, key, before, after, ttl=ttl)
 
     async def _requeue(self, letter: DeadLetter, *record: Any) -> bool:

@@ -1,6 +1,7 @@
 """Holds deliveries for as long as their jobs run, and sees that each ends in one way or another.
 
-    registry.py         leases_of(channel): the leases of this process on a broker
+    registry.py         leases_of(channel): the leases of this process on a broker; what is still
+                        held goes back as the process ends
     leases.py           Leases: holds deliveries, renews their leases, logs a lease that was lost,
                         and is told how a delivery ended
     in_flight.py        the account of all deliveries of the process, in memory

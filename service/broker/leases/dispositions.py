@@ -38,7 +38,10 @@ class Dispositions:
         self._move_lock = threading.Lock()
 
     def send_acks(self, sent_before: float) -> None:
-        """Acknowledge what was not sent, or before that moment and not confirmed since."""
+        """Send each ack that was never sent, and again those sent before `sent_before`.
+
+        An ack that Redis has confirmed is not sent again.
+        """
         with self._ack_lock:
             while acks := self._in_flight.acks_to_send(sent_before=sent_before):
                 late = self._scripts.acknowledge(list(acks))

@@ -93,6 +93,12 @@ class InFlight:
         with self._lock:
             return tag in self._deliveries and tag not in self._dispositions
 
+    def has_begun(self, tag: str) -> bool:
+        """Whether the delivery is held, and its job was begun."""
+        with self._lock:
+            delivery = self._deliveries.get(tag)
+            return delivery is not None and delivery.job is not None
+
     def is_lost(self, tag: str) -> bool:
         """Whether the delivery was lost and has not ended."""
         return tag in self._lost
@@ -103,7 +109,7 @@ class InFlight:
             return list(self._dispositions.values())
 
     def acks_to_send(self, limit: int = CHUNK, *, sent_before: float = 0.0) -> dict[str, bool]:
-        """Tags of acks that were not sent, or before that moment and not confirmed since.
+        """Tags of acks that were never sent, or were sent before `sent_before` and not confirmed.
 
         They count as sent from now on. The values say which were sent before.
         """

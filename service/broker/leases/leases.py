@@ -24,6 +24,7 @@ from service.broker.leases.recovery import Fail, Recovery
 from service.broker.scripts import Scripts, Taken
 from service.redis.keys import BrokerKeys
 from service.redis.transient import TRANSIENT
+from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,7 @@ class Leases:
 
     @property
     def age(self) -> float:
-        """Seconds since the leases were renewed, or since this began."""
+        """Seconds since the last time at which all leases began to be renewed, or this began."""
         return time.monotonic() - self._renewed_at
 
     def start(self) -> None:
@@ -98,6 +99,19 @@ class Leases:
             logger.warning("The lease on %s was lost before its job began.", tag)
         kept = tuple(delivery for delivery in taken.deliveries if delivery.tag not in lost)
         return replace(taken, deliveries=kept)
+
+    def gives_back(self, tag: str) -> bool:
+        """Return a delivery whose lease may be over; whether it was returned, and is not to begin.
+
+        A lease that was not renewed in time may be over, even if Redis has not said so yet: a
+        process that was frozen begins jobs again before it has renewed anything.
+        """
+        is_over = self.in_flight.is_lost(tag) or (
+            self.age >= self.options.lease and self.in_flight.is_open(tag)
+        )
+        if is_over:
+            self.dispose(Outcome.RETURN, tag)
+        return is_over
 
     def dispose(self, outcome: Outcome, tag: str, reason: str = "") -> None:
         """Enter how a delivery ended. Redis is told soon: acks with the next take, or within ms."""
@@ -131,6 +145,12 @@ class Leases:
             if delivery.queue not in wanted:
                 self.dispose(Outcome.RETURN, delivery.tag)
         return [delivery for delivery in parked if delivery.queue in wanted]
+
+    def leave(self, timeout: float) -> None:
+        """Return every delivery that is still held, as the process ends; then close."""
+        for tag in self.in_flight.tags():
+            self.dispose(Outcome.RETURN, tag)
+        self.close(timeout)
 
     def close(self, timeout: float) -> None:
         """Tell Redis what is still to be told, for about `timeout` seconds at most."""
@@ -177,18 +197,20 @@ class Leases:
         self.dispositions.bury()
 
     def _renew(self) -> None:
-        tags = self.in_flight.tags()
+        begun, tags = time.monotonic(), self.in_flight.tags()
         lost: list[str] = []
         for start in range(0, max(len(tags), 1), CHUNK):
             lost += self.scripts.renew(tags[start : start + CHUNK])
-        self._renewed_at, self._renew_now = time.monotonic(), False
         for tag in lost:
             if (delivery := self.in_flight.lose(tag)) is not None:
                 job = delivery.job or messages.job_id(delivery.message)
                 text = "The lease on job %s (%s) is LOST: it may run elsewhere too."
                 logger.error(text, job, tag)
+                note_incident(Incident.LEASE_LOST)
                 if self.options.on_lost is not None:
                     self.options.on_lost(tag, job)
+        # Last: until here `gives_back` holds all of them to be over, those that are lost included.
+        self._renewed_at, self._renew_now = begun, False
 
     def _return_orphans(self) -> None:
         """Return deliveries that are held here although nothing here will ever end them."""

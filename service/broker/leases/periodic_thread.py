@@ -9,6 +9,7 @@ from typing import Final
 from redis.exceptions import ResponseError
 
 from service.redis.transient import TRANSIENT
+from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class PeriodicThread(threading.Thread):
                 text = "Redis %s; the %s thread goes on trying: %r"
                 logger.warning(text, what, self.name, error)
             self._away = True
+            note_incident(Incident.REDIS_ERROR)
             self._on_outage(error)
             return False
         except Exception:

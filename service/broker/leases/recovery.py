@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,15 +11,16 @@ from redis.exceptions import ResponseError
 
 from service.broker import messages
 from service.broker.delivery import Delivery, LeaseOptions
-from service.broker.scripts import Expired, Scripts
+from service.broker.scripts import Expired, ExpiredPage, Move, Scripts
 from service.redis.transient import TRANSIENT
+from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
 
 # Stores FAILURE for a message's job, for this reason; false if the job has ended well.
 Fail = Callable[[bytes, str], bool]
 _ANY: Final = "+inf"
-_BATCH: Final = 100  # messages, which are in memory meanwhile
+_BATCH: Final = 200  # messages, which are in memory meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +58,13 @@ class Recovery:
         Whether there are more: a sweep ends in time for the next one, as too long a gap between
         two counts as an outage.
         """
-        until = time.monotonic() + self._options.pause
-        known = set(self._burials)
-        while found := self._find(known):
-            for expired in found:
-                known.add(expired.tag)
-                if expired.tag not in mine:
-                    self._recover(expired)
-                if time.monotonic() > until:
-                    return True
-        return False
+        until, passed, mine = time.monotonic() + self._options.pause, 0, frozenset(mine)
+        while True:
+            page = self._look(passed)
+            left = [each for each in page.found if each.tag not in mine | self._burials.keys()]
+            passed += page.stay - self._recover(left)
+            if not page.has_more or time.monotonic() > until:
+                return page.has_more
 
     def complete(self, deliveries: Sequence[Delivery]) -> Iterator[Delivery | None]:
         """The deliveries with the messages that were dropped; None where Redis has none either."""
@@ -84,13 +82,22 @@ class Recovery:
                     logger.warning(text, delivery.job)
                     yield None
 
-    def put_back(
-        self, delivery: Delivery, max_score: str = _ANY, *, counted: bool, first: bool
-    ) -> Burial | bool:
-        """Put back a delivery, to the head of its queue if `first`; whether it was still held.
+    def put_back(self, delivery: Delivery, *, counted: bool, first: bool) -> Burial | bool:
+        """Put back a delivery of ours, to the head of its queue if `first`; whether it was held.
 
         Gives a Burial in place of that if it cannot be read, or was `counted` once too often.
         """
+        plan = self._plan(delivery, _ANY, counted=counted, first=first)
+        if isinstance(plan, Burial):
+            return plan
+        (answer,) = self._scripts.restore([plan])
+        if isinstance(answer, ResponseError):
+            raise answer
+        return answer
+
+    def _plan(
+        self, delivery: Delivery, max_score: str, *, counted: bool, first: bool
+    ) -> Burial | Move:
         try:
             payload = messages.read_plain(delivery.message)
         except messages.UnreadableMessageError as error:
@@ -107,7 +114,7 @@ class Recovery:
             return Burial(delivery, reason, max_score)
         keys, again = self._scripts.keys, messages.redelivered(payload, count)
         target = messages.list_of(delivery.queue, payload, keys.priority_steps, keys.separator)
-        return self._scripts.restore(delivery.tag, max_score, target, again, first=first)
+        return Move(delivery.tag, max_score, target, again, first)
 
     def burials(self) -> list[Burial]:
         """What sweeping has found to be buried."""
@@ -136,35 +143,52 @@ class Recovery:
             job = messages.job_id(delivery.message)
             what = f"Job {job}" if job else "A message"
             logger.error("%s is now a dead letter of %s: %s", what, delivery.queue, burial.reason)
+            note_incident(Incident.BURIED)
         self._burials.pop(tag, None)
 
-    def _find(self, known: Collection[str]) -> list[Expired]:
+    def _look(self, passed: int) -> ExpiredPage:
         lease, stock = self._options.lease, self._options.stock
-        found = self._scripts.expired(lease, stock, outage=lease / 3, limit=_BATCH, known=known)
+        page = self._scripts.expired(lease, stock, outage=lease / 3, start=passed, limit=_BATCH)
         if self._was_away:
             self._was_away = False
             self._not_before = time.monotonic() + lease
-        return found if time.monotonic() >= self._not_before else []
+        return page if time.monotonic() >= self._not_before else ExpiredPage((), 0, has_more=False)
 
-    def _recover(self, expired: Expired) -> None:
-        try:
-            delivery = self._read(expired)
-            if delivery is None:
-                return
-            outcome = self.put_back(delivery, expired.score, counted=True, first=True)
-            if isinstance(outcome, Burial):
-                self._burials[delivery.tag] = outcome
-            elif outcome:
+    def _recover(self, found: Iterable[Expired]) -> int:
+        """Move or bury each; how many were moved."""
+        planned: list[tuple[Delivery, Move]] = []
+        for expired in found:
+            try:
+                if (delivery := self._read(expired)) is None:
+                    continue
+                plan = self._plan(delivery, expired.score, counted=True, first=True)
+            except Exception as error:
+                if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
+                    raise
+                self._say_unmovable(expired.tag, error)
+                continue
+            if isinstance(plan, Burial):
+                self._burials[delivery.tag] = plan
+            else:
+                planned.append((delivery, plan))
+        moved = 0
+        answers = self._scripts.restore([move for _, move in planned])
+        for (delivery, _), answer in zip(planned, answers, strict=True):
+            if isinstance(answer, ResponseError):
+                self._say_unmovable(delivery.tag, answer)
+            elif answer:
+                moved += 1
+                note_incident(Incident.RECOVERED)
                 job, queue = messages.job_id(delivery.message), delivery.queue
                 text = "The lease on job %s expired: its worker is gone. It is back in %s."
                 logger.warning(text, job, queue)
-        except Exception as error:
-            if isinstance(error, TRANSIENT) and not isinstance(error, ResponseError):
-                raise
-            # Whatever is in one message, or refused of it, the others are recovered. Logged once.
-            if expired.tag not in self._unmovable:
-                self._unmovable.add(expired.tag)
-                logger.exception("What is held as %s cannot be moved.", expired.tag)
+        return moved
+
+    def _say_unmovable(self, tag: str, error: Exception) -> None:
+        """Whatever is in one message, or refused of it, the others are recovered. Said once."""
+        if tag not in self._unmovable:
+            self._unmovable.add(tag)
+            logger.error("What is held as %s cannot be moved.", tag, exc_info=error)
 
     def _read(self, expired: Expired) -> Delivery | None:
         tag = expired.tag

@@ -1,5 +1,6 @@
 """Finds this process's leases on a broker: they outlive every connection and channel."""
 
+import atexit
 import os
 import threading
 from functools import partial
@@ -18,6 +19,7 @@ from service.redis.keys import BrokerKeys
 # while jobs go on: so deliveries belong to the process, which has to remember them.
 _leases: Final[dict[tuple[Any, ...], Leases]] = {}
 _lock = threading.Lock()
+_LEAVE_WITHIN: Final = 2.0  # seconds
 
 
 def _forget() -> None:
@@ -27,7 +29,17 @@ def _forget() -> None:
     _leases.clear()
 
 
+def leave_brokers() -> None:
+    """Return all that the process still holds, as its last act."""
+    with _lock:
+        found = list(_leases.values())
+    for leases in found:
+        leases.leave(_LEAVE_WITHIN)
+
+
 os.register_at_fork(after_in_child=_forget)
+# What runs in a thread can't be stopped: it may end well until the process ends.
+atexit.register(leave_brokers)
 
 
 def leases_of(channel: Any) -> Leases:
@@ -60,14 +72,24 @@ def lease_age() -> float | None:
     return max((leases.age for leases in found), default=None)
 
 
-def _open(channel: Any, keys: BrokerKeys) -> Leases:
+def gives_back(tag: str) -> bool:
+    """Return a delivery of this process if its lease may be over; whether it was returned."""
+    return any(leases.gives_back(tag) for leases in tuple(_leases.values()))
+
+
+def lease_options(channel: Any) -> LeaseOptions:
+    """The options of a channel, which come from `broker_transport_options`."""
     lost = channel.on_lease_lost
-    options = LeaseOptions(
+    return LeaseOptions(
         lease=float(channel.lease),
         stock=float(channel.visibility_timeout),
         max_deliveries=int(channel.max_deliveries),
         on_lost=symbol_by_name(lost) if isinstance(lost, str) else lost,
     )
+
+
+def _open(channel: Any, keys: BrokerKeys) -> Leases:
+    options = lease_options(channel)
     # A hung Redis must be noticed while there is still lease left to try again.
     timeout = min(5.0, max(0.5, options.lease / 6))
     client = Redis(connection_pool=channel.lease_pool(timeout))

@@ -1,12 +1,12 @@
 -- KEYS: unacked, unacked_index, sweeps
--- ARGV: lease, seconds that a stock worker may hold a message, entries to answer at most,
---       seconds that an outage lasts at least, then tags that are known already
--- Answers {tag, score, Kombu's record, ...}: deliveries whose lease has expired, oldest first.
+-- ARGV: lease, seconds that a stock worker may hold a message, seconds that an outage lasts at least,
+--       how many entries of the index to pass over (oldest first), how many to look at
+-- Answers {1 if there may be more, entries that were looked at and are still in the index, then
+-- tag, score and Kombu's record of each delivery whose lease has expired}.
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local lease, stock = tonumber(ARGV[1]), tonumber(ARGV[2])
-local limit, outage, known = tonumber(ARGV[3]), tonumber(ARGV[4]), {}
-for i = 5, #ARGV do known[ARGV[i]] = true end
+local lease, stock, outage = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local start, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- All workers sweep many times a lease, and keep one account: when the last sweep was, and since when
 -- there was never a long gap between two. After a gap Redis was away or stood still, all workers
@@ -19,6 +19,11 @@ local account = {'since', string.format('%.6f', since), 'last', string.format('%
 redis.call('HSET', KEYS[3], unpack(account))
 redis.call('PEXPIRE', KEYS[3], math.ceil(outage * 1000) + 1000)
 
+-- Leases from the future were renewed before the clock was set back. They count as renewed now, or
+-- those of dead workers would not expire before the clock has caught up.
+local ahead = redis.call('ZRANGE', KEYS[2], '+inf', now + 1, 'BYSCORE', 'REV', 'LIMIT', 0, limit)
+for _, tag in ipairs(ahead) do redis.call('ZADD', KEYS[2], now, tag) end
+
 local function has_expired(tag, score)
   if not string.find(tag, '@', 1, true) then
     -- A stock worker holds under the message's own tag and never renews: what counts is the
@@ -30,19 +35,25 @@ local function has_expired(tag, score)
   return score <= now - timeout and since <= now - timeout
 end
 
-local found, bytes = {}, 0
-local entries = redis.call('ZRANGE', KEYS[2], '-inf', now - lease, 'BYSCORE', 'WITHSCORES')
+local more, stay, bytes = #ahead == limit, 0, 0
+local found = {0, 0}
+local entries = redis.call('ZRANGE', KEYS[2], start, start + limit - 1, 'WITHSCORES')
+more = more or #entries == 2 * limit
 for i = 1, #entries, 2 do
   local tag, score = entries[i], entries[i + 1]
-  if not known[tag] and has_expired(tag, tonumber(score)) then
+  if tonumber(score) > now - lease then more = #ahead == limit break end
+  if bytes > 1048576 then more = true break end
+  stay = stay + 1
+  if has_expired(tag, tonumber(score)) then
     local record = redis.call('HGET', KEYS[1], tag)
     if record then
       found[#found + 1] = tag; found[#found + 1] = score; found[#found + 1] = record
       bytes = bytes + #record
-      if #found >= 3 * limit or bytes > 4194304 then break end
     else
       redis.call('ZREM', KEYS[2], tag)
+      stay = stay - 1
     end
   end
 end
+found[1], found[2] = more and 1 or 0, stay
 return found

@@ -1,7 +1,14 @@
--- KEYS: mark of this publish, list   ARGV: message, seconds to remember the publish
+-- KEYS: mark of this publish, list
+-- ARGV: message, seconds to remember the publish, seconds until it is due ('' if it is not scheduled)
 -- A publish that timed out may have happened: its retry must not add a second copy.
 if redis.call('SET', KEYS[1], '1', 'NX', 'EX', ARGV[2]) then
-  redis.call('LPUSH', KEYS[2], ARGV[1])
+  local message = ARGV[1]
+  if ARGV[3] ~= '' then
+    local time = redis.call('TIME')
+    local due = time[1] + time[2] / 1000000 + ARGV[3]
+    message = string.sub(message, 1, -2) .. string.format(', "due": %.6f}', due)
+  end
+  redis.call('LPUSH', KEYS[2], message)
   return 1
 end
 return 0

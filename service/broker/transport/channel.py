@@ -24,7 +24,7 @@ from service.broker.transport.deliver import Deliverer, decode_first
 from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
-from service.broker.transport.waiter import Waiter, WaiterState, drop_pushes
+from service.broker.transport.waiter import ASK_AGAIN, Waiter, WaiterState, drop_pushes
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +119,8 @@ class Channel(PublishingChannel):
             raise Empty
         if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
             taken = self.leases.still_held(taken)
+        if taken.next_due is not None and taken.next_due < ASK_AGAIN:
+            self.connection.cycle.wake_in(taken.next_due)
         self.deliverer.enter(taken)
         if not self.deliverer.backlog:
             raise Empty  # else a caller with a time limit, as `inspect`, would begin it anew
@@ -127,7 +129,7 @@ class Channel(PublishingChannel):
         return True
 
     def _read_waiter(self) -> Taken | None:
-        connection = self.client.connection
+        connection, expects_reply = self.client.connection, self.waiter.expects_reply
         try:
             return self.waiter.finish(connection)
         except ResponseError as error:
@@ -135,9 +137,13 @@ class Channel(PublishingChannel):
             # a new connection, after Celery's pause, may.
             self._hang_up()
             raise RedisConnectionError(f"Redis refused to hand out messages: {error}") from error
-        except self.connection_errors:
+        except self.connection_errors as error:
             self._hang_up()
-            raise
+            if expects_reply:
+                raise
+            # The server has closed the connection, as an idle one: Kombu's poller makes another.
+            logger.debug("The connection that waits for messages was closed: %r", error)
+            return None
         finally:
             self._polling = connection if self.waiter.state is WaiterState.ACTIVE else None
             self._flush_brpop_reauth()
@@ -152,6 +158,13 @@ class Channel(PublishingChannel):
             drop_pushes(self.client.connection)
         except self.connection_errors:
             self._hang_up()
+
+    def deliver_now(self, queues: list[str], limit: int) -> int:
+        """Deliver what there is now to the consumers of these queues, without waiting; how much."""
+        taken = self.leases.scripts.take(self._take(queues, limit))
+        self.deliverer.enter(taken)
+        self.deliverer.deliver()
+        return len(taken.deliveries) + len(taken.unusable)
 
     def _take(self, queues: list[str], free: int) -> Take:
         lists = tuple(
@@ -197,6 +210,21 @@ class Channel(PublishingChannel):
         payload = loads(delivery.message.decode())
         payload["properties"]["delivery_tag"] = delivery.tag
         return payload
+
+    def _purge(self, queue: str) -> int:
+        purged: int = super()._purge(queue)
+        return purged + self._drop_scheduled(queue)
+
+    def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
+        super()._delete(queue, *args, **kwargs)
+        self._drop_scheduled(queue)
+
+    def _drop_scheduled(self, queue: str) -> int:
+        keys = self.leases.scripts.keys
+        with self.conn_or_acquire() as client, client.pipeline() as pipe:
+            for name in keys.scheduled_of(queue):
+                pipe.zcard(name).delete(name)
+            return sum(pipe.execute()[::2])
 
     # Ending.
 

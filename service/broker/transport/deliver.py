@@ -67,6 +67,11 @@ class Deliverer:
         try:
             payload = messages.read(delivery.message)
             payload["properties"]["delivery_tag"] = tag
+            if delivery.is_due:
+                # Celery would look at this machine's clock, and let the job wait here.
+                headers = payload["headers"]
+                payload["properties"][messages.ETA] = headers.get("eta")
+                headers["eta"] = None
             channel.connection._deliver(payload, queue)  # noqa: SLF001
         except _NOT_ITS_FAULT:
             if leases.in_flight.is_open(tag) and tag not in qos.holds():

@@ -10,6 +10,7 @@ from redis import Redis
 from service.broker.leases.registry import keys_of
 from service.broker.scripts import Scripts
 from service.broker.transport.kombu_bases import RedisChannel
+from service.redis.countdown import without_countdown
 
 _REMEMBERED: Final = 1000
 
@@ -68,6 +69,7 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_b
         _publishes.remember(properties)
 
     def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        message, countdown = without_countdown(message)
         if kwargs.get("_publish_batch") is not None or queue in self._expires:
             super()._put(queue, message, **kwargs)
             return
@@ -76,4 +78,4 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_b
             self._publisher = pool, Scripts(Redis(connection_pool=pool), keys_of(self))
         list_ = self._q_for_pri(queue, self._get_message_priority(message, reverse=False))
         tag = message["properties"]["delivery_tag"]
-        self._publisher[1].put(tag, queue, list_, dumps(message))
+        self._publisher[1].put(tag, queue, list_, dumps(message), countdown)

@@ -69,7 +69,10 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
             self.leases.dispose(Outcome.BURY, *self._rejected.popitem())
 
     def restore_unacked(self, client: Any = None) -> None:
-        """The channel closes: keep what runs here, and everything while the worker goes on."""
+        """The channel closes: keep what runs here, and everything while the worker goes on.
+
+        What still runs when the worker stops goes back as the process ends: it can't be stopped.
+        """
         waiting = self.holds()
         self._delivered.clear()
         if self.leases is None or os.getpid() != self._pid:
@@ -83,7 +86,8 @@ class LeasedQoS(RedisQoS):  # type: ignore[misc]  # Any: see kombu_bases
             self.leases.in_flight.park(waiting, in_pool)
         else:
             for tag in waiting:
-                self.leases.dispose(Outcome.RETURN, tag)
+                if not self.leases.in_flight.has_begun(tag):
+                    self.leases.dispose(Outcome.RETURN, tag)
 
     def restore_visible(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the leases' thread recovers what other workers lost."""

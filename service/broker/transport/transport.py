@@ -1,14 +1,29 @@
 """Names the transports that Celery is pointed at by `broker_transport`."""
 
 import logging
+import time
 from queue import Empty
-from typing import Any
+from typing import Any, ClassVar
 
+from redis.exceptions import ResponseError
+
+from service.broker.leases.registry import keys_of
+from service.broker.scripts import text
 from service.broker.transport.channel import Channel
 from service.broker.transport.kombu_bases import RedisPoller, RedisSentinelChannel, RedisTransport
 from service.broker.transport.waiter import ASK_AGAIN, WaiterState
+from service.redis.keys import RECORD
 
 logger = logging.getLogger(__name__)
+
+# A script, a write and a publish; no tag, and no id of a job, is empty. Who may not use the channel
+# of jobs may have others, so that an error of the publish is an answer.
+_CHANGE_NOTHING = """
+redis.call('ZADD', KEYS[1], 'XX', 0, '')
+local told = redis.pcall('PUBLISH', ARGV[1], '')
+return type(told) == 'table' and told['err'] or ''
+"""
+_MAY_NOT_RUN = ("to run the 'publish' command", "can't run this command")  # since 7.0; before
 
 
 class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # Any: see kombu_bases
@@ -24,6 +39,16 @@ class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # A
 
 class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
     """Kombu's poller, for connections on which the server also speaks unasked."""
+
+    hub: Any = None  # Celery's event loop, where there is one
+    _wakes_at = 0.0
+
+    def wake_in(self, seconds: float) -> None:
+        """Have the event loop look here again then: else it may sleep for a second."""
+        now = time.monotonic()
+        if self.hub is not None and not now < self._wakes_at <= now + seconds:
+            self._wakes_at = now + seconds
+            self.hub.call_later(seconds, bool)
 
     def on_readable(self, fileno: int) -> Any:
         """Let the channel read; without room for messages, read a reply under way, or drop pushes.
@@ -50,6 +75,9 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
     def get(self, callback: Any, timeout: float | None = None) -> Any:
         """Wait for a message where there is no event loop; a waiter asks again every second."""
         bounded = ASK_AGAIN if timeout is None else min(timeout, ASK_AGAIN)
+        for channel in self._channels:
+            if channel.waiter.state is WaiterState.ACTIVE:
+                bounded = min(bounded, channel.waiter.patience)
         return super().get(callback, bounded)
 
 
@@ -58,6 +86,8 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
 
     Channel = Channel
     sentinels = False
+    # The brokers that this process was allowed to publish on. Who never was may well do without.
+    _published: ClassVar[set[str]] = set()
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
@@ -68,6 +98,39 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
             client.cycle = None
             if not self.sentinels:
                 logger.warning("Only the first Redis address is used; for several use sentinel://.")
+
+    def establish_connection(self) -> Any:
+        """Connect, and try a script that changes nothing; raises ResponseError where it is refused.
+
+        Celery then pauses and tries again. Else it would go on to steps that write, and each one
+        that is refused would have the whole worker connect anew, at once; a broadcast that is
+        refused would end it.
+        """
+        connection = super().establish_connection()
+        channel = self._avail_channels[-1]
+        try:
+            # Kombu's client does not put the keys' prefix before that of a script.
+            keys = keys_of(channel)
+            given = (keys.in_flight[1], keys.prefix + RECORD)
+            self._note_publish(text(channel.client.eval(_CHANGE_NOTHING, 1, *given)))
+        except Exception:
+            self._avail_channels.remove(channel)
+            channel.close()
+            raise
+        return connection
+
+    def _note_publish(self, refusal: str) -> None:
+        """Raise ResponseError where this process has lost the right to publish."""
+        broker = self.client.as_uri()
+        if not any(words in refusal for words in _MAY_NOT_RUN):
+            self._published.add(broker)
+        elif broker in self._published:
+            raise ResponseError(refusal)
+
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        """Have Celery's event loop read what the connection brings."""
+        self.cycle.hub = loop
+        super().register_with_event_loop(connection, loop)
 
 
 class SecureTransport(Transport):

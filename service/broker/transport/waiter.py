@@ -13,7 +13,8 @@ process is recorded as its holder (BRPOP), watches a single list (BLMOVE) or wak
 
 So one message wakes two workers and makes a third one active, whether ten or a thousand are idle.
 Two and not one are active, because one of them may be frozen. A worker stays active by asking again
-every second, and counts as gone after three: lost tokens and dead waiters heal by themselves.
+every second, and counts as gone after three: lost tokens and dead waiters heal by themselves. It
+also asks at the moment when the next scheduled job is due, which each take tells it.
 """
 
 import time
@@ -53,13 +54,13 @@ class Waiter:
         self._tracks = True
         self._loaded = False
         self._next = WaiterState.TAKING
-        self._since = 0.0
+        self._ask_at = 0.0
         self.state = WaiterState.IDLE
         self._request: Take
 
     def begin(self, connection: Any, take: Take, in_flight: InFlight) -> None:
         """Send what comes next: a wait on standby, or the take along with what is to be acked."""
-        self._since = time.monotonic()
+        self._ask_at = time.monotonic() + ASK_AGAIN
         if self._next is not WaiterState.TAKING:
             self.state, self._next = self._next, WaiterState.TAKING
             wake, seconds = take.waiters[1], ASK_AGAIN
@@ -92,8 +93,13 @@ class Waiter:
 
     @property
     def is_to_ask_again(self) -> bool:
-        """Whether this waiter is active, and has asked too long ago to stay so."""
-        return self.state is WaiterState.ACTIVE and time.monotonic() - self._since >= ASK_AGAIN
+        """Whether this waiter is active, and has to ask in order to stay so, or for a due job."""
+        return self.state is WaiterState.ACTIVE and time.monotonic() >= self._ask_at
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which an active waiter need not ask by itself."""
+        return max(0.0, self._ask_at - time.monotonic())
 
     def reset_wait(self) -> None:
         """Nothing is under way any more: the connection was closed under us."""
@@ -120,6 +126,8 @@ class Waiter:
         elif taken.verdict == "active" and not connection.can_read(timeout=0):
             # Else a push came along with the answer, and the poller would not see it.
             self.state = WaiterState.ACTIVE
+            if taken.next_due is not None:
+                self._ask_at = min(self._ask_at, time.monotonic() + taken.next_due)
         return taken
 
     def _greet(self, connection: Any) -> None:

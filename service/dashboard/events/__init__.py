@@ -1,10 +1,14 @@
 """Records job events, and reads them back.
 
     recorder   takes the job events of this process; every second a thread reports them to Redis
-    report.lua the one step that takes a report: the stream of events, worker statuses, counts
+    report.lua the one step that takes a report: events, worker statuses, counts, failures
     stats      counts events by task and by ten seconds
+    oldest.lua since when the first message of a queue waits
+    flow       how fast queues fill
+    failures   groups failures by error and place
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
     reader     reads the stream, the counts, the workers and the queues into memory
+    stored     reads what workers and jobs have stored themselves
     snapshot   what the reader found at one moment, and the figures of charts, tiles and tables
 
 job_changed -> recorder and stats -> report.lua -> Redis -> reader -> recent and snapshot

@@ -1,24 +1,32 @@
 """Reads what the dashboard shows: at most once a second, however many people look."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, Final
 
-import msgspec
+from redis.exceptions import ResponseError
 
+from service.broker.pauses import read_pauses
+from service.dashboard.events.failures import read_groups
+from service.dashboard.events.flow import SPAN as SPAN_OF_FLOW
+from service.dashboard.events.flow import Flow
 from service.dashboard.events.recent import RecentJobs, decode_events
 from service.dashboard.events.snapshot import Queue, Snapshot, Worker
-from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall
+from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall, read_counts
+from service.dashboard.events.stored import event_of_record, workers_in
 from service.errors import ResultsUnavailableError
 from service.parts import Parts
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
-from service.results.model import State
-from service.results.record import decode
-from service.signals import JobEvent, WorkerStatus
+from service.redis.script import Script
+from service.results.marks import arguments_in
+from service.signals import seconds_since_epoch
+
+logger: Final = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds
 
@@ -26,6 +34,9 @@ _ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stal
 _OPEN_BUCKETS: Final = 2  # the newest ones: reports of them may still come
 _ASK_AFTER: Final = 3.0  # seconds after which the record of an unfinished job is read
 _RECORDS: Final = 100  # records in one reading
+_OLDEST: Final = Script.load("service.dashboard.events", "oldest")
+_TAIL: Final = 5_000  # bytes of a record: its arguments stand near the end
+_TAILS: Final = 500  # in one reading
 
 
 class Reader:
@@ -40,6 +51,8 @@ class Reader:
         self._buckets: dict[int, dict[str, int]] = {}
         self._asked_at: dict[str, float] = {}  # by id of an unfinished job
         self._worker_queues: set[str] = set()  # names of those that workers took jobs from
+        self._flow = Flow()
+        self._reading_arguments = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self.jobs = RecentJobs(parts.settings.recent_jobs)
@@ -99,9 +112,34 @@ class Reader:
         records: Any = await self._parts.redis.mget(keys)
         for job, record in zip(due, records, strict=True):
             asked_at[job.id] = now
-            if record is not None and (event := _event_of(job, record)) is not None:
+            if record is not None and (event := event_of_record(job, record)) is not None:
                 self.jobs.add([event])
         self._asked_at = asked_at
+
+    async def forget_failures(self, group: str) -> None:
+        """Forget a group of failures, until one more comes. Raises ResultsUnavailableError."""
+        keys = self._parts.keys
+        async with bounded(self._parts.settings.redis_timeout):
+            await self._parts.redis.hdel(keys.failures, group)
+            await self._parts.redis.zrem(keys.failures_seen, group)
+
+    async def read_arguments(self) -> None:
+        """Read what a search is to find of the arguments of the recent jobs.
+
+        They are read when somebody searches, once for each job: to report them with each job would
+        cost all jobs something. Raises ResultsUnavailableError.
+        """
+        redis, key = self._parts.redis, self._parts.keys.record
+        async with self._reading_arguments:
+            missing = [job.id for job in self.jobs.without_arguments()]
+            for ids in (missing[at : at + _TAILS] for at in range(0, len(missing), _TAILS)):
+                async with bounded(self._parts.settings.redis_timeout):
+                    pipe = redis.pipeline(transaction=False)
+                    for job_id in ids:
+                        pipe.getrange(key(job_id), -_TAIL, -1)
+                    tails: list[Any] = await pipe.execute(raise_on_error=False)
+                texts = [arguments_in(tail) if isinstance(tail, bytes) else "" for tail in tails]
+                self.jobs.add_arguments(zip(ids, texts, strict=True))
 
     async def _read_snapshot(self) -> Snapshot:
         keys, newest = self._parts.keys, bucket_of(time.time())
@@ -115,11 +153,15 @@ class Reader:
         pipe.time()
         pipe.hgetall(keys.workers)
         pipe.zrange(keys.workers_seen, 0, -1, withscores=True)
-        *buckets, (seconds, microseconds), statuses, seen = await pipe.execute()
+        pipe.hgetall(keys.failures)
+        *buckets, moment, statuses, seen, failures = await pipe.execute(raise_on_error=False)
+        if isinstance(moment, ResponseError):  # Redis itself refuses
+            raise moment
         for number, counts in zip(missing, buckets, strict=True):
-            self._buckets[number] = {name.decode(): int(many) for name, many in counts.items()}
-        workers = tuple(_workers(seconds + microseconds / 1e6, statuses, dict(seen)))
-        queues, deliveries = await self._read_queues(workers)
+            self._buckets[number] = read_counts(_or_empty(counts))
+        now = moment[0] + moment[1] / 1e6
+        workers = tuple(workers_in(now, _or_empty(statuses), _or_empty(seen)))
+        queues, deliveries = await self._read_queues(workers, now)
         return Snapshot(
             workers=workers,
             queues=queues,
@@ -127,10 +169,14 @@ class Reader:
             points=tuple((n * STEP, overall(self._buckets[n])) for n in shown),
             total=overall(*self._buckets.values()),
             tasks=by_task(self._buckets.values()),
+            failures=read_groups(_or_empty(failures)),
+            at=now,
             jobs=len(self.jobs),
         )
 
-    async def _read_queues(self, workers: tuple[Worker, ...]) -> tuple[tuple[Queue, ...], int]:
+    async def _read_queues(
+        self, workers: tuple[Worker, ...], now: float
+    ) -> tuple[tuple[Queue, ...], int]:
         """The queues, and how many deliveries there are in all, from the broker's Redis."""
         alive = [worker.status for worker in workers if worker.is_alive]
         self._worker_queues.update(name for status in alive for name in status.queues)
@@ -138,49 +184,48 @@ class Reader:
         deliveries_key, _ = keys.in_flight
         pipe = self._parts.broker_redis.pipeline(transaction=False)
         pipe.hlen(deliveries_key)
+        pipe.hgetall(keys.paused)
         for name in names:
             for key in (keys.dead_letters_of(name), *keys.lists_of(name)):
                 pipe.llen(key)
-        deliveries, *lengths = await pipe.execute()
-        left = iter(lengths)
-        queues = tuple(
-            Queue(
-                name=name,
-                dead=next(left),
-                waiting=sum(islice(left, len(keys.lists_of(name)))),
-                deliveries=sum(status.deliveries.get(name, 0) for status in alive),
+            for key in keys.scheduled_of(name):
+                pipe.zcard(key)
+        deliveries, paused, *lengths = await pipe.execute()
+        pauses = read_pauses(paused)
+        left, out = iter(lengths), self.jobs.rates_out(now, SPAN_OF_FLOW)
+        queues: list[Queue] = []
+        for name in names:
+            dead = next(left)
+            waiting = sum(islice(left, len(keys.lists_of(name))))
+            gone = out.get(name, 0.0)
+            queues.append(
+                Queue(
+                    name=name,
+                    dead=dead,
+                    waiting=waiting,
+                    scheduled=sum(islice(left, len(keys.scheduled_of(name)))),
+                    deliveries=sum(status.deliveries.get(name, 0) for status in alive),
+                    workers=sum(name in status.queues for status in alive),
+                    pause=pauses.get(name),
+                    oldest=await self._oldest(keys.lists_of(name), now) if waiting else None,
+                    rate_in=self._flow.rate_in(name, now, waiting, gone),
+                    rate_out=gone,
+                )
             )
-            for name in names
-        )
-        return queues, deliveries
+        return tuple(queues), deliveries
+
+    async def _oldest(self, lists: Sequence[str], now: float) -> float | None:
+        """How long the first message of these lists has waited, as its publisher's clock has it."""
+        script, keys = _OLDEST, list(lists)
+        found: Any = await script.run(self._parts.broker_redis, keys, [])
+        times = [seconds_since_epoch(text.decode(errors="replace")) for text in found]
+        known = [each for each in times if each is not None]
+        return max(0.0, now - min(known)) if known else None
 
 
-def _workers(
-    now: float, statuses: Mapping[bytes, bytes], seen: Mapping[bytes, float]
-) -> Iterator[Worker]:
-    for name, stored in sorted(statuses.items()):
-        try:
-            status = msgspec.json.decode(stored, type=WorkerStatus)
-        except msgspec.MsgspecError:
-            continue  # that of another version of the service
-        age = max(0.0, now - seen.get(name, 0.0))
-        yield Worker(name.decode(errors="replace"), age, status)
-
-
-def _event_of(job: JobEvent, record: bytes) -> JobEvent | None:
-    """The event that a job's own record tells of; None if it is not a new one."""
-    try:
-        result = decode(job.id, record)
-    except ValueError:
-        return None
-    if result.state == job.state or not (result.ready or job.state == State.QUEUED):
-        return None
-    return msgspec.structs.replace(
-        job,
-        state=result.state.value,
-        task=result.task or job.task,
-        at=time.time(),
-        queued_at=result.queued_at.timestamp() if result.queued_at else job.queued_at,
-        started_at=result.started_at.timestamp() if result.started_at else job.started_at,
-        finished_at=result.finished_at and result.finished_at.timestamp(),
-    )
+def _or_empty(answer: Any) -> Any:
+    """What Redis has; nothing where something of another kind is stored under the key."""
+    if isinstance(answer, ResponseError):
+        logger.warning("A part of the dashboard cannot be read: %s", answer)
+        return {}
+    return answer if isinstance(answer, dict) else dict(answer)

@@ -1,5 +1,6 @@
 """The most recent jobs, each as its newest event tells it: to filter, to search and to sort."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from operator import attrgetter
@@ -7,15 +8,16 @@ from typing import Any, Final
 
 import msgspec
 
+from service.dashboard.events.failures import group_id
 from service.results.model import TERMINAL, State
-from service.signals import JobEvent
+from service.signals import DROPPED, JobEvent
 
 PAGE: Final = 50  # jobs
 
 _REMEMBERED: Final = 100  # pages, until the list changes
 _DECODER: Final = msgspec.json.Decoder(list[JobEvent])
 # How far a job is in a state; in those that are not here it runs, or is about to run again.
-_RANK: Final[dict[str, int]] = {State.QUEUED: 0, **dict.fromkeys(TERMINAL, 2)}
+_RANK: Final[dict[str, int]] = {State.QUEUED: 0, **dict.fromkeys(TERMINAL, 2), DROPPED: 3}
 _RUNNING: Final = 1
 _STATES_OF: Final = {"STARTED": {"STARTED", "PROGRESS"}}
 
@@ -33,11 +35,13 @@ def newer(old: JobEvent, new: JobEvent) -> JobEvent:
     before, after = _RANK.get(old.state, _RUNNING), _RANK.get(new.state, _RUNNING)
     event, other = (old, new) if (after, new.at) < (before, old.at) else (new, old)
     if event.queued_at is None and other.queued_at is not None:
-        return msgspec.structs.replace(event, queued_at=other.queued_at)
+        event = msgspec.structs.replace(event, queued_at=other.queued_at)
+    if event.queue is None and other.queue is not None:
+        event = msgspec.structs.replace(event, queue=other.queue)
     return event
 
 
-def _began_at(event: JobEvent) -> float:
+def began_at(event: JobEvent) -> float:
     """When the job came into being, as far as is known."""
     return event.queued_at or event.started_at or event.at
 
@@ -47,7 +51,9 @@ _VALUES: Final[dict[str, Callable[[JobEvent], Any]]] = {
     "task": attrgetter("task"),
     "state": attrgetter("state"),
     "worker": attrgetter("worker"),
-    "queued": _began_at,
+    "queue": attrgetter("queue"),
+    "attempts": attrgetter("retries"),
+    "queued": began_at,
     "started": attrgetter("started_at"),
     "run": attrgetter("ran_for"),
     "id": attrgetter("id"),
@@ -56,13 +62,28 @@ _VALUES: Final[dict[str, Callable[[JobEvent], Any]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What to show of the list; `page` counts from 1."""
+    """What to show of the list; `page` counts from 1. A filter that is empty lets all jobs pass.
+
+    `failure` is a group of failures. What is said `in_full` has the texts of errors and arguments,
+    which are not for everybody who may see the list; who `may_operate` is shown what to do.
+    """
 
     state: str = ""
     search: str = ""
+    task: str = ""
+    worker: str = ""
+    queue: str = ""
+    failure: str = ""
+    in_full: bool = False
+    may_operate: bool = False
     sort: str = "queued"
     descending: bool = True
     page: int = 1
+
+    @property
+    def is_filter(self) -> bool:
+        """Whether it leaves jobs out."""
+        return any((self.state, self.search, self.task, self.worker, self.queue, self.failure))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +105,9 @@ class RecentJobs:
     def __init__(self, keep: int) -> None:
         self._keep = keep
         self._jobs: dict[str, JobEvent] = {}
-        self._texts: dict[str, str] = {}  # by id, what a search looks at; made when one does
+        # By id, what a search looks at, without and with texts of errors and arguments.
+        self._texts: dict[str, tuple[str, str]] = {}
+        self._arguments: dict[str, str] = {}  # by id, as their records have them
         self._newest_first: list[JobEvent] | None = None
         self._pages: dict[Query, JobPage] = {}
 
@@ -95,9 +118,15 @@ class RecentJobs:
         """Take in events, oldest first."""
         for event in events:
             known = self._jobs.get(event.id)
-            self._jobs[event.id] = event if known is None else newer(known, event)
-            self._texts.pop(event.id, None)
             self._newest_first = None
+            self._texts.pop(event.id, None)
+            if not self._arguments.get(event.id):
+                self._arguments.pop(event.id, None)  # the next record may have them
+            if event.state == DROPPED:
+                self._jobs.pop(event.id, None)
+                self._arguments.pop(event.id, None)
+            else:
+                self._jobs[event.id] = event if known is None else newer(known, event)
 
     def unfinished(self) -> list[JobEvent]:
         """The jobs that have not ended, as far as is known here."""
@@ -110,19 +139,53 @@ class RecentJobs:
         if page is None:
             if len(self._pages) >= _REMEMBERED:
                 self._pages.clear()
-            jobs = self._sorted(in_order, query)
+            jobs = self._sorted(self._fitting(in_order, query), query)
             pages = max(1, -(-len(jobs) // PAGE))
             number = min(max(1, query.page), pages)
             shown = tuple(jobs[(number - 1) * PAGE : number * PAGE])
             page = self._pages[query] = JobPage(shown, len(jobs), pages, number)
         return page
 
-    def _sorted(self, jobs: list[JobEvent], query: Query) -> list[JobEvent]:
+    def fitting(self, query: Query) -> list[JobEvent]:
+        """All that fits the query, the newest first."""
+        return self._fitting(self._in_order(), query)
+
+    def rates_out(self, now: float, seconds: float) -> dict[str, float]:
+        """How many jobs of each queue ended in a second, as far back as the list goes."""
+        in_order = self._in_order()
+        if len(in_order) == self._keep:
+            seconds = max(1.0, min(seconds, now - began_at(in_order[-1])))
+        ended = Counter(
+            job.queue for job in in_order if job.queue and (job.finished_at or 0) > now - seconds
+        )
+        return {queue: count / seconds for queue, count in ended.items()}
+
+    def without_arguments(self) -> list[JobEvent]:
+        """The jobs whose arguments are not known here, the newest first."""
+        return [job for job in self._in_order() if job.id not in self._arguments]
+
+    def add_arguments(self, found: Iterable[tuple[str, str]]) -> None:
+        """Take in the arguments of jobs, as a search is to find them, by id."""
+        for job_id, text in found:
+            self._arguments[job_id] = text
+            self._texts.pop(job_id, None)
+        self._pages.clear()
+
+    def _fitting(self, jobs: list[JobEvent], query: Query) -> list[JobEvent]:
         if query.state:
             states = _STATES_OF.get(query.state, {query.state})
             jobs = [job for job in jobs if job.state in states]
+        for field in ("task", "worker", "queue"):
+            if wanted := getattr(query, field):
+                value = attrgetter(field)
+                jobs = [job for job in jobs if value(job) == wanted]
+        if query.failure:
+            jobs = [job for job in jobs if group_id(job) == query.failure]
         for word in query.search.lower().split():
-            jobs = [job for job in jobs if word in self._text_of(job)]
+            jobs = [job for job in jobs if word in self._text_of(job, in_full=query.in_full)]
+        return jobs
+
+    def _sorted(self, jobs: list[JobEvent], query: Query) -> list[JobEvent]:
         if query.sort == "queued" and query.descending:
             return jobs
         value = _VALUES[query.sort]
@@ -130,19 +193,23 @@ class RecentJobs:
         lack = [job for job in jobs if value(job) is None]
         return sorted(have, key=value, reverse=query.descending) + lack
 
-    def _text_of(self, job: JobEvent) -> str:
-        text = self._texts.get(job.id)
-        if text is None:
-            text = self._texts[job.id] = f"{job.task}\n{job.worker or ''}\n{job.id}".lower()
-        return text
+    def _text_of(self, job: JobEvent, *, in_full: bool) -> str:
+        texts = self._texts.get(job.id)
+        if texts is None:
+            names = (job.task, job.worker or "", job.queue or "", job.id, job.error_type, job.place)
+            short = "\n".join(names).lower()
+            full = f"{short}\n{job.error}\n{self._arguments.get(job.id, '')}".lower()
+            texts = self._texts[job.id] = (short, full)
+        return texts[in_full]
 
     def _in_order(self) -> list[JobEvent]:
         """The jobs that are kept, the newest first."""
         if self._newest_first is None:
-            jobs = sorted(self._jobs.values(), key=_began_at, reverse=True)
+            jobs = sorted(self._jobs.values(), key=began_at, reverse=True)
             for job in jobs[self._keep :]:
                 del self._jobs[job.id]
                 self._texts.pop(job.id, None)
+                self._arguments.pop(job.id, None)
             self._newest_first = jobs[: self._keep]
             self._pages.clear()
         return self._newest_first

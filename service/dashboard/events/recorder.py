@@ -13,6 +13,7 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError, ResponseError
 
+from service.dashboard.events.failures import FailureGroup, grouped
 from service.dashboard.events.recent import newer
 from service.dashboard.events.stats import SPAN, count
 from service.redis.clients import connect_blocking
@@ -27,6 +28,8 @@ INTERVAL: Final = 1.0  # seconds between two reports
 
 _SCRIPT: Final = Script.load("service.dashboard.events", "report")
 _CHUNK: Final = 500  # events in one call of the script, during which Redis serves nobody else
+_GROUPS: Final = 50  # groups of failures in one call
+_MOST_GROUPS: Final = 500  # that wait to be reported
 _EVENTS_PER_JOB: Final = 3  # queued, started, ended
 _BACKLOG: Final = 200_000  # events of one second; beyond that the oldest go
 _BUCKET_TTL: Final = SPAN + 120  # seconds: longer than it is shown, by more than clocks differ
@@ -51,6 +54,7 @@ class Recorder:
         self._events: deque[JobEvent] = deque(maxlen=_BACKLOG)
         self._newest: dict[str, JobEvent] = {}  # of each job that is still to be reported
         self._counts: Counter[tuple[int, str]] = Counter()
+        self._failures: list[FailureGroup] = []
         self._unsent: tuple[list[str], list[Any]] | None = None  # keys and arguments of the script
         self._failing = False
         self._client: Redis | None = None
@@ -90,7 +94,7 @@ class Recorder:
                 self._send_unsent()
                 self._unsent = self._next_report(worker, status)
                 self._send_unsent()
-                while self._newest or self._counts:
+                while self._newest or self._counts or self._failures:
                     self._unsent = self._next_report()
                     self._send_unsent()
             except (RedisError, OSError) as error:
@@ -106,11 +110,11 @@ class Recorder:
             return True
 
     def close(self) -> None:
-        """Report what is left, and end the thread."""
+        """End the thread, and report the events that are left unless Redis is known to be away."""
         self._closed.set()
         if self._thread is not None and self._owns_thread:
             self._thread.join(self._settings.redis_timeout * 2)
-        if self._has_unreported():
+        if self._has_unreported() and not self._failing:
             self.report()
         if self._client is not None:
             self._client.close()
@@ -147,6 +151,8 @@ class Recorder:
         take = self._events.popleft
         events = [take() for _ in range(len(self._events))]  # other threads may add more meanwhile
         self._counts.update(count(events))
+        failed = grouped(event for event in events if event.error)
+        self._failures = [*self._failures, *failed][-_MOST_GROUPS:]
         newest = self._newest
         for event in events:
             known = newest.get(event.id)
@@ -164,10 +170,15 @@ class Recorder:
         buckets = sorted({bucket for bucket, _ in self._counts})
         limits = (settings.recent_jobs * _EVENTS_PER_JOB, keys.ttl, _BUCKET_TTL)
         encoded = msgspec.json.encode(status) if status else b""
-        arguments: list[Any] = [*limits, worker, encoded, len(ids), events]
+        failures = b""
+        if self._failures:
+            failures = msgspec.json.encode(self._failures[:_GROUPS])
+            del self._failures[:_GROUPS]
+        arguments: list[Any] = [*limits, worker, encoded, len(ids), events, failures]
         for (bucket, field), amount in self._counts.items():
             arguments += (1 + buckets.index(bucket), field, amount)
         self._counts.clear()
         mark = keys.report_mark(uuid.uuid4().hex)
         own = [mark, keys.recent_jobs, keys.workers, keys.workers_seen]
+        own += [keys.failures, keys.failures_seen]
         return [*own, *map(keys.stats, buckets)], arguments

@@ -1,17 +1,22 @@
 -- Take one process's report of the last second; a report that comes twice is taken once.
--- KEYS: mark, recent jobs, workers, when they were seen, then the buckets of counts
+-- KEYS: mark, recent jobs, workers, when they were seen, groups of failures, when they were seen,
+--       then the buckets of counts
 -- ARGV: how many events to keep, their TTL, the buckets' TTL, the worker's name ('' for none),
 --       its status ('' when it leaves), how many events, the events as one JSON array,
---       then triples: which bucket (from 1), field, how much to add
+--       the failures as a JSON array of groups ('' for none), then triples: which bucket (from 1), field, how much to add
 -- Answers 1; 0 if the report was taken before.
-local MARK_TTL = 60 -- seconds, as are all of these
+local MARK_TTL = 60 -- seconds, as is each TTL
+local MOST_GROUPS = 200
+local FAILURES_TTL = 604800
+local SLOTS = 48 -- of a group's counts by half hours
 local WORKERS_TTL = 3600
 local FORGET_WORKER_AFTER = 600 -- without a report
 
 local mark, recent, workers, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local keep, recent_ttl, bucket_ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
 local worker, status, count, events = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
-local FIRST_BUCKET, FIRST_TRIPLE = 5, 8 -- in KEYS and ARGV
+local groups, groups_seen, failures = KEYS[5], KEYS[6], ARGV[8]
+local FIRST_BUCKET, FIRST_TRIPLE = 7, 9 -- in KEYS and ARGV
 
 local function forget(name)
   redis.call('HDEL', workers, name)
@@ -22,6 +27,19 @@ end
 local function entry(command, from, to)
   local found = redis.call(command, recent, from, to, 'COUNT', 1)[1]
   return found and found[1], found and found[2][2] or 0
+end
+
+-- Add what a report tells of a group to what is known of it, in place.
+local function add_known(group)
+  local ok, known = pcall(cjson.decode, redis.call('HGET', groups, group['id']) or '')
+  if not ok or type(known) ~= 'table' then return end
+  group['count'] = group['count'] + (tonumber(known['count']) or 0)
+  group['first'] = math.min(group['first'], tonumber(known['first']) or group['first'])
+  local slots, oldest = group['slots'], 0
+  for slot in pairs(slots) do oldest = math.max(oldest, tonumber(slot) - SLOTS + 1) end
+  for slot, count in pairs(type(known['slots']) == 'table' and known['slots'] or {}) do
+    if (tonumber(slot) or 0) >= oldest then slots[slot] = (slots[slot] or 0) + count end
+  end
 end
 
 if not redis.call('SET', mark, '1', 'NX', 'EX', MARK_TTL) then return 0 end
@@ -47,6 +65,19 @@ if count > 0 then
     oldest, number = entry('XRANGE', '-', '+')
   end
   redis.call('EXPIRE', recent, recent_ttl)
+end
+if failures ~= '' then
+  for _, group in ipairs(cjson.decode(failures)) do
+    add_known(group)
+    redis.call('HSET', groups, group['id'], cjson.encode(group))
+    redis.call('ZADD', groups_seen, group['last'], group['id'])
+  end
+  for _, id in ipairs(redis.call('ZRANGE', groups_seen, 0, -MOST_GROUPS - 1)) do
+    redis.call('HDEL', groups, id)
+    redis.call('ZREM', groups_seen, id)
+  end
+  redis.call('EXPIRE', groups, FAILURES_TTL)
+  redis.call('EXPIRE', groups_seen, FAILURES_TTL)
 end
 for i = FIRST_TRIPLE, #ARGV, 3 do
   redis.call('HINCRBY', KEYS[FIRST_BUCKET - 1 + ARGV[i]], ARGV[i + 1], ARGV[i + 2])

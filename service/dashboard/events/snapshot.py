@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Final
 
+from service.broker.pauses import Pause
+from service.dashboard.events.failures import FailureGroup
 from service.dashboard.events.stats import STEP, TaskStats
 from service.signals import WorkerStatus
 
@@ -26,12 +28,28 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """How many messages of a queue wait, are delivered to workers that report, or are dead."""
+    """How many messages of a queue wait, are delivered to workers that report, or are dead.
+
+    Those of `scheduled` jobs are not due yet, and not among those that wait. So many
+    `workers` take from it.
+    """
 
     name: str
     waiting: int
+    scheduled: int
     deliveries: int
     dead: int
+    workers: int = 0
+    pause: Pause | None = None
+    oldest: float | None = None  # seconds that the first of those that wait has waited
+    rate_in: float = 0.0  # jobs per second, in the last minute
+    rate_out: float = 0.0
+
+    @property
+    def empty_in(self) -> float | None:
+        """Seconds until nothing waits, if it goes on so; None where it would not end."""
+        falling = self.rate_out - self.rate_in
+        return self.waiting / falling if self.waiting and falling > 0 else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +62,8 @@ class Snapshot:
     points: tuple[tuple[int, TaskStats], ...] = ()  # when each bucket begins, and what jobs did
     total: TaskStats = field(default_factory=TaskStats)
     tasks: dict[str, TaskStats] = field(default_factory=dict)
+    failures: tuple[FailureGroup, ...] = ()  # the one with the newest failure first
+    at: float = 0.0  # when it was read, by Redis's clock
     jobs: int = 0
     problem: str = ""
 

@@ -1,8 +1,10 @@
 """Counts what jobs did, by task and by ten seconds; pure."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +15,8 @@ STEP: Final = 10  # seconds in one bucket
 SPAN: Final = 3600  # seconds that are shown
 
 _PRECISION: Final = 1.26  # factor by which a quantile may be wrong
+_CLASS: Final = re.compile(r"t([0-9]{1,2})")  # a field's name: of 100 classes
+_MOST: Final = 2**53  # that Redis, Lua and JavaScript count alike
 _SEPARATOR: Final = "\x1f"
 _CLASSES_PER_DECADE: Final = 5  # of run times: each is 1.58 times as long as the one before
 _SHORTEST: Final = 0.001  # seconds; whatever is quicker counts as this
@@ -94,8 +98,18 @@ class TaskStats:
         """Add what a field of a bucket says; a kind that is not known is passed over."""
         if kind in _COUNTED:
             setattr(self, kind, getattr(self, kind) + amount)
-        elif kind.startswith("t") and kind[1:].isdecimal():
-            self.times[int(kind[1:])] += amount
+        elif (number := _CLASS.fullmatch(kind)) is not None:
+            self.times[int(number[1])] += amount
+
+
+def read_counts(stored: Mapping[bytes, bytes]) -> dict[str, int]:
+    """The counts of a stored bucket. Fields that are not whole numbers are left out."""
+    counts: dict[str, int] = {}
+    for name, amount in stored.items():
+        with suppress(ValueError):  # UnicodeDecodeError is one
+            if abs(many := int(amount)) <= _MOST:
+                counts[name.decode()] = many
+    return counts
 
 
 def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:

@@ -1,10 +1,18 @@
 """The pages for operators, under /dashboard.
 
-    views         the dashboard, and its updates as an event stream
+    views         the dashboard, its updates as an event stream, and all failures
+    queries       which of the recent jobs an address asks for
+    many          asks once more, and then retries, cancels or drops many jobs
+    queues        shows one queue, pauses and resumes it
     dead_letters  shows dead letters, replays and drops them
-    sign_in       asks for the admin token, and guards the other two by a signed cookie
+    job_details   what the page of a job, which is the web's, shows to operators besides
+    job_attempts  the attempts of a job
+    job_actions   cancels a job, runs it now, or again
+    frames        tells the user's own frames of a traceback from others
+    audit         shows what operators did
+    sign_in       lets only callers with a role see the others; takes the admin token for a cookie
 
-The templates and scripts are in `templates/dashboard/` and `static/` of `service.dashboard`; the
-blueprint of `sign_in` serves both. They extend `base.html` and import `_parts.html` of
-`service.web`, and the scripts import those of its `static/`.
+The templates and scripts are in `templates/` and `static/` of `service.dashboard`. They
+extend the layout and import `_parts.html` of `service.web`; the scripts are served beside its own,
+as `static/dashboard/`, and import those.
 """

@@ -1,91 +1,92 @@
 """The dashboard, and its updates: read by one reader, pushed to all who look."""
 
-import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
-from quart import Blueprint, current_app, render_template, request, stream_with_context
+from quart import Blueprint, current_app, request, stream_with_context
 from quart.typing import ResponseReturnValue
 
+from service.access.access import access_of
+from service.access.policy import Action
 from service.dashboard.events.reader import INTERVAL
 from service.dashboard.events.recent import Query
 from service.dashboard.extension import dashboard_of
-from service.dashboard.pages.sign_in import is_admin, require_admin
+from service.dashboard.pages.queries import COLUMNS, STATES, query_of
+from service.dashboard.pages.sign_in import require
 from service.parts import parts_of
-from service.results.model import State
+from service.redis.deadline import Deadline
 from service.web.http.negotiation import wants_events
-from service.web.http.streams import RETRY, event, stream
+from service.web.http.site import render
+from service.web.http.streams import RETRY, event, stream, when_request_ends
+from service.web.limits.checks import hold
 
-_MAX_SEARCH: Final = 200  # characters
-_STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
-_COLUMNS: Final = {
-    "task": "Task",
-    "state": "State",
-    "worker": "Worker",
-    "queued": "Queued",
-    "started": "Started",
-    "run": "Run time",
-    "id": "Id",
-}
-
-dashboard = Blueprint("dashboard", __name__, url_prefix="/dashboard")
-dashboard.before_request(require_admin)
+dashboard = Blueprint("dashboard", __name__)
+dashboard.before_request(require(Action.WATCH))
 
 
 @dashboard.get("")
 async def show() -> ResponseReturnValue:
-    """The dashboard; `state`, `q`, `sort`, `order` and `page` choose among the recent jobs."""
-    own = dashboard_of(current_app)
-    context = own.context(await own.reader.refresh(), _query())
-    page = await render_template(
-        "dashboard/dashboard.html", **context, states=_STATES, columns=_COLUMNS
+    """The dashboard; the address says which of the recent jobs it shows, as in queries.py."""
+    own, query = dashboard_of(current_app), await query_of()
+    context = own.context(await own.read(query), query)
+    done, number = request.args.get("done", ""), request.args.get("number", 0, type=int)
+    page = await render(
+        "dashboard/dashboard.html",
+        **context,
+        states=STATES,
+        columns=COLUMNS,
+        done=done,
+        number=number,
     )
+    return page, {"Cache-Control": "no-store"}
+
+
+@dashboard.get("/failures")
+async def failures() -> ResponseReturnValue:
+    """All failures of the last days, grouped by error and place."""
+    own, query = dashboard_of(current_app), await query_of()
+    context = own.context(await own.read(query), query)
+    page = await render("dashboard/failures.html", **context)
     return page, {"Cache-Control": "no-store"}
 
 
 @dashboard.get("/news")
 async def updates() -> ResponseReturnValue:
     """What has changed on the dashboard: once, or as an event stream every second."""
-    query = _query()
+    query = await query_of()
     if not wants_events():
         return await _update(query, {}, since=0), {"Cache-Control": "no-store"}
+    when_request_ends(hold("streams"))
     return stream(stream_with_context(_events)(query))
 
 
 async def _events(query: Query) -> AsyncIterator[str]:
     sent: dict[str, str] = {}
     since = 0
-    stopping = parts_of(current_app).watcher.stopping
+    parts, access = parts_of(current_app), access_of(current_app)
+    stopping, asked_at = parts.watcher.stopping, time.monotonic()
     yield RETRY
-    while not stopping.is_set() and is_admin():
+    while not stopping.is_set():
+        if time.monotonic() - asked_at > parts.settings.heartbeat:  # the role may have been taken
+            if not access.may_do(await access.find_caller(request), Action.WATCH):
+                return
+            asked_at = time.monotonic()
         update = await _update(query, sent, since=since)
         if update["points"]:
             since = update["points"][-1][0]
         yield event(update)
         with suppress(TimeoutError):
-            async with asyncio.timeout(INTERVAL):
+            async with Deadline(INTERVAL):
                 await stopping.wait()
 
 
 async def _update(query: Query, sent: dict[str, str], *, since: int) -> dict[str, Any]:
     """The fragments that differ from those `sent`, which is brought up to date, and new points."""
     own = dashboard_of(current_app)
-    now = await own.reader.refresh()
+    now = await own.read(query)
     fragments = await own.render(now, query)
     changed = {name: html for name, html in fragments.items() if sent.get(name) != html}
     sent |= changed
     return {"fragments": changed, "points": now.rows(since=since)}
-
-
-def _query() -> Query:
-    given = request.args
-    sort = given.get("sort", "queued")
-    state = given.get("state", "")
-    return Query(
-        state=state if state in _STATES else "",
-        search=given.get("q", "")[:_MAX_SEARCH],
-        sort=sort if sort in _COLUMNS else "queued",
-        descending=given.get("order", "desc") != "asc",
-        page=max(1, given.get("page", 1, type=int)),
-    )

@@ -1,8 +1,9 @@
-// Draws the last hour with uPlot, which its page loads as a plain script.
+// Draws the last hour, or as much of it as there were jobs, with uPlot, a plain script of the page.
 
 const HOUR = 3600;
 const HEIGHT = 190;
-const FAILED = 3; // its column in a row
+const [QUEUED, FINISHED, FAILED] = [1, 2, 3]; // their columns in a row
+const LEAST = 30; // rows, of ten seconds each, that are shown however new the service is
 const dark = matchMedia("(prefers-color-scheme: dark)");
 
 // A colour of the stylesheet's, as a canvas needs it.
@@ -19,6 +20,8 @@ const seconds = (value) => {
   if (value == null) return "–";
   return value < 1 ? `${Math.round(value * 1000)} ms` : `${Number(value.toPrecision(3))} s`;
 };
+const clock = (at) =>
+  new Date(at * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const perSecond = (value) => (value == null ? "–" : String(Number(value.toPrecision(3))));
 
 function options(element, series, format) {
@@ -30,11 +33,12 @@ function options(element, series, format) {
     cursor: { drag: { x: false, y: false } },
     scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
     axes: [
-      { ...axis, grid: { show: false }, space: 70 },
+      { ...axis, grid: { show: false }, space: 90, values: (_, ticks) => ticks.map(clock) },
       { ...axis, size: 56, values: (_, ticks) => ticks.map(format) },
     ],
+    hooks: { setCursor: [showNewest], setData: [showNewest], ready: [showNewest] },
     series: [
-      { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString()) },
+      { value: (_, at) => (at == null ? "–" : new Date(at * 1000).toLocaleTimeString([], { hourCycle: "h23" })) },
       ...series.map(([label, name, fill]) => ({
         label,
         stroke: colour(`var(--${name})`),
@@ -46,6 +50,11 @@ function options(element, series, format) {
       })),
     ],
   };
+}
+
+// Without a pointer on the chart, the legend has the newest values.
+function showNewest(plot) {
+  if (plot.cursor.idx == null) plot.setLegend({ idx: plot.data[0].length - 1 }, false);
 }
 
 // The values that have no neighbour to draw a line to.
@@ -98,12 +107,20 @@ export class Charts {
   }
 
   data(element) {
-    const rows = [...this.rows.values()].sort((one, other) => one[0] - other[0]);
+    const rows = this.shown();
     const columns = [0, ...SERIES[element.dataset.chart][2]];
     return columns.map((column) => {
       const values = rows.map((row) => row[column]);
       return column === FAILED ? withoutZeros(values) : values;
     });
+  }
+
+  // From the first job on: else the first minutes of a service are a spike at the edge.
+  shown() {
+    const rows = [...this.rows.values()].sort((one, other) => one[0] - other[0]);
+    const first = rows.findIndex((row) => row[QUEUED] || row[FINISHED]);
+    const begin = Math.min(first < 0 ? rows.length : first - 1, rows.length - LEAST);
+    return rows.slice(Math.max(begin, 0));
   }
 
   draw() {

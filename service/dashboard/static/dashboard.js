@@ -1,16 +1,18 @@
 // Keeps the dashboard as it is now: its parts come from the server, whole, when they change.
 
 import { Charts } from "./charts.js";
-import { showConnection } from "../../static/js/connection.js";
-import { Follower } from "../../static/js/follow.js";
-import { replaceContent } from "../../static/js/swap.js";
-import { localTimes } from "../../static/js/times.js";
+import { Rows } from "./rows.js";
+import { showConnection } from "../js/connection.js";
+import { Follower } from "../js/follow.js";
+import { replaceContent } from "../js/swap.js";
+import { localTimes } from "../js/times.js";
 
 const TYPING = 200; // milliseconds without a key until a search begins
 
-const query = new URLSearchParams(location.search);
+let query = new URLSearchParams(location.search);
 const form = document.querySelector(".filter");
 const charts = new Charts();
+const rows = new Rows(document.querySelector("[data-fragment=jobs]"), document.querySelector(".newer"));
 const follower = new Follower({
   address: () => `${document.getElementById("charts").dataset.updates}?${query}`,
   waits: false,
@@ -18,7 +20,8 @@ const follower = new Follower({
   onData: ({ fragments, points }) => {
     for (const [name, html] of Object.entries(fragments)) {
       const element = document.querySelector(`[data-fragment="${name}"]`);
-      if (element) replaceContent(element, html);
+      if (name === "jobs") rows.show(html);
+      else if (element) replaceContent(element, html);
     }
     charts.add(points);
   },
@@ -29,8 +32,14 @@ function choose(changes) {
     if (value) query.set(name, value);
     else query.delete(name);
   }
+  ask();
+}
+
+function ask() {
+  for (const name of ["done", "number"]) query.delete(name);
   history.replaceState(null, "", query.size ? `?${query}` : location.pathname);
   showOrder();
+  rows.expectOthers();
   follower.restart();
 }
 
@@ -62,11 +71,18 @@ form.addEventListener("submit", (event) => {
   onFilter();
 });
 document.addEventListener("click", (event) => {
-  const link = event.target.closest("a[data-sort], a[data-page]");
+  const link = event.target.closest("a[data-sort], a[data-page], a[data-set]");
   if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();
-  if (link.dataset.sort) choose({ sort: link.dataset.sort, order: link.dataset.order, page: "" });
-  else choose({ page: link.dataset.page });
+  if (link.dataset.sort) {
+    choose({ sort: link.dataset.sort, order: link.dataset.order, page: "" });
+    return;
+  }
+  query = new URLSearchParams(link.search);
+  form.elements.q.value = query.get("q") ?? "";
+  form.elements.state.value = query.get("state") ?? "";
+  ask();
+  if (!form.parentElement.contains(link)) document.getElementById("jobs-title").scrollIntoView();
 });
 
 localTimes();

@@ -1,8 +1,13 @@
 """Builds the one Celery app of each Quart app.
 
-app.py       the Celery app: our task base for every task, a QUEUED record for whatever is sent
-settings.py  translates the service's settings into Celery's, and refuses those that cannot work
-capture.py   records what Celery would publish, instead of publishing it
+builder.py      builds it, and gives it its tasks
+existing.py     makes a Celery app of the user's that of a Quart app
+app.py          the Celery app: our task base for every task, a QUEUED record for whatever is sent
+current.py      has shared tasks go to the Celery app of the current Quart app
+connections.py  how it speaks to its broker
+settings.py     translates the service's settings into Celery's, and refuses those that cannot work
+moments.py      says by which clock an ETA, an expiry and a countdown go
+capture.py      records what Celery would publish, instead of publishing it
 
 The app is built at its first use, as a process that only serves pages does not need it. Celery
 finds our task base, pool, backend and transport by the dotted paths in app.py and settings.py.

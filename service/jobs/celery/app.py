@@ -1,29 +1,31 @@
-"""Builds the Celery app of a Quart app, once, when it is first used."""
+"""The Celery app of a Quart app."""
 
-import threading
+from collections import ChainMap
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any, Final, Protocol
 
 from celery import Celery
-from celery.app.amqp import AMQP
-from kombu import Connection
 from kombu.utils import symbol_by_name
 from kombu.utils.uuid import uuid
 from quart import Quart
 
 from service.jobs.blueprint import TaskRegistry, check_options
-from service.jobs.celery.capture import current_capture
-from service.jobs.celery.settings import TRANSPORTS, celery_settings
+from service.jobs.celery import connections
+from service.jobs.celery.capture import PublishCapture, current_capture
+from service.jobs.celery.moments import moments_of
+from service.jobs.celery.settings import BACKENDS
+from service.logs.ids import REQUEST_ID, request_id_here
+from service.results.marks import OWNER
 from service.results.record import now
-from service.settings import Settings
 from service.signals import Signals
 
 # By dotted path: these rooms are above this one.
-_TASK_BASE: Final = "service.worker.task.base:ContextTask"
+TASK_BASE: Final = "service.worker.task.base:ContextTask"
 _LIFESPAN: Final = "service.worker.loop.lifespan:LifespanStep"
 _REPORTER: Final = "service.worker.reporter:ReporterStep"
+_HEALTH: Final = "service.health.worker:HealthStep"
 
 
 class OffLoop(Protocol):
@@ -36,57 +38,60 @@ class OffLoop(Protocol):
         """Make the call in a thread, and wait for it without blocking the loop."""
 
 
-class _Connection(Connection):
-    """A connection whose address begins with the scheme that the user gave.
-
-    Kombu puts the transport's dotted path there, which Flower, for one, does not know.
-    """
-
-    def as_uri(self, *args: Any, **options: Any) -> str:
-        """The broker's address."""
-        uri = str(super().as_uri(*args, **options))
-        for scheme, path in TRANSPORTS.items():
-            if uri.startswith(f"{path}:"):
-                return scheme + uri.removeprefix(path)
-        return uri
-
-
-class _AMQP(AMQP):
-    Connection = _Connection
-
-
 class QuartCelery(Celery):
     """A Celery app that belongs to one Quart app."""
 
-    amqp_cls = f"{__name__}:_AMQP"
+    amqp_cls = f"{connections.__name__}:AMQP"
+    control_cls = f"{connections.__name__}:Control"
 
     def __init__(
-        self, quart_app: Quart, handles: TaskRegistry, signals: Signals, **options: Any
+        self,
+        quart_app: Quart,
+        handles: TaskRegistry,
+        signals: Signals,
+        settings: Mapping[str, Any],
+        **options: Any,
     ) -> None:
         super().__init__(
             quart_app.name,
             # A worker makes its app current; in a web process two apps must not mix.
             set_as_current=False,
-            task_cls=_TASK_BASE,
+            task_cls=TASK_BASE,
             **options,
         )
+        self._settings = settings
+        self.belong_to(quart_app, handles, signals)
+
+    def belong_to(self, quart_app: Quart, handles: TaskRegistry, signals: Signals) -> None:
+        """Be the Celery app of this Quart app."""
         self.quart_app = quart_app
         self.handles = handles
         self.signals = signals
         self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
-        self.steps["worker"].update((_LIFESPAN, _REPORTER))
+        self.capture: PublishCapture | None = None  # what publishes, in a test without a broker
+        self.steps["worker"].update((_LIFESPAN, _REPORTER, _HEALTH))
+        # Celery's own seam for this, so that `conf.result_backend` is an address that others know.
+        self.loader.override_backends = {**self.loader.override_backends, **BACKENDS}
+
+    def prepare_config(self, c: Any) -> Any:
+        """Celery's own, with the service's settings behind those of `config_from_object`."""
+        prepared: Any = super().prepare_config(c)
+        return ChainMap(prepared or {}, dict(self._settings))
+
+    def declare(self, name: str) -> None:
+        """Have the handle of this name made a task when tasks are first asked for.
+
+        As with Celery's own, configuration that is set before counts. Raises ConfigurationError.
+        """
+        handle = self.handles[name]
+        # shared=False: a shared task is put into every other Celery app of the process too.
+        options: dict[str, Any] = {**handle.celery_options, "shared": False}
+        check_options(handle, options.get("base") or self.Task)
+        self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
 
     def task_named(self, name: str) -> Any:
-        """The task object of this name; made now if it is not there yet."""
-        task = self.tasks.get(name)
-        if task is None:
-            handle = self.handles[name]
-            # shared=False: a shared task is put into every other Celery app of the process too.
-            options: dict[str, Any] = {**handle.celery_options, "shared": False, "lazy": False}
-            check_options(handle, options.get("base") or self.Task)
-            self.task(name=name, **options)(handle.function)  # type: ignore[no-untyped-call]  # by its options
-            task = self.tasks[name]
-        return task
+        """The task object of this name."""
+        return self.tasks[name]
 
     def shown_arguments(
         self, task: Any, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None
@@ -101,9 +106,10 @@ class QuartCelery(Celery):
     def register_task(self, task: Any, **options: Any) -> Any:
         """Celery's own, for tasks that are classes, which then run their bodies as others do."""
         if isinstance(task, type):
-            task = self._context_task(task)
+            task = self._context_task(task)()
         elif not isinstance(task, self._task_base):
             task.__class__ = self._context_task(type(task))
+        task.bind(self)  # before `autoretry_for` wraps what binding has made of the body
         return super().register_task(task, **options)
 
     def _task_from_fun(  # type: ignore[override]  # celery-types: each option by name
@@ -124,7 +130,7 @@ class QuartCelery(Celery):
 
     @cached_property
     def _task_base(self) -> type:
-        base: type = symbol_by_name(_TASK_BASE)
+        base: type = symbol_by_name(TASK_BASE)
         return base
 
     _uses_utc = cached_property(Celery.uses_utc_timezone)
@@ -135,9 +141,14 @@ class QuartCelery(Celery):
 
     def off_loop(self, function: Callable[[], Any]) -> Any:
         """Make a blocking call: here, or in a thread where the caller runs on the event loop."""
-        if self.process_loop is not None and self.process_loop.is_needed():
-            return self.process_loop.call(function)
-        return function()
+        loop = self.loop_here
+        return function() if loop is None else loop.call(function)
+
+    @property
+    def loop_here(self) -> OffLoop | None:
+        """The worker's event loop, if the caller runs on it in code that can wait."""
+        loop = self.process_loop
+        return loop if loop is not None and loop.is_needed() else None
 
     def producer_or_acquire(self, producer: Any = None) -> Any:
         """Celery's own, or the capture inside `capture_publishes`.
@@ -145,10 +156,9 @@ class QuartCelery(Celery):
         Code on the event loop must not hold one of the few producers. A group of Celery's takes one
         for all its tasks; on the loop each of its tasks takes its own, in a thread.
         """
-        capture = current_capture.get() if producer is None else None
-        if capture is not None:
+        if producer is None and (capture := self._capture_here) is not None:
             return nullcontext(capture)
-        if producer is None and self.process_loop is not None and self.process_loop.is_needed():
+        if producer is None and self.loop_here is not None:
             return nullcontext(None)
         return super().producer_or_acquire(producer)
 
@@ -162,45 +172,50 @@ class QuartCelery(Celery):
         """
         job_id = options["task_id"] = options.get("task_id") or uuid()
         queued_at = now()
-        options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
+        if (handle := self.handles.get(name)) is not None:
+            args, kwargs = handle.arguments.encode(args, kwargs)
+        headers = options["headers"] = {"queued_at": queued_at, **(options.get("headers") or {})}
+        if (owner := headers.get(OWNER) or self._owner_of_next()) is not None:
+            headers[OWNER] = owner
+        if REQUEST_ID not in headers and (request := self._request_of_next()) is not None:
+            headers[REQUEST_ID] = request
+        options |= moments_of(self, options)
         send = partial(super().send_task, name, args, kwargs, *positional, **options)
 
         def record_and_send() -> Any:
             # The backend may be another one, by setting.
             store_queued = getattr(self.backend, "store_queued", None)
             if store_queued is not None and not options.get("ignore_result"):
-                store_queued(job_id, name, queued_at)
+                store_queued(job_id, name, queued_at, owner)
             sent = send()
+            parent: Any = self.current_worker_task
+            if parent and parent.request.id == job_id:
+                parent.request.goes_on = True  # though this call of it may end by Celery's Ignore
             self.signals.send_queued(job_id, name)
             return sent
 
-        return send() if current_capture.get() is not None else self.off_loop(record_and_send)
+        return send() if self._capture_here is not None else self.off_loop(record_and_send)
 
+    @property
+    def _capture_here(self) -> PublishCapture | None:
+        """What publishes in place of Kombu, if anything does here."""
+        return current_capture.get() or self.capture
 
-class CeleryBuilder:
-    """Builds an app's Celery app at the first call of `get`, and keeps it."""
+    def _owner_of_next(self) -> str | None:
+        """Whose job is being sent: as its sender says, else as of the job that sends it.
 
-    def __init__(
-        self, app: Quart, settings: Settings, tasks: TaskRegistry, signals: Signals
-    ) -> None:
-        self.app = app
-        self.settings = settings
-        self.tasks = tasks
-        self.signals = signals
-        self._building = threading.Lock()
-        self.built: QuartCelery | None = None
-
-    def get(self) -> QuartCelery:
-        """The app's Celery app.
-
-        Raises ConfigurationError for settings of Celery and options of tasks that cannot be used.
+        So the later jobs of a canvas, which workers send, are the same owner's.
         """
-        with self._building:
-            if self.built is None:
-                celery = QuartCelery(self.app, self.tasks, self.signals)
-                celery.conf.update(celery_settings(self.settings))
-                for name in self.tasks:
-                    celery.task_named(name)
-                self.tasks.is_closed = True
-                self.built = celery
-            return self.built
+        if (capture := current_capture.get()) is not None and capture.owner is not None:
+            return capture.owner
+        return self._of_sender(OWNER)
+
+    def _request_of_next(self) -> str | None:
+        """The id of the request that the job is sent in, or that the job is for which sends it."""
+        return request_id_here() or self._of_sender(REQUEST_ID)
+
+    def _of_sender(self, name: str) -> str | None:
+        """A header of the job that the caller runs in."""
+        parent: Any = self.current_worker_task
+        value = getattr(parent.request, name, None) if parent else None
+        return value if isinstance(value, str) and value else None

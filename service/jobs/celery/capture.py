@@ -6,11 +6,13 @@ it in a thread and perhaps again under another id; the tasks of jobs that follow
 bodies that are not encoded yet; and a long canvas would hold the builder's lock for long.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
+
+from service.results.marks import OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +25,25 @@ class PublishCall:
     body: Any
     options: dict[str, Any]
 
+    @property
+    def owner(self) -> str | None:
+        """Whose job it is."""
+        return (self.options.get("headers") or {}).get(OWNER)
+
+    @property
+    def due_at(self) -> str | None:
+        """When a scheduled job is due, as Celery's message says it."""
+        eta = (self.options.get("headers") or {}).get("eta")
+        return eta if isinstance(eta, str) else None
+
 
 class PublishCapture:
-    """Stands where Celery expects a Kombu producer."""
+    """Stands where Celery expects a Kombu producer. `owner` is that of all jobs, if it is given."""
 
-    def __init__(self) -> None:
+    def __init__(self, owner: str | None = None) -> None:
+        self.owner = owner
         self.calls: list[PublishCall] = []
+        self.stores: list[Callable[[], object]] = []  # what the result backend is to do first
         self.serializer = None
         self.connection = self
 
@@ -48,11 +63,11 @@ current_capture: Final = ContextVar[PublishCapture | None]("publish_capture", de
 
 
 @contextmanager
-def capture_publishes() -> Iterator[list[PublishCall]]:
-    """Put every call that Celery makes in this context into the list."""
-    capture = PublishCapture()
+def capture_publishes(owner: str | None = None) -> Iterator[PublishCapture]:
+    """Put every call that Celery makes in this context into the capture, for jobs of this owner."""
+    capture = PublishCapture(owner)
     token = current_capture.set(capture)
     try:
-        yield capture.calls
+        yield capture
     finally:
         current_capture.reset(token)

@@ -6,13 +6,17 @@ from typing import Any, Final
 from celery.app.defaults import SETTING_KEYS
 
 from service.errors import ConfigurationError
-from service.redis.clients import broker_url, is_sentinel, sentinel_options
+from service.redis.clients import broker_url, sentinel_options
+from service.redis.keys import result_keys
 from service.settings import Settings
 
 # By dotted path: these rooms are above this one, or beside it.
-_BACKEND: Final = "service.worker.backend:Backend"
-_SENTINEL_BACKEND: Final = "service.worker.backend:SentinelBackend"
 _POOL: Final = "service.worker.pool:AsyncioPool"
+BACKENDS: Final = {
+    "redis": "service.worker.backend:Backend",
+    "rediss": "service.worker.backend:Backend",
+    "sentinel": "service.worker.backend:SentinelBackend",
+}
 TRANSPORTS: Final = {
     "redis": "service.broker.transport:Transport",
     "rediss": "service.broker.transport:SecureTransport",
@@ -59,6 +63,8 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             **(given.get("result_backend_transport_options") or {}),
         },
         "result_expires": settings.result_expires,
+        # What a chord counts: as long as its parts may be open.
+        "result_chord_expires": result_keys(settings).open_ttl,
         "result_backend_always_retry": True,
         # One backend for all threads of a process; else each builds its own, with connections.
         "result_backend_thread_safe": True,
@@ -114,12 +120,13 @@ def _transport(settings: Settings) -> dict[str, Any]:
             **options,
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # What Redis refuses, it may take in a moment: no reason for a worker to end.
+        "broker_channel_error_retry": True,
     }
 
 
 def _result_backend(redis_url: str) -> str:
-    backend = _SENTINEL_BACKEND if is_sentinel(redis_url) else _BACKEND
     if redis_url.startswith("rediss:") and "ssl_cert_reqs=" not in redis_url:
         # redis-py's default, without which Celery refuses the address.
         redis_url += ("&" if "?" in redis_url else "?") + "ssl_cert_reqs=required"
-    return f"{backend}+{redis_url}"
+    return redis_url

@@ -5,10 +5,12 @@ redis_publisher.py    the service's Redis: messages from templates, written in b
   message_template.py   a task's message with gaps; filling one is the fast way
   message.py            what is asked and answered; any message, by Celery's and Kombu's own code
   batch.py              gathers messages; enqueue.lua writes record and message in one step
+  journal.py            sends in whole what is too long for one step
 kombu_publisher.py    other brokers: record, publish by Kombu in a thread, change the record
 canvas.py             reads chains, groups and chords by Celery's own code
 
 A job without options goes: enqueuer, template, batch, Redis; with options: enqueuer, Celery's
-`apply_async` into a capture, message builder, batch, Redis. Runs on the event loop of the caller.
+`apply_async` into a capture, message builder, batch, Redis. A canvas is read and built in a thread,
+a hundred jobs at a time. Runs on the event loop of the caller.
 This room imports the rest of jobs, results, redis, signals and errors.
 """

@@ -14,6 +14,7 @@ from service.redis.batcher import Batcher
 from service.redis.keys import ResultKeys
 from service.redis.script import Script, ScriptConnection
 from service.redis.transient import wrote_nothing
+from service.settings.limits import LimitExceededError
 
 _SCRIPT: Final = Script.load("service.jobs.sending", "enqueue")
 _CONNECTIONS: Final = 2  # while Redis works on a full batch, the next is made
@@ -52,7 +53,7 @@ class BatchWriter:
 
     def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
         self.keys = keys
-        self._timeout = timeout
+        self.timeout = timeout
         self._idle = [ScriptConnection(client, timeout=timeout) for _ in range(_CONNECTIONS)]
         self._batcher: Batcher[_PendingSend] = Batcher(
             self._send, max_count=_MAX_JOBS, max_bytes=_MAX_BYTES, parallel=_CONNECTIONS
@@ -63,18 +64,23 @@ class BatchWriter:
     ) -> list[Accepted]:
         """Have each job accepted, if the conditions hold for it.
 
-        Raises QueueFullError, and BrokerUnavailableError, which knows whether jobs may have been
-        accepted.
+        Raises QueueFullError, LimitExceededError, and BrokerUnavailableError, which knows whether
+        jobs may have been accepted.
         """
         loop = asyncio.get_running_loop()
         size = sum([len(message.message) for message in messages])
         pending = _PendingSend(messages, conditions, loop.create_future(), len(messages), size)
         self._batcher.add(pending)
-        timer = loop.call_later(self._timeout, self._give_up, pending)
+        timer = loop.call_later(self.timeout, self._give_up, pending)
         try:
             return await pending.done
         finally:
             timer.cancel()
+
+    def idempotency_key(self, task: str | None, conditions: Conditions) -> str:
+        """The key in Redis that conditions for a job of the task name; empty for none."""
+        key = conditions.idempotency_key
+        return self.keys.idempotency(task or "", key, conditions.owner) if key else ""
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -83,7 +89,7 @@ class BatchWriter:
             await connection.disconnect()
 
     def _give_up(self, pending: _PendingSend) -> None:
-        reason = f"no answer within {self._timeout:g} s"
+        reason = f"no answer within {self.timeout:g} s"
         pending.finish(BrokerUnavailableError(reason, maybe_accepted=pending.sent))
 
     async def _send(self, batch: list[_PendingSend]) -> None:
@@ -92,16 +98,16 @@ class BatchWriter:
                 pending.sent = True
 
         connection = self._idle.pop()
-        arguments: list[Any] = [self.keys.ttl]
+        arguments: list[Any] = [self.keys.open_ttl]
         for pending in batch:
             for message in pending.messages:
-                arguments += self._arguments(message, pending.conditions)
+                arguments += self.arguments(message, pending.conditions)
         try:
             answers = iter(await connection.run(_SCRIPT, (), arguments, on_send))
             for pending in batch:
                 pending.finish(_outcome(pending, [next(answers) for _ in pending.messages]))
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            reason = str(error) or f"no answer within {self._timeout:g} s"
+            reason = str(error) or f"no answer within {self.timeout:g} s"
             _fail(batch, reason, maybe_accepted=batch[0].sent and not wrote_nothing(error))
         except BaseException:  # no caller may be left waiting
             _fail(batch, "the server is stopping", maybe_accepted=True)
@@ -109,7 +115,7 @@ class BatchWriter:
         finally:
             self._idle.append(connection)
 
-    def _arguments(self, message: BuiltMessage, conditions: Conditions) -> list[Any]:
+    def arguments(self, message: BuiltMessage, conditions: Conditions = UNCONDITIONAL) -> list[Any]:
         """What enqueue.lua takes of one job."""
         key = self.keys.record(message.job_id)
         arguments = [key, message.record, message.message, len(message.destinations)]
@@ -119,12 +125,12 @@ class BatchWriter:
             arguments.append("")
             return arguments
         lists = [key for destination in message.destinations for key in destination.lists]
-        idempotency_key = ""
-        if conditions.idempotency_key:
-            task = message.task or ""
-            idempotency_key = self.keys.idempotency(task, conditions.idempotency_key)
+        idempotency_key = self.idempotency_key(message.task, conditions)
         value = f"{message.job_id} {conditions.fingerprint}"
-        return [*arguments, conditions.limit, idempotency_key, value, len(lists), *lists]
+        arguments += (conditions.limit, conditions.max_bytes, conditions.max_held)
+        arguments += (idempotency_key, value, len(lists), *lists)
+        arguments += conditions.share or ("",)
+        return arguments
 
 
 def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted] | ServiceError:
@@ -133,15 +139,27 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
     if refused:
         maybe_accepted = len(refused) < len(answers)
         return BrokerUnavailableError(refused[0], maybe_accepted=maybe_accepted)
-    if answers[0][0] == b"full":
-        return QueueFullError(pending.messages[0].task or "", pending.conditions.limit)
+    first, reason = answers[0][0], answers[0][1].decode()
+    if first == b"full":
+        conditions = pending.conditions
+        limits = {
+            "waiting jobs": conditions.limit,
+            "waiting bytes": conditions.max_bytes,
+            "bytes of results": conditions.max_held,
+        }
+        return QueueFullError(pending.messages[0].task or "", limits[reason], reason)
+    if first == b"limited":
+        name, _, seconds = reason.partition(" ")
+        return LimitExceededError(name, float(seconds))
     accepted = []
     for message, (verdict, value) in zip(pending.messages, answers, strict=True):
         job_id, fingerprint = message.job_id, pending.conditions.fingerprint
         if verdict == b"earlier":
             job_id, _, fingerprint = value.decode().partition(" ")
         is_new = verdict == b"new"
-        accepted.append(Accepted(job_id, is_new=is_new, fingerprint="" if is_new else fingerprint))
+        debt = float(value) if is_new and value else None
+        fingerprint = "" if is_new else fingerprint
+        accepted.append(Accepted(job_id, is_new=is_new, fingerprint=fingerprint, debt=debt))
     return accepted
 
 

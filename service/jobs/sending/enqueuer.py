@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, Protocol, cast
 
-from celery.canvas import maybe_signature
 from celery.exceptions import TaskRevokedError
 from celery.result import GroupResult
 from kombu.exceptions import EncodeError
@@ -21,46 +21,78 @@ from service.errors import (
     UnknownTaskError,
 )
 from service.jobs.arguments import NO_OPTIONS, SendOptions
-from service.jobs.celery.app import CeleryBuilder
-from service.jobs.job import Job, JobGroup
+from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.builder import CeleryBuilder
+from service.jobs.job import Job, JobControl, JobGroup
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.canvas import is_simple, read_canvas, unencodable_in
+from service.jobs.sending.canvas import CanvasContent, is_simple, read_canvas, unencodable_in
+from service.jobs.sending.journal import Journals
 from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
 from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
-from service.redis.keys import ResultKeys
+from service.redis.keys import result_keys
+from service.results.decoding import decode
+from service.results.marks import CANCELLED_BY, with_mark
 from service.results.model import Result, State
-from service.results.record import decode, encode_ended
+from service.results.record import encode_ended
 from service.results.store import ResultStore
 from service.results.watcher import Watcher
 
 logger: Final = logging.getLogger(__name__)
-
 _WAITING: Final = frozenset({State.QUEUED, State.RETRY})
+_SIGNALS_AT_ONCE: Final = 100  # of which each runs the code of those who listen
 _CANCEL_ATTEMPTS: Final = 10  # of changing a record that others change meanwhile
-# Neither loses an accepted job, nor blocks the event loop. Each of their methods may raise
-# BrokerUnavailableError, those that send kombu's EncodeError, too, and `send` QueueFullError.
-_Publisher: TypeAlias = RedisPublisher | KombuPublisher
+
+
+class Publisher(Protocol):
+    """Loses no accepted job, and does not block the event loop.
+
+    Each method may raise BrokerUnavailableError, those that send kombu's EncodeError, too, and
+    `send` QueueFullError.
+    """
+
+    celery: QuartCelery
+
+    async def send(self, request: SendRequest) -> Accepted:
+        """Send one call."""
+
+    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+        """Send all of a canvas."""
+
+    async def revoke(self, job_id: str) -> None:
+        """Have the workers end a job."""
+
+    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+        """Have the workers drop a job."""
 
 
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
     def __init__(
-        self, celery: CeleryBuilder, watcher: Watcher, client: Redis, keys: ResultKeys
+        self, celery: CeleryBuilder, store: ResultStore, watcher: Watcher, client: Redis
     ) -> None:
         self._signals = celery.signals
         self._celery = celery
-        self._watcher = watcher
+        self._store = store
+        self.wait = watcher.wait
+        self._control: JobControl = self  # of the jobs that it gives
         self._client = client
-        timeout = celery.settings.enqueue_timeout
+        timeout, keys = celery.settings.enqueue_timeout, result_keys(celery.settings)
         self._threads = PublisherThreads(timeout=timeout)
         self._writer = BatchWriter(client, keys, timeout=timeout)
-        self._publisher: _Publisher | None = None
+        self._journals = Journals(client, keys, timeout=timeout)
+        self._finishing: asyncio.Task[None] | None = None
+        self._publisher: Publisher | None = None
+
+    def publish_by(self, publisher: Publisher | None, control: JobControl | None) -> None:
+        """Hand jobs to this publisher, of a test; None is the one that the broker needs."""
+        self._publisher, self._control = publisher, control or self
 
     async def prepare(self) -> None:
         """Build the Celery app now, in a thread: it would block the event loop for a while."""
-        await self._ready()
+        if isinstance(await self._ready(), RedisPublisher):
+            self._finishing = asyncio.create_task(self._journals.finish_abandoned())
 
     async def enqueue(
         self,
@@ -77,29 +109,29 @@ class Enqueuer:
         handle = self._celery.tasks.get(name)
         if handle is None:
             raise UnknownTaskError(name)
-        handle.arguments.check(args, kwargs)
+        sent, sent_by_name = handle.arguments.check(args, kwargs)
         publisher = self._publisher or await self._ready()
         task, job_id = publisher.celery.task_named(name), options.get("job_id") or uuid()
         try:
-            accepted = await publisher.send(SendRequest(task, job_id, args, kwargs, options))
+            accepted = await publisher.send(SendRequest(task, job_id, sent, sent_by_name, options))
         except EncodeError as error:
-            handle.arguments.refuse_unencodable(args, kwargs, error)
+            handle.arguments.refuse_unencodable(sent, sent_by_name, error)
         self._signals.send_queued(accepted.job_id, name)
-        return Job(accepted.job_id, name, self._watcher)
+        return Job(accepted.job_id, name, self._control, handle.arguments.result_decoder)
 
     async def enqueue_if(
         self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], conditions: Conditions
     ) -> Accepted:
-        """Hand over a call whose arguments were checked, if the conditions hold.
+        """Hand over a call whose arguments were checked, for an owner, if the conditions hold.
 
         Gives the earlier job where the idempotency key has one. Raises as `enqueue` does, and
         QueueFullError, and IdempotencyConflictError when the key had another fingerprint.
         """
         publisher = self._publisher or await self._ready()
+        task, owner = publisher.celery.task_named(name), conditions.owner
+        options: SendOptions = {"owner": owner} if owner else NO_OPTIONS
         accepted = await publisher.send(
-            SendRequest(
-                publisher.celery.task_named(name), uuid(), args, kwargs, NO_OPTIONS, conditions
-            )
+            SendRequest(task, uuid(), args, kwargs, options, conditions)
         )
         if accepted.is_new:
             self._signals.send_queued(accepted.job_id, name)
@@ -107,12 +139,12 @@ class Enqueuer:
             raise IdempotencyConflictError
         return accepted
 
-    async def send(self, signature: Any) -> Job[Any] | JobGroup:
+    async def send(self, signature: Any, owner: str | None = None) -> Job[Any] | JobGroup:
         """Hand over a signature, chain, group or chord, as Celery's own code reads it.
 
-        A signature and a chain of such are read here; a canvas with a group or a chord in it, which
-        may be long and may make Celery ask Redis, is read in a thread. Raises
-        BrokerUnavailableError, InvalidArgumentsError, and TypeError for any other object.
+        On Redis all of it is sent, or nothing. A signature and a chain of such are read here; a
+        canvas with a group or a chord in it, which may be long, is read in a thread, step by step.
+        Raises BrokerUnavailableError, InvalidArgumentsError, and TypeError for any other object.
         """
         if not isinstance(signature, dict):  # as Celery's signatures are
             raise TypeError(
@@ -120,41 +152,47 @@ class Enqueuer:
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
         publisher = self._publisher or await self._ready()
-        canvas: Any = maybe_signature(signature, app=publisher.celery, clone=True)
-        if is_simple(canvas):
-            content = read_canvas(canvas)
-        else:
-            content = await self._threads.run(lambda: read_canvas(canvas))
+        sent: list[tuple[str, str]] = []
+        made: list[Job[Any] | JobGroup] = []
         try:
-            await publisher.send_canvas(content.calls, content.followers)
+            async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
+                await publisher.send_canvas(contents)
         except EncodeError as error:
             reason = f"no JSON can be made of them: {error}"
-            raise InvalidArgumentsError(unencodable_in(canvas), "", reason) from error
-        for call in content.calls:
-            if call.job_id:
-                self._signals.send_queued(call.job_id, call.task)
-        return self._as_job(content.result, content.tasks)
+            task = await asyncio.to_thread(unencodable_in, signature)
+            raise InvalidArgumentsError(task, "", reason) from error
+        for number, (job_id, task) in enumerate(sent, 1):
+            self._signals.send_queued(job_id, task)
+            if number % _SIGNALS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if len(made) == 1:
+            return made[0]
+        slices = cast("list[JobGroup]", made)
+        return JobGroup(slices[0].id, [job for part in slices for job in part.jobs])
 
-    async def cancel(self, store: ResultStore, job_id: str) -> Result:
+    async def cancel(self, job_id: str, *, by: str | None = None) -> Result:
         """Cancel a job: one that waits at once; one that runs as soon as its worker's pool can.
 
-        It is cancelled in its record first, which every worker reads before it runs a body. Returns
-        what is known of the job then. Raises JobFinishedError, UnknownJobError, InvalidJobIdError,
-        ResultsUnavailableError and BrokerUnavailableError.
+        It is cancelled in its record first, which workers read before they run it, and which notes
+        `by` whom. Returns what is known of the job then. Raises JobFinishedError,
+        UnknownJobError, InvalidJobIdError, ResultsUnavailableError and BrokerUnavailableError.
         """
         publisher = self._publisher or await self._ready()
         for _ in range(_CANCEL_ATTEMPTS):
-            record = await store.read(job_id)
+            record = await self._store.read(job_id)
             result = record.result
             if result.ready:
                 raise JobFinishedError(job_id, result.state)
+            data = record.data if by is None else with_mark(record.data, CANCELLED_BY, by)
             if result.state not in _WAITING:
+                if by is not None:
+                    await self._store.replace(record, data)
                 await publisher.revoke(job_id)
                 return result
-            revoked = encode_ended(record.data, State.REVOKED, TaskRevokedError("cancelled"))
-            if await store.replace(record, revoked):
+            revoked = encode_ended(data, State.REVOKED, TaskRevokedError("cancelled"))
+            if await self._store.replace(record, revoked):
                 try:
-                    await publisher.revoke(job_id)
+                    await publisher.revoke_waiting(job_id, self._client)
                 except BrokerUnavailableError as error:
                     # Workers read the record; the message only saves them from taking the job.
                     logger.warning(
@@ -165,26 +203,58 @@ class Enqueuer:
 
     async def aclose(self) -> None:
         """Close the connections, and end the threads."""
+        if self._finishing is not None:
+            self._finishing.cancel()
+            await asyncio.wait([self._finishing])
         self._threads.close()
         if isinstance(self._publisher, KombuPublisher):
             self._publisher.close()
         await self._writer.aclose()
 
-    async def _ready(self) -> _Publisher:
+    async def _ready(self) -> Publisher:
         built = await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
         self._publisher = publisher = self._publisher or built
         return publisher
 
-    def _build(self) -> _Publisher:
+    def _build(self) -> Publisher:
         celery = self._celery.get()
         celery.finalize(auto=True)
         if celery.conf.broker_url == self._celery.settings.redis_url:
-            return RedisPublisher(celery, self._writer)
+            return RedisPublisher(celery, self._writer, self._journals)
         return KombuPublisher(celery, self._writer, self._client, self._threads)
+
+    async def _read(
+        self,
+        publisher: Publisher,
+        signature: Any,
+        owner: str | None,
+        sent: list[tuple[str, str]],
+        made: list[Job[Any] | JobGroup],
+    ) -> AsyncGenerator[CanvasContent, None]:
+        """Read a canvas; note the jobs that its messages are, and what its caller is given."""
+        contents = read_canvas(publisher.celery, signature, owner)
+
+        def step() -> CanvasContent | None:
+            content = next(contents, None)
+            if content is not None:
+                sent.extend((call.job_id, call.task) for call in content.calls if call.job_id)
+                made.append(self._as_job(content.result, content.tasks))
+            return content
+
+        simple = is_simple(signature)
+        while (content := step() if simple else await asyncio.to_thread(step)) is not None:
+            if stores := content.stores:
+                await self._threads.run(lambda: [store() for store in stores])
+            yield content
 
     def _as_job(self, result: Any, tasks: Mapping[str, str]) -> Job[Any] | JobGroup:
         if isinstance(result, GroupResult):
             parts = [self._as_job(one, tasks) for one in result.results or ()]
             return JobGroup(str(result.id), parts)
-        return Job(result.id, tasks.get(result.id, ""), self._watcher)
+        return self._job(result.id, tasks.get(result.id, ""))
+
+    def _job(self, job_id: str, task: str) -> Job[Any]:
+        handle = self._celery.tasks.get(task)
+        decoder = None if handle is None else handle.arguments.result_decoder
+        return Job(job_id, task, self._control, decoder)

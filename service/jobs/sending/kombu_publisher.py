@@ -5,7 +5,7 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeVar
 
@@ -18,16 +18,25 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import Accepted, BuiltMessage, SendRequest, publish_call_for
+from service.jobs.sending.canvas import CanvasContent
+from service.jobs.sending.message import (
+    Accepted,
+    BuiltMessage,
+    SendRequest,
+    publish_call_for,
+    queued_record,
+)
 from service.redis.bounded import bounded
+from service.redis.deadline import Deadline
 from service.redis.script import compare_and_set
-from service.results.record import encode_queued, mark_of
+from service.results.marks import IDEMPOTENCY, mark_of
 
 logger: Final = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
 _THREADS: Final = 4
+_MAX_STEP: Final = 100  # records that are written in one step of Redis
 _UNSENT: Final = "unsent"  # mark: since when it is being published, in seconds since the epoch
 _LONG_AGO: Final = 1.0  # seconds since the epoch
 _MAX_TIMEOUTS: Final = 3  # that publishing takes: to connect, to publish, for the confirmation
@@ -51,7 +60,7 @@ class PublisherThreads:
             self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="publisher")
         future = self._executor.submit(contextvars.copy_context().run, function)
         try:
-            async with asyncio.timeout(self.timeout):
+            async with Deadline(self.timeout):
                 return await asyncio.wrap_future(future)
         except TimeoutError as error:
             has_begun = not future.cancelled()  # asyncio has cancelled it if it could
@@ -70,8 +79,8 @@ class KombuPublisher:
     """Writes the record first, marked as unsent, then publishes, then removes the mark.
 
     The two cannot be one step. The mark holds the time at which publishing began; where that failed
-    half-way it holds a time long ago, so that enqueueing the id again publishes again: the job may
-    then run twice, but is never lost.
+    half-way it holds a time long ago, so that enqueueing the id again publishes again: two workers
+    may then run the job at the same time, but it is never lost.
     """
 
     def __init__(
@@ -88,7 +97,8 @@ class KombuPublisher:
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call. The length of the queue is not looked at: this broker bounds its own."""
         call = publish_call_for(request)
-        unsent = _checked(call)
+        key = self._writer.idempotency_key(call.task, request.conditions)
+        unsent = _checked(call, key)
         (accepted,) = await self._writer.write([unsent], request.conditions)
         if accepted.is_new:
             await self._publish(call, unsent)
@@ -96,28 +106,35 @@ class KombuPublisher:
         if accepted.job_id != call.job_id:  # the idempotency key has an earlier job
             call = publish_call_for(replace(request, job_id=accepted.job_id))
         if (left := await self._left_unsent(call)) is not None:
-            await self._publish(call, left)
+            await self._publish(*left)
         return accepted
 
-    async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
-    ) -> None:
-        """Send a canvas, one message after the other."""
-        unsent = [_checked(call) for call in calls]  # raises before there are any records
-        if followers:
-            await self._writer.write(followers)
-        for number, (call, record) in enumerate(zip(calls, unsent, strict=True)):
-            try:
-                await self._writer.write([record])
-                await self._publish(call, record)
-            except BrokerUnavailableError as error:
-                raise BrokerUnavailableError(
-                    error.reason, maybe_accepted=error.maybe_accepted or number > 0
-                ) from error
+    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+        """Send a canvas, one message after the other: this broker knows no step with several."""
+        is_begun = False
+        try:
+            async for content in contents:
+                # Raises before there are any records of these.
+                unsent = await asyncio.to_thread(lambda: [*map(_checked, content.calls)])  # noqa: B023
+                for start in range(0, len(content.followers), _MAX_STEP):
+                    await self._writer.write(content.followers[start : start + _MAX_STEP])
+                for call, record in zip(content.calls, unsent, strict=True):
+                    await self._writer.write([record])
+                    await self._publish(call, record)
+                    is_begun = True
+        except BrokerUnavailableError as error:
+            raise BrokerUnavailableError(
+                error.reason, maybe_accepted=error.maybe_accepted or is_begun
+            ) from error
 
     async def revoke(self, job_id: str) -> None:
         """Celery's own `control.revoke`."""
         await self._threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
+
+    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+        """The same: a job that is scheduled waits in a worker, which ends it then."""
+        del client
+        await self.revoke(job_id)
 
     def close(self) -> None:
         """Drop the connections of all threads, without waiting for the broker."""
@@ -126,12 +143,14 @@ class KombuPublisher:
         self._connections.clear()
 
     async def _publish(self, call: PublishCall, unsent: BuiltMessage) -> None:
+        key = mark_of(unsent.record, IDEMPOTENCY)
         try:
             await self._threads.run(lambda: self._publish_in_thread(call))
         except BrokerUnavailableError as error:
-            await self._replace(unsent, _record(call, _LONG_AGO) if error.maybe_accepted else "")
+            record = _record(call, key, _LONG_AGO) if error.maybe_accepted else ""
+            await self._replace(unsent, record)
             raise
-        await self._replace(unsent, _record(call))
+        await self._replace(unsent, _record(call, key))
 
     async def _replace(self, unsent: BuiltMessage, record: str) -> None:
         if not unsent.record:
@@ -146,8 +165,11 @@ class KombuPublisher:
             key = self._writer.keys.record(job_id)
             return await compare_and_set(self._client, key, before, after)
 
-    async def _left_unsent(self, call: PublishCall) -> BuiltMessage | None:
-        """The job's record, if this call is to publish it now; waits while another call does."""
+    async def _left_unsent(self, call: PublishCall) -> tuple[PublishCall, BuiltMessage] | None:
+        """The call and the job's record, if it is to be published now; waits while another call is.
+
+        The call says when the job was queued first, so that two messages of it are known as one.
+        """
         give_up_at = time.monotonic() + self._timeout
         while True:
             async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
@@ -155,9 +177,10 @@ class KombuPublisher:
             if stored is None or (since := mark_of(stored, _UNSENT)) is None:
                 return None
             if time.time() - since > _MAX_TIMEOUTS * self._timeout:
-                unsent = _unsent(call)
+                call = _queued_at(call, str(mark_of(stored, "queued_at")))
+                unsent = _unsent(call, mark_of(stored, IDEMPOTENCY))
                 if await self._compare_and_set(call.job_id, stored, unsent.record):
-                    return unsent
+                    return call, unsent
             elif time.monotonic() > give_up_at:
                 raise BrokerUnavailableError("another call sends this job", maybe_accepted=True)
             await asyncio.sleep(_POLL_INTERVAL)
@@ -192,17 +215,26 @@ class KombuPublisher:
         return celery.amqp.Producer(connection, auto_declare=False)
 
 
-def _checked(call: PublishCall) -> BuiltMessage:
+def _checked(call: PublishCall, idempotency_key: str = "") -> BuiltMessage:
     """The marked record of a new job. Raises EncodeError, as publishing it would."""
     dumps(call.body, call.options.get("serializer"))
-    return _unsent(call)
+    return _unsent(call, idempotency_key)
 
 
-def _unsent(call: PublishCall) -> BuiltMessage:
-    record = _record(call, time.time()) if call.job_id else ""
+def _unsent(call: PublishCall, idempotency_key: str | None) -> BuiltMessage:
+    record = _record(call, idempotency_key, time.time()) if call.job_id else ""
     return BuiltMessage(call.job_id, call.task, "", record)
 
 
-def _record(call: PublishCall, unsent_since: float | None = None) -> str:
-    marks = {} if unsent_since is None else {_UNSENT: unsent_since}
-    return encode_queued(call.job_id, call.task, call.queued_at, marks=marks)
+def _record(
+    call: PublishCall, idempotency_key: str | None, unsent_since: float | None = None
+) -> str:
+    marks = {IDEMPOTENCY: idempotency_key or None, _UNSENT: unsent_since}
+    marks = {name: value for name, value in marks.items() if value is not None}
+    return queued_record(call, marks=marks)
+
+
+def _queued_at(call: PublishCall, moment: str) -> PublishCall:
+    headers = {**call.options["headers"], "queued_at": moment}
+    options = {**call.options, "headers": headers}
+    return PublishCall(call.job_id, call.task, moment, call.body, options)

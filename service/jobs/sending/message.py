@@ -12,19 +12,44 @@ from msgspec import Struct
 
 from service.jobs.arguments import NO_OPTIONS, SendOptions
 from service.jobs.celery.capture import PublishCall, capture_publishes
+from service.redis.countdown import without_countdown
 from service.results.record import encode_queued
+
+_OURS: Final = frozenset({"job_id", "owner"})  # options that Celery has not, or names otherwise
+
+
+class CallerShare(NamedTuple):
+    """What the caller that starts a job may have, as enqueue.lua takes it; 0 is for no limit.
+
+    A start comes back every `step` seconds; at once the caller may have as many starts as come back
+    in `seconds`. What it has had is kept for `ttl` seconds.
+    """
+
+    had_key: str
+    open_key: str
+    step: float
+    seconds: int
+    open_jobs: int
+    open_bytes: int
+    ttl: int
 
 
 class Conditions(Struct, frozen=True):
     """What must hold for a job to be accepted.
 
-    The task's `idempotency_key` must have no job yet; `fingerprint` tells what it stands for. Fewer
-    than `limit` jobs may wait in the queue (0: any number).
+    The `idempotency_key` of the `owner` and the task must have no job yet; `fingerprint` tells what
+    it stands for. Fewer than `limit` jobs, with `max_bytes` at most, may wait in the queue (0: any
+    number), and the records of ended jobs must have fewer than `max_held` bytes. The job must be
+    within the `share` of its caller.
     """
 
     idempotency_key: str = ""
+    owner: str | None = None
     fingerprint: str = ""
     limit: int = 0
+    max_bytes: int = 0
+    max_held: int = 0
+    share: CallerShare | None = None
 
 
 UNCONDITIONAL: Final = Conditions()
@@ -45,16 +70,19 @@ class Accepted(Struct, frozen=True):
     """A job that was accepted: by this call if `is_new`, else before.
 
     `fingerprint` is the one that was given before, if the idempotency key had this job already.
+    `debt` is the seconds until the caller has all its starts again; None if they are not limited.
     """
 
     job_id: str
     is_new: bool = True
     fingerprint: str = ""
+    debt: float | None = None
 
 
 class Destination(NamedTuple):
     """Where a message is written: by LPUSH to a queue's list, by PUBLISH to a broadcast's channel.
 
+    The seconds until a scheduled job is due stand for an LPUSH that says in the message when it is.
     `lists` are all lists of the queue, in which the jobs before this one may wait.
     """
 
@@ -78,12 +106,12 @@ class BuiltMessage(Struct, frozen=True):
 
 def publish_call_for(request: SendRequest) -> PublishCall:
     """The call that publishes the job, by Celery's own `apply_async`."""
-    options = {name: value for name, value in request.options.items() if name != "job_id"}
-    with capture_publishes() as calls:
+    options = {name: value for name, value in request.options.items() if name not in _OURS}
+    with capture_publishes(request.options.get("owner")) as capture:
         request.task.apply_async(
             request.args, dict(request.kwargs), task_id=request.job_id, **options
         )
-    return next(call for call in calls if call.job_id == request.job_id)
+    return next(call for call in capture.calls if call.job_id == request.job_id)
 
 
 class _Channel(virtual.Channel):
@@ -117,9 +145,11 @@ class _Channel(virtual.Channel):
 
     def _put(self, queue: str, message: Any, **_: Any) -> None:
         priority = self._get_message_priority(message, reverse=False)
+        message, countdown = without_countdown(message)
+        command = "LPUSH" if countdown is None else str(countdown)
         lists = tuple(self._key(self.list_for(queue, step)) for step in self.priority_steps)
         key = self._key(self.list_for(queue, priority))
-        self._add(Destination("LPUSH", key, lists), message)
+        self._add(Destination(command, key, lists), message)
 
     def _put_fanout(self, exchange: str, message: Any, routing_key: str, **_: Any) -> None:
         self._add(Destination("PUBLISH", self._key(self.topic_for(exchange, routing_key))), message)
@@ -163,6 +193,7 @@ class MessageBuilder:
         self._channel: Any = connection.channel()
         self._producer = celery.amqp.Producer(self._channel, auto_declare=False)
         self._building = threading.Lock()
+        self._declared: set[tuple[type, str]] = set()
         for queue in celery.amqp.queues.values():
             queue(self._channel).declare()  # a topic exchange finds its queues by their bindings
 
@@ -173,9 +204,13 @@ class MessageBuilder:
         """
         with self._building:
             self._clear()
-            self._producer.publish(call.body, **call.options)
+            # Kombu copies and binds a queue before it finds that the channel knows it already.
+            queues = {(type(each), each.name) for each in call.options.get("declare") or ()}
+            known = {"declare": None} if queues <= self._declared else {}
+            self._producer.publish(call.body, **{**call.options, **known})
+            self._declared |= queues
             text, destinations = self._channel.text, tuple(self._channel.destinations)
-        record = encode_queued(call.job_id, call.task, call.queued_at, arguments=arguments)
+        record = queued_record(call, arguments=arguments)
         return BuiltMessage(
             call.job_id, call.task, text, record if call.job_id else "", destinations
         )
@@ -200,3 +235,21 @@ class MessageBuilder:
     def _clear(self) -> None:
         self._channel.text = ""
         self._channel.destinations.clear()
+
+
+def queued_record(
+    call: PublishCall,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    marks: Mapping[str, object] | None = None,
+) -> str:
+    """The record, as it waits, of the job that this call sends."""
+    return encode_queued(
+        call.job_id,
+        call.task,
+        call.queued_at,
+        owner=call.owner,
+        arguments=arguments,
+        marks=marks,
+        due_at=call.due_at,
+    )

@@ -11,23 +11,32 @@ from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
 
-from celery import Task
+from celery import Task, signals
 from celery.app.routes import MapRoute
-from celery.signals import after_task_publish, before_task_publish, task_sent
 from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps
 
 from service.jobs.sending.message import BuiltMessage, Destination, SendRequest
+from service.logs.ids import REQUEST_ID, request_id_here
+from service.results.marks import OWNER
 from service.results.record import encode_queued
 
 # Placeholders for a job's own values. They hold NUL, which JSON always escapes: no name or option
 # can contain one.
-_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY = (f"\x00{mark}\x00" for mark in "ITQAKB")
+_ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY, _OWNED, _REQUEST = (
+    f"\x00{mark}\x00" for mark in "ITQAKBOR"
+)
 _SHOWN: Final = {"\x00S\x00": None}  # stands for the object of arguments
-_GAP: Final = re.compile(r"\\u0000([ITQAKB])\\u0000|\{\"\\u0000S\\u0000\": null\}")
+_GAP: Final = re.compile(r"\\u0000([ITQAKBOR])\\u0000|\{\"\\u0000S\\u0000\": null\}")
 _PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
 _MAX_PLAIN: Final = 100  # characters up to which `saferepr` gives what `repr` gives
+# Celery 6 removes `task_sent`, which has been deprecated for long.
+_SENDING_SIGNALS: Final = [
+    getattr(signals, name)
+    for name in ("before_task_publish", "after_task_publish", "task_sent")
+    if hasattr(signals, name)
+]
 _NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
@@ -49,12 +58,7 @@ def can_have_template(celery: Any, task: Any) -> bool:
 
 def is_observed(celery: Any) -> bool:
     """Whether other code wants to see, or to change, each message when it is sent."""
-    return bool(
-        before_task_publish.receivers
-        or after_task_publish.receivers
-        or task_sent.receivers
-        or celery.current_worker_task
-    )
+    return bool(any(signal.receivers for signal in _SENDING_SIGNALS) or celery.current_worker_task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,10 @@ class MessageTemplate:
             "B": base64.b64encode(body.encode()).decode(),
         }
         get = values.get
+        if owner := request.options.get("owner"):
+            values["O"] = json.dumps(owner)[1:-1]
+        if (named := request_id_here()) is not None:
+            values["R"] = json.dumps(named)[1:-1]
         if arguments is None:
             record = "".join([get(part, part) for part in self.record])
         else:
@@ -119,12 +127,19 @@ def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
     message["body"] = _BODY
     headers |= {"id": _ID, "root_id": _ID, "argsrepr": _ARGS, "kwargsrepr": _KWARGS}
     headers["queued_at"] = _TIME
+    owner = None
+    if OWNER in headers:
+        headers[OWNER] = owner = _OWNED
+    if REQUEST_ID in headers:
+        headers[REQUEST_ID] = _REQUEST
     properties |= {"correlation_id": _ID, "delivery_tag": _TAG}
     return MessageTemplate(
         task=sample.task,
         message=_split(json.dumps(message)),
-        record=_split(encode_queued(_ID, sample.task, _TIME)),
-        record_with_arguments=_split(encode_queued(_ID, sample.task, _TIME, arguments=_SHOWN)),
+        record=_split(encode_queued(_ID, sample.task, _TIME, owner=owner)),
+        record_with_arguments=_split(
+            encode_queued(_ID, sample.task, _TIME, owner=owner, arguments=_SHOWN)
+        ),
         destinations=sample.destinations,
         repr_size=celery.amqp.argsrepr_maxsize,
         repr_levels=celery.conf.task_repr_maxlevels,

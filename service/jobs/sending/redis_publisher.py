@@ -1,13 +1,19 @@
 """Publishes on the service's own Redis: natively, on the event loop, in batches."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from itertools import chain
+from typing import Any, Final, TypeAlias
+
+from msgspec.structs import replace
+from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
-from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.batch import BatchWriter
+from service.jobs.sending.canvas import CanvasContent
+from service.jobs.sending.journal import Journal, Journals
 from service.jobs.sending.message import (
     Accepted,
     BuiltMessage,
@@ -21,60 +27,132 @@ from service.jobs.sending.message_template import (
     is_observed,
     make_template,
 )
-from service.results.record import now
+from service.logs.ids import request_id_here
+from service.redis.bounded import bounded
+from service.redis.keys import broker_keys
+from service.results.marks import IDEMPOTENCY
+from service.results.record import encode_queued, now
 
-_MAX_STEP: Final = 100  # jobs of one canvas that are written in one step
-_MAX_ON_LOOP: Final = 10  # messages that are built on the event loop, which stands still meanwhile
-_IN_TEMPLATE: Final = frozenset({"queue", "priority", "job_id"})  # options that a template can have
+_MAX_STEP: Final = 100  # jobs of one canvas that are written in one step, some milliseconds long
+_MAX_ON_LOOP: Final = 10  # messages that are built before the event loop may serve others
+_MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
+_IN_TEMPLATE: Final = frozenset(
+    {"queue", "priority", "job_id", "owner"}
+)  # options that a template can have
+Step: TypeAlias = list[BuiltMessage]
 
 
 class RedisPublisher:
     """Writes the messages that Celery and Kombu would write."""
 
-    def __init__(self, celery: QuartCelery, writer: BatchWriter) -> None:
+    def __init__(self, celery: QuartCelery, writer: BatchWriter, journals: Journals) -> None:
         self.celery = celery
+        self.journals = journals
         self._writer = writer
         self._builder = MessageBuilder(celery)
-        self._templates: dict[tuple[str, str | None, int | None], MessageTemplate | None] = {}
+        # By the task, its queue and priority, and whether its jobs have an owner and a request.
+        self._templates: dict[
+            tuple[str, str | None, int | None, bool, bool], MessageTemplate | None
+        ] = {}
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call, from a template where its task has one."""
         arguments = self.celery.shown_arguments(request.task, request.args, request.kwargs)
         template = self._template_for(request)
         if template is None:
-            message = self._builder.build(publish_call_for(request), arguments)
+            call = publish_call_for(request)
+            message, queued_at = self._builder.build(call, arguments), call.queued_at
         else:
-            message = template.fill(request, now(), arguments)
+            queued_at = now()
+            message = template.fill(request, queued_at, arguments)
+        if key := self._writer.idempotency_key(request.task.name, request.conditions):
+            marks = {IDEMPOTENCY: key}
+            record = encode_queued(
+                request.job_id,
+                request.task.name,
+                queued_at,
+                owner=request.options.get("owner"),
+                arguments=arguments,
+                marks=marks,
+            )
+            message = replace(message, record=record)
         (accepted,) = await self._writer.write([message], request.conditions)
         return accepted
 
-    async def send_canvas(
-        self, calls: Sequence[PublishCall], followers: Sequence[BuiltMessage]
-    ) -> None:
-        """Write the followers' records first: the jobs that they follow may be done at once."""
-        messages = [*followers]
-        if len(calls) <= _MAX_ON_LOOP:
-            messages += map(self._builder.build, calls)
-        else:
-            messages += await asyncio.to_thread(lambda: [*map(self._builder.build, calls)])
-        for start in range(0, len(messages), _MAX_STEP):
-            try:
-                await self._writer.write(messages[start : start + _MAX_STEP])
-            except BrokerUnavailableError as error:
-                raise BrokerUnavailableError(
-                    error.reason, maybe_accepted=error.maybe_accepted or start > 0
-                ) from error
+    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+        """Send all of it or nothing: in one step of Redis, or by a journal."""
+        async with aclosing(self._steps(contents)) as steps:
+            first: Step = await anext(steps, [])
+            second: Step = await anext(steps, [])
+            if second:
+                await self._send_in_steps(first, second, steps)
+            elif first:
+                await self._writer.write(first)
+
+    async def _send_in_steps(self, first: Step, second: Step, steps: AsyncIterator[Step]) -> None:
+        journal = self.journals.begin()
+        try:
+            await self._put_aside(journal, first)
+            await self._put_aside(journal, second)
+            async for step in steps:
+                await self._put_aside(journal, step)
+            await journal.commit()
+        except BaseException as error:
+            if not getattr(error, "maybe_accepted", False):
+                await journal.drop()
+            raise
+        await journal.apply()
+
+    async def _steps(self, contents: AsyncIterator[CanvasContent]) -> AsyncGenerator[Step, None]:
+        """Build the messages, as many at once as are written in one step.
+
+        The followers' records come first: the jobs that they follow may be done at once.
+        """
+        step: Step = []
+        async for content in contents:
+            for message in chain(content.followers, map(self._builder.build, content.calls)):
+                step.append(message)
+                if len(step) == _MAX_STEP:
+                    yield step
+                    step = []
+                elif len(step) % _MAX_ON_LOOP == 0:
+                    await asyncio.sleep(0)
+        if step:
+            yield step
+
+    async def _put_aside(self, journal: Journal, step: Step) -> None:
+        arguments: list[Any] = [self._writer.keys.open_ttl]
+        for message in step:
+            arguments += self._writer.arguments(message)
+        await journal.add(arguments)
 
     async def revoke(self, job_id: str) -> None:
         """Publish what Celery's `control.revoke` would."""
         await self._writer.write([self._builder.build_revoke(job_id)])
+
+    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+        """The same for a job that waits. One that is scheduled is due at once.
+
+        So its worker ends the jobs that wait for it now, and not when it was to run. It is looked
+        for among the scheduled jobs of all queues, which takes a millisecond for each thousand; a
+        mark tells of it where no worker has found yet that it is scheduled.
+        """
+        keys, writer = broker_keys(self.celery.conf), self._writer
+        async with bounded(writer.timeout, BrokerUnavailableError, maybe_accepted=True):
+            await client.set(keys.cancelled(job_id), 1, ex=writer.keys.ttl)
+            for key in chain.from_iterable(map(keys.scheduled_of, self.celery.amqp.queues)):
+                scan: Any = client.zscan_iter(key, match=f'*"id": "{job_id}"*', count=_MAX_SCAN)
+                async for message, _ in scan:
+                    await client.zadd(key, {message: 0}, xx=True)
+        await self.revoke(job_id)
 
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
         if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
             return None
-        key = (task.name, options.get("queue"), options.get("priority"))
+        has_owner, has_request = "owner" in options, request_id_here() is not None
+        key = (task.name, options.get("queue"), options.get("priority"), has_owner, has_request)
         if key in self._templates:
             return self._templates[key]
         template = None

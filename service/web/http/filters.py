@@ -2,16 +2,19 @@
 
 import json
 import math
+import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
 from markupsafe import Markup, escape
-from quart import Quart
 
 UNKNOWN: Final = "\N{EN DASH}"
 _UNITS: Final = ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s"))  # seconds
 _PRECISE_BELOW: Final = 10
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SHORT_ID: Final = 16  # letters
 
 
 def duration(seconds: float | None) -> str:
@@ -52,7 +55,10 @@ def iso(moment: datetime | float | None) -> str:
     if moment is None:
         return ""
     if not isinstance(moment, datetime):
-        moment = datetime.fromtimestamp(moment, UTC)
+        try:
+            moment = datetime.fromtimestamp(moment, UTC)
+        except (OverflowError, ValueError, OSError):  # beyond the years 1 to 9999
+            return ""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -67,6 +73,23 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
+def short_id(job_id: str) -> str:
+    """As much of an id as a row has room for: the first eight letters of a UUID."""
+    if len(job_id) <= _SHORT_ID:
+        return job_id
+    return job_id[:8] if _UUID.fullmatch(job_id) else f"{job_id[:_SHORT_ID]}…"
+
+
+def bars(values: Sequence[int], height: int) -> str:
+    """The path of a bar chart as SVG has it; a value of more than nothing is always seen."""
+    most = max(values, default=0) or 1
+    return "".join(
+        f"M{at} {height}v-{max(1.0, value * height / most):.1f}h.8V{height}z"
+        for at, value in enumerate(values)
+        if value
+    )
+
+
 def with_code(text: str) -> Markup:
     """A docstring's text as HTML, in which `this` is code."""
     parts = text.split("`")
@@ -76,20 +99,20 @@ def with_code(text: str) -> Markup:
     return Markup("").join(html)  # escapes the other parts
 
 
-def printable(value: Any) -> Any:
-    """A value without the lone surrogates that a job's text may have and UTF-8 has not."""
-    if not isinstance(value, str) or value.isascii():
-        return value
-    return type(value)(value.encode(errors="replace").decode())
+def printable(text: str) -> str:
+    """Text without the lone surrogates that a job's text may have and UTF-8 has not."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
-def init_filters(app: Quart) -> None:
-    """Give the filters to the app's templates."""
-    app.jinja_env.filters.update(
-        duration=duration, rate=rate, percent=percent, iso=iso, clock=clock, with_code=with_code
-    )
+FILTERS: Final = {
+    "duration": duration,
+    "rate": rate,
+    "percent": percent,
+    "iso": iso,
+    "clock": clock,
+    "short_id": short_id,
+    "bars": bars,
+    "with_code": with_code,
     # JSON on one line, which a template must still escape.
-    app.jinja_env.filters["tojson_plain"] = partial(json.dumps, ensure_ascii=False)
-    app.jinja_env.globals["unknown"] = UNKNOWN
-    app.jinja_env.finalize = printable
-    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    "tojson_plain": partial(json.dumps, ensure_ascii=False),
+}

@@ -7,14 +7,18 @@ from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 import msgspec
-from quart import Blueprint, Quart, current_app, render_template, request
+from quart import Blueprint, Quart, current_app, request
 from quart.typing import ResponseReturnValue
 from werkzeug.routing import Rule
 
+from service.access.access import access_of, caller_of
+from service.access.policy import Caller
 from service.jobs.schema import task_schemas
 from service.parts import parts_of
+from service.web.asgi.problem import ProblemView
 from service.web.http.negotiation import JSON
-from service.web.http.problems import TRY_AGAIN, ProblemView
+from service.web.http.problems import TRY_AGAIN
+from service.web.http.site import NAME, render, site_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 View = type[msgspec.Struct]
@@ -39,7 +43,7 @@ class Operation:
 
     `answers` maps a status to its content: media type to the view of the JSON, None for anything
     else. `problems` are the statuses with problem details. A route `per_task` stands for one path
-    for each public task.
+    for each task that the caller may start.
     """
 
     answers: Mapping[int, Mapping[str, View | None]]
@@ -59,54 +63,66 @@ def parameter(name: str, where: str, description: str, **schema: Any) -> dict[st
     return {"name": name, "in": where, "description": description, "schema": schema}
 
 
-def build_document(app: Quart) -> dict[str, Any]:
-    """The OpenAPI document of an app."""
+def build_document(app: Quart, caller: Caller | None = None) -> dict[str, Any]:
+    """The OpenAPI document of an app, with the tasks that the caller may start."""
+    described = [*_operations(app)]
     views: set[View] = {ProblemView}
-    schemas: dict[str, Any] = {}
-    paths: dict[str, dict[str, Any]] = {}
-    for rule in app.url_map.iter_rules():
-        route = app.view_functions[rule.endpoint]
-        operation: Operation | None = getattr(route, _OPERATION, None)
-        if operation is None:
-            continue
-        method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
-        described = _describe(operation, inspect.getdoc(route) or "")
+    for _, operation in described:
         for content in operation.answers.values():
             views.update(filter(None, content.values()))
-        entries = _per_task(app, rule, schemas) if operation.per_task else _plain(rule, described)
-        for path, more in entries:
-            paths.setdefault(path, {})[method.lower()] = described | more
-    _, found = msgspec.json.schema_components(views, ref_template=_REF)
+    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
     for view in views:
         name = _schema_name(view)
-        found[name] = found.pop(view.__name__) | {"title": name}
+        schemas[name] = schemas.pop(view.__name__) | {"title": name}
+    paths: dict[str, dict[str, Any]] = {}
+    for rule, operation in described:
+        method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
+        about = _describe(operation, inspect.getdoc(app.view_functions[rule.endpoint]) or "")
+        entries = (
+            _per_task(app, rule, schemas, caller) if operation.per_task else _plain(rule, about)
+        )
+        for path, more in entries:
+            paths.setdefault(path, {})[method.lower()] = about | more
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Jobs", "version": _VERSION},
+        "info": {"title": site_of(app).title, "version": _VERSION},
         "servers": [{"url": request.root_path or "/"}],
         "paths": paths,
-        "components": {"schemas": found | schemas},
+        "components": {"schemas": schemas},
     }
+
+
+def _operations(app: Quart) -> Iterator[tuple[Rule, Operation]]:
+    for rule in app.url_map.iter_rules():
+        operation = getattr(app.view_functions[rule.endpoint], _OPERATION, None)
+        if operation is not None:
+            yield rule, operation
 
 
 def _plain(rule: Rule, described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     path = rule.rule.replace("<", "{").replace(">", "}")
     ids = [{"name": name, **_JOB_ID} for name in sorted(rule.arguments)]
-    yield path, {"operationId": rule.endpoint, "parameters": described["parameters"] + ids}
+    yield path, {"operationId": _operation_id(rule), "parameters": described["parameters"] + ids}
 
 
 def _per_task(
-    app: Quart, rule: Rule, schemas: dict[str, Any]
+    app: Quart, rule: Rule, schemas: dict[str, Any], caller: Caller | None
 ) -> Iterator[tuple[str, dict[str, Any]]]:
+    access = access_of(app)
     for handle in parts_of(app).tasks.values():
-        if not handle.public:
+        if not access.may_start(caller, handle):
             continue
         taken, given, components = task_schemas(handle.arguments, _REF)
+        if any(schemas.get(name, schema) != schema for name, schema in components.items()):
+            # Another class has one of the names already: a task's, or one of our own.
+            own = _REF.format(name=f"{handle.name}.{{name}}")
+            taken, given, components = task_schemas(handle.arguments, own)
+            components = {f"{handle.name}.{name}": each for name, each in components.items()}
         schemas.update(components)
         yield (
             rule.rule.replace("<name>", handle.name),
             {
-                "operationId": f"{rule.endpoint}.{handle.name}",
+                "operationId": f"{_operation_id(rule)}.{handle.name}",
                 "summary": f"Start {handle.name}",
                 "description": handle.__doc__ or "",
                 "requestBody": {"required": True, "content": {JSON: {"schema": taken}}},
@@ -118,7 +134,7 @@ def _per_task(
 def _describe(operation: Operation, text: str) -> dict[str, Any]:
     summary, _, description = text.partition("\n")
     problem: dict[str, View | None] = {"application/problem+json": ProblemView}
-    problems = dict.fromkeys(sorted((*operation.problems, 500)), problem)
+    problems = dict.fromkeys(sorted({*operation.problems, 401, 429, 500}), problem)
     responses: dict[str, dict[str, Any]] = {}
     for code, content in {**operation.answers, **problems}.items():
         answer = responses[str(code)] = {"description": HTTPStatus(code).phrase}
@@ -135,6 +151,10 @@ def _describe(operation: Operation, text: str) -> dict[str, Any]:
     }
 
 
+def _operation_id(rule: Rule) -> str:
+    return str(rule.endpoint).removeprefix(f"{NAME}.")
+
+
 def _schema_name(view: View) -> str:
     """A view's name in the document, from which clients' code is generated."""
     return view.__name__.removesuffix("View")
@@ -147,10 +167,10 @@ openapi = Blueprint("openapi", __name__)
 @Operation({200: {JSON: None}})
 async def document() -> ResponseReturnValue:
     """This document."""
-    return build_document(current_app), {"Cache-Control": "no-store"}
+    return build_document(current_app, await caller_of()), {"Cache-Control": "no-store"}
 
 
 @openapi.get("/docs")
 async def docs() -> ResponseReturnValue:
     """The document as a page, which loads nothing from elsewhere."""
-    return await render_template("docs.html", document=build_document(current_app))
+    return await render("docs.html", document=build_document(current_app, await caller_of()))

@@ -6,10 +6,11 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from quart import Quart, Response, render_template, request
-from werkzeug.exceptions import HTTPException
+from quart import Blueprint, Quart, Response, current_app, request
+from werkzeug.exceptions import HTTPException, default_exceptions
 
 from service.errors import (
+    CapacityError,
     IdempotencyConflictError,
     InvalidArgumentsError,
     InvalidJobIdError,
@@ -21,14 +22,21 @@ from service.errors import (
     UnknownJobError,
     UnknownTaskError,
 )
+from service.parts import parts_of
+from service.settings.limits import LimitExceededError
+from service.signals import Incident, note_incident
+from service.web.asgi.problem import ProblemView
 from service.web.http.negotiation import wants_page
+from service.web.http.site import render, site_of
 
 logger: Final = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "2"  # seconds
+_QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
 _AWAY: Final = "Redis is not available."  # its address, which a reason may have, is for the log
 
-# One row for each error that has a status of its own; any other is a 500.
+# One row for each error that has a status of its own, but for LimitExceededError, which has a
+# handler. Any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -43,25 +51,15 @@ _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
 TRY_AGAIN: Final = {HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS}
 
 
-class ProblemView(msgspec.Struct, frozen=True):
-    """Problem details (RFC 9457); some have members besides these."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-
-    @classmethod
-    def of(cls, status: HTTPStatus, detail: str) -> "ProblemView":
-        """The problem of a status that needs no type of its own."""
-        return cls("about:blank", status.phrase, status.value, detail)
-
-
-def init_problems(app: Quart) -> None:
-    """Answer every error of the app in one form."""
-    app.register_error_handler(ServiceError, _on_service_error)
-    app.register_error_handler(HTTPException, _on_http_error)
-    app.register_error_handler(Exception, _on_any_error)
+def init_problems(ours: Quart | Blueprint) -> None:
+    """Answer every error of the app, or of the blueprint, in one form."""
+    ours.register_error_handler(ServiceError, _on_service_error)
+    ours.register_error_handler(LimitExceededError, _on_limit)
+    ours.register_error_handler(HTTPException, _on_http_error)
+    ours.register_error_handler(Exception, _on_any_error)
+    if isinstance(ours, Blueprint):  # else a handler that the app has for a status would win
+        for status in default_exceptions:
+            ours.register_error_handler(status, _on_http_error)
 
 
 async def _on_service_error(error: ServiceError) -> Response:
@@ -70,13 +68,29 @@ async def _on_service_error(error: ServiceError) -> Response:
         return await _on_any_error(error)
     members: dict[str, Any] = {}  # what a program needs of an error besides its status
     if isinstance(error, InvalidArgumentsError):
-        members = {"argument": error.argument, "reason": error.reason}
+        members = {"argument": error.argument, "reason": error.reason, "pointer": _pointer(error)}
     elif isinstance(error, UnavailableError):
         members = {"maybe_accepted": error.maybe_accepted}
     response = await _problem(status, _detail(error), **members)
+    if isinstance(error, CapacityError):
+        note_incident(Incident.REFUSED, _limit_of(error))
     if status in TRY_AGAIN:
         logger.warning("Answered with %s: %s", status.value, error)
         response.headers["Retry-After"] = _RETRY_AFTER
+    return response
+
+
+async def _on_limit(error: LimitExceededError) -> Response:
+    """The problem and the fields of the IETF's draft (httpapi-ratelimit-headers). Not logged: a
+    caller could fill the log by it.
+    """
+    note_incident(Incident.REFUSED, error.limit)
+    members = {"type": _QUOTA_EXCEEDED, "violated-policies": [error.limit]}
+    response = await _problem(HTTPStatus.TOO_MANY_REQUESTS, str(error), **members)
+    response.headers["Retry-After"] = str(error.retry_after)
+    response.headers["RateLimit"] = f'"{error.limit}";r=0;t={error.retry_after}'
+    policy = parts_of(current_app).settings.limits.policy(error.limit)
+    response.headers["RateLimit-Policy"] = policy
     return response
 
 
@@ -95,13 +109,24 @@ async def _on_any_error(error: Exception) -> Response:
     )
 
 
+def _limit_of(error: CapacityError) -> str:
+    """What is full, in a word."""
+    return error.unit.replace(" ", "-") if isinstance(error, QueueFullError) else "process-waiters"
+
+
+def _pointer(error: InvalidArgumentsError) -> str:
+    """The place of the mistake in the object of arguments, as a JSON pointer (RFC 6901)."""
+    steps = [str(step) for step in (error.argument, *error.path) if error.argument]
+    return "".join(f"/{step.replace('~', '~0').replace('/', '~1')}" for step in steps)
+
+
 def _detail(error: ServiceError) -> str:
     """The error in words, and what the client can do about it over HTTP."""
     if not isinstance(error, UnavailableError):
         return str(error)
     if not error.maybe_accepted:
         return _AWAY
-    if request.endpoint == "tasks.start":
+    if request.endpoint == "service.tasks.start":
         return (
             f"{_AWAY} The job may have been accepted: sent again with the same Idempotency-Key, it"
             " makes no second one."
@@ -110,8 +135,8 @@ def _detail(error: ServiceError) -> str:
 
 
 async def _problem(status: HTTPStatus, detail: str, **members: Any) -> Response:
-    if wants_page():
-        body = await render_template("problem.html", status=status, detail=detail)
+    if site_of(current_app).has_pages and wants_page():
+        body = await render("problem.html", status=status, detail=detail)
         content_type = "text/html; charset=utf-8"
     else:
         body = json.dumps(msgspec.to_builtins(ProblemView.of(status, detail)) | members)

@@ -26,6 +26,17 @@ _WORDS: Final = {
     State.REVOKED: "cancelled",
 }
 
+_NOW: Final = "now"
+_TONES: Final = {State.FAILURE: "bad", State.REVOKED: "neutral"}
+# Why a job was cancelled, by the words of Celery and of our own cancelling.
+_CANCELLED: Final = {
+    "terminated": "It was cancelled while it ran.",
+    "revoked": "It was cancelled before it ran.",
+    "cancelled": "It was cancelled before it ran.",
+    "expired": "It had expired before a worker could run it.",
+    "ignored": "The task has ended it without a result, by raising Ignore.",
+}
+
 
 class JobErrorView(msgspec.Struct, frozen=True):
     """Why a job failed."""
@@ -91,20 +102,25 @@ def _iso(moment: datetime | None) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a job's timeline; `after` is the time since the one before, in words."""
+    """One step of a job's timeline; `after` is the time since the one before, in words.
+
+    Its `tone` is `now` for the step that is to come or goes on, `bad`, `neutral`, or nothing.
+    """
 
     label: str
     at: datetime | None = None
     after: str = ""
-    done: bool = True
-    bad: bool = False
+    tone: str = ""
 
 
 class JobView:
     """What a page shows of a job. `value` is its result as JSON, or the beginning of that."""
 
-    def __init__(self, result: Result, *, in_full: bool = False) -> None:
-        """View a job for its page `in_full`, else for its card."""
+    def __init__(self, result: Result, *, in_full: bool = False, arguments: bool = True) -> None:
+        """View a job for its page `in_full`, else for its card; with its `arguments`, or without.
+
+        Only a task that shows them has any.
+        """
         text = pretty(plain(result.result)) if result.successful else ""
         limit = _PAGE_LIMIT if in_full else _CARD_LIMIT
         error = result.error
@@ -116,12 +132,14 @@ class JobView:
         self.successful = result.successful
         self.error_type = error.type if error else ""
         self.error = (error.message or error.type) if error else ""
-        if error is None and result.state is State.REVOKED:
-            self.error = "It was cancelled."
+        if result.state is State.REVOKED:
+            self.error_type = ""
+            self.error = _CANCELLED.get(self.error) or self.error or "It was cancelled."
         self.value = text[:limit]
         self.clipped = len(text) > limit
         self.progress = result.progress
-        self.arguments = result.arguments
+        self.note = _note(result)
+        self.arguments = result.arguments if arguments else None
         self.took = _duration(result.started_at or result.queued_at, result.finished_at)
         self.steps = _steps(result)
         self.queued_at = result.queued_at
@@ -133,26 +151,52 @@ class JobView:
         return f"{self.task} {self.word}{error}"
 
 
+def _note(result: Result) -> str:
+    """What a job that has not ended does, in a few words."""
+    if result.progress is not None:
+        return result.progress.note
+    if result.state is State.QUEUED:
+        return "scheduled" if result.due_at is not None else "waiting for a worker"
+    return _WORDS[result.state]
+
+
 def _steps(result: Result) -> list[Step]:
     """Queued, started, how far, ended: the steps that came, and the one that is to come next."""
     queued, started = result.queued_at, result.started_at
     steps = [Step("Queued", queued)]
     if started is not None:
-        waited = f"waited {_duration(queued, started)}" if queued else ""
-        steps.append(Step("Started", started, waited))
-    elif not result.ready:
-        return [*steps, Step("Waiting for a worker", done=False)]
-    if result.ready:
-        ran = f"ran {_duration(started, result.finished_at)}" if started else ""
-        label = _WORDS[result.state].capitalize()
-        steps.append(Step(label, result.finished_at, ran, bad=not result.successful))
-    elif result.state is State.RETRY:
-        steps.append(Step("Waiting to be tried again", done=False))
-    elif result.state is State.PROGRESS and result.progress is not None:
-        steps.append(Step(result.progress.note or "In progress", done=False))
-    else:
-        steps.append(Step("Running", done=False))
-    return steps
+        again = f", attempt {result.attempt}" if result.attempt > 1 else ""
+        steps.append(Step(f"Started{again}", started, _waited(result, started)))
+    if not result.ready:
+        return [*steps, _next_step(result)]
+    label, tone = _WORDS[result.state].capitalize(), _TONES.get(result.state, "")
+    after = f"ran {_duration(started, result.finished_at)}" if started else ""
+    if result.state is State.REVOKED and not after and queued and result.finished_at:
+        after = f"after {_duration(queued, result.finished_at)}"
+    return [*steps, Step(label, result.finished_at, after, tone)]
+
+
+def _waited(result: Result, started: datetime) -> str:
+    """How long the present attempt waited: since it was due, or the first one since it was queued.
+
+    An attempt that is to be tried again has when the next one is due, in place of when it was.
+    """
+    since = result.due_at if result.state is not State.RETRY else None
+    if since is None and result.attempt == 1:
+        since = result.queued_at
+    return f"waited {_duration(since, started)}" if since is not None else ""
+
+
+def _next_step(result: Result) -> Step:
+    """What a job that has not ended does, or waits for."""
+    due = result.due_at
+    if result.state is State.RETRY:
+        return Step("To be tried again" if due else "Waiting to be tried again", due, tone=_NOW)
+    if result.state is State.QUEUED:
+        return Step("Scheduled for" if due else "Waiting for a worker", due, tone=_NOW)
+    if result.progress is not None:
+        return Step(result.progress.note or "In progress", tone=_NOW)
+    return Step("Running", tone=_NOW)
 
 
 def _duration(begin: datetime | None, end: datetime | None) -> str:

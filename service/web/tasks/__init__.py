@@ -1,9 +1,10 @@
 """Jobs to be started: the task API and the front page.
 
-tasks.py  /tasks: the public tasks with their schemas, and starting a job with JSON
+tasks.py  /tasks: those that the caller may start, with their schemas, and starting a job with JSON
 pages.py  the front page, and starting a job by its forms
 forms.py  a form's fields from a task's schema, and a task's arguments from what a form posts
 
 A request's arguments are checked against the task's signature and annotations before the job is
-enqueued; what does not fit is a 422 that names the argument. Only public tasks can be started.
+enqueued; what does not fit is a 422 that names the argument. A task
+that a caller may not start is as one that does not exist.
 """

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
@@ -12,10 +12,17 @@ import msgspec
 from service.errors import InvalidArgumentsError
 
 _INPUTS: Final = {"date": "date", "email": "email"}
-# A browser's own fields for these know no time zone, which RFC 3339 asks for.
-_TIME_HINTS: Final = {"date-time": "such as 2026-12-24T18:00:00Z", "time": "such as 18:00:00Z"}
+# A browser's own fields for times know no time zone, which RFC 3339 asks for.
+_HINTS: Final = {
+    "date-time": "such as 2026-12-24T18:00:00Z",
+    "time": "such as 18:00:00Z",
+    "duration": "such as P1DT30M",
+    "decimal": "such as 1.50",
+    "base64": "bytes, as Base64",
+}
 _TEXT_LIMITS: Final = {"minLength": "minlength", "maxLength": "maxlength", "pattern": "pattern"}
 _REF: Final = "#/$defs/"
+_MAX_DEPTH: Final = 2  # of fields in fields; what is deeper is JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One argument as a form shows it.
+    """One argument as a form shows it, or a field of one: `order.customer.name`.
 
     `kind` is how the page's script reads it: integer, number, text, boolean, choice, list (items
     of the kind `items`, one on each line) or json. `optional` ones are left out when empty.
@@ -51,10 +58,52 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields for a schema of arguments, which is that of an object."""
     required = schema.get("required", ())
     definitions = schema.get("$defs", {})
-    return tuple(
-        _field(name, _resolve(part, definitions), optional=name not in required, defs=definitions)
-        for name, part in schema.get("properties", {}).items()
-    )
+    fields: list[Field] = []
+    for name, part in schema.get("properties", {}).items():
+        found = _resolve(part, definitions)
+        if name in required and _has_fields(found) and name.count(".") < _MAX_DEPTH:
+            inside = {f"{name}.{inner}": each for inner, each in found["properties"].items()}
+            needed = [f"{name}.{inner}" for inner in found.get("required", ())]
+            fields += fields_of({"properties": inside, "required": needed, "$defs": definitions})
+        else:
+            fields.append(_field(name, found, optional=name not in required, defs=definitions))
+    return (*fields,)
+
+
+def filled(
+    fields: Iterable[Field], values: Mapping[str, Any], *, as_text: bool = False
+) -> tuple[Field, ...]:
+    """The same fields with these values of arguments in them, in place of the defaults.
+
+    `as_text`: the values are those that a form has posted, by the names of the fields.
+    """
+    return tuple(_filled(each, values, as_text=as_text) for each in fields)
+
+
+def _filled(each: Field, values: Mapping[str, Any], *, as_text: bool) -> Field:
+    value: Any = values
+    for step in [each.name] if as_text else each.name.split("."):
+        if not isinstance(value, Mapping) or step not in value:
+            return replace(each, checked=False) if as_text else each
+        value = value[step]
+    if each.kind == "boolean":
+        return replace(each, checked=bool(value))
+    if as_text:
+        text = str(value)
+    elif value is None:
+        text = "null" if each.kind == "json" else ""
+    elif each.kind == "list" and isinstance(value, list):
+        text = "\n".join(map(str, value))
+    else:
+        text = json.dumps(value) if each.kind in {"json", "choice"} else str(value)
+    options = tuple(replace(option, chosen=option.value == text) for option in each.options)
+    return replace(each, default=text, options=options)
+
+
+def _has_fields(schema: Mapping[str, Any]) -> bool:
+    """Whether it is an object that can be filled in field by field."""
+    names = schema.get("properties") or ()
+    return bool(names) and schema.get("type") == "object" and not any("." in name for name in names)
 
 
 def _field(
@@ -81,14 +130,14 @@ def _field(
         case "boolean":
             return make(kind="boolean", checked=bool(default), hint=hint)
         case "string":
-            form = str(schema.get("format"))
+            form = str(schema.get("format") or schema.get("contentEncoding"))
             limits = {_TEXT_LIMITS[key]: schema[key] for key in _TEXT_LIMITS if key in schema}
             return make(
                 kind="text",
                 default=shown,
                 input=_INPUTS.get(form, "text"),
                 limits=limits,
-                hint=hint or _TIME_HINTS.get(form, ""),
+                hint=hint or _HINTS.get(form, ""),
             )
         case "array":
             items = _resolve(schema.get("items") or {}, defs).get("type")
@@ -139,16 +188,22 @@ def values_of(fields: Iterable[Field], posted: Mapping[str, str], task: str) -> 
     values: dict[str, Any] = {}
     for each in fields:
         text = posted.get(each.name, "").replace("\r\n", "\n")
+        *outer, name = each.name.split(".")
+        inside = values
+        for step in outer:
+            inside = inside.setdefault(step, {})
         if each.kind == "boolean":
-            values[each.name] = bool(text)
+            inside[name] = bool(text)
         elif text or (each.kind == "text" and not each.optional):
             try:
-                values[each.name] = _value(each.kind, each.items, text)
+                inside[name] = _value(each.kind, each.items, text)
             except (ValueError, RecursionError) as error:
                 wanted = "JSON" if each.kind in {"json", "choice"} else "a number"
-                raise InvalidArgumentsError(task, each.name, f"it is not {wanted}") from error
+                argument, *path = each.name.split(".")
+                reason = f"{each.name} is not {wanted}" if path else f"it is not {wanted}"
+                raise InvalidArgumentsError(task, argument, reason, (*path,)) from error
         elif each.kind == "list" and not each.optional:
-            values[each.name] = []
+            inside[name] = []
     return values
 
 

@@ -1,22 +1,23 @@
-"""The front page: greets, starts a job to look at, and has a form for each public task."""
+"""The front page: greets, starts a job to look at, and has a form for each task to be started."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
-from quart import Blueprint, Response, current_app, redirect, render_template, request, url_for
+from quart import Blueprint, Response, current_app, redirect, request, url_for
 from quart.typing import ResponseReturnValue
 
-from service.jobs.sending.message import Conditions
+from service.access.access import read_job, shows_arguments
 from service.parts import parts_of
-from service.web.http.negotiation import HTML, JSON, wants_page
+from service.web.http.negotiation import HTML, JSON, is_visit, wants_page
 from service.web.http.openapi import Operation
+from service.web.http.site import render, site_of
 from service.web.jobs.views import JobView
+from service.web.limits.checks import conditions, read_form
 from service.web.tasks.forms import fields_of, values_of
-from service.web.tasks.tasks import TaskView, public_task, public_tasks
+from service.web.tasks.tasks import TaskView, startable_task, startable_tasks
 
-_GREETING: Final = "Hello, world!"
-_TASK: Final = "demo.my_add"
+_NO_JOB: Final = "No job was started: see `tasks_url` for those that can be."
 _HEADERS: Final = {"Cache-Control": "no-store", "Vary": "Accept"}
 
 
@@ -34,26 +35,35 @@ pages = Blueprint("pages", __name__)
 @pages.get("/", endpoint="index")
 @Operation({200: {JSON: GreetingView, HTML: None}}, problems=(429, 503))
 async def show_front_page() -> ResponseReturnValue:
-    """Enqueue `demo.my_add(1, 2)` and show where its result will be.
+    """Enqueue the site's first job, such as `demo.my_add(1, 2)`, and show where its result will be.
 
     With `?job=<id>` a browser is shown that job instead of a new one: a page without scripts
-    refreshes itself by that address.
+    refreshes itself by that address. What a browser asks for by itself, such as a prefetch or an
+    image, starts none.
     """
     if request.method == "HEAD":
         return await _answer_to_head()
-    shown = request.args.get("job", "") if wants_page() else ""
-    job_id = shown or await _enqueue(_TASK, (1, 2), {})
-    if not wants_page():
-        greeting = GreetingView(_GREETING, job_id, url_for("results.show", job_id=job_id))
-        return msgspec.to_builtins(greeting), _HEADERS
-    page = await render_template(
-        "index.html",
-        greeting=_GREETING,
-        started=not shown,
-        job=JobView(await parts_of(current_app).store.get(job_id)),
-        tasks=[(task, fields_of(task.arguments)) for task in public_tasks()],
-    )
-    return page, _HEADERS
+    parts, site = parts_of(current_app), site_of(current_app)
+    name, args = site.first_job or ("", ())
+    job_id = request.args.get("job", "") if wants_page() else ""
+    started = not job_id and name in parts.tasks and is_visit()
+    if started:
+        job_id = await _enqueue(name, args, {})
+    greeting = site.greeting or site.title
+    if wants_page():
+        page = await render(
+            "index.html",
+            greeting=greeting,
+            started=f"{name}({', '.join(map(repr, args))})" if started else "",
+            job=await _view(job_id) if job_id else None,
+            tasks=[(task, fields_of(task.arguments)) for task in await startable_tasks()],
+        )
+        return page, _HEADERS
+    if not job_id:
+        told = {"message": f"{greeting} {_NO_JOB}", "tasks_url": url_for("service.tasks.index")}
+        return told, _HEADERS
+    result_url = url_for("service.results.show", job_id=job_id)
+    return msgspec.to_builtins(GreetingView(greeting, job_id, result_url)), _HEADERS
 
 
 async def _answer_to_head() -> Response:
@@ -67,16 +77,22 @@ async def _answer_to_head() -> Response:
 @pages.post("/start/<name>", endpoint="start")
 async def start_by_form(name: str) -> ResponseReturnValue:
     """Start a job by a form of the front page as it is without scripts, and go to the job."""
-    handle = public_task(name)
+    handle = await startable_task(name)
     fields = fields_of(TaskView.of(handle).arguments)
-    values = values_of(fields, await request.form, name)
+    posted = await read_form()
+    values = values_of(fields, posted, name)
     args, kwargs = handle.arguments.from_json(values)
     job_id = await _enqueue(name, args, kwargs)
-    return redirect(url_for("results.show", job_id=job_id), 303)
+    return redirect(url_for("service.results.show", job_id=job_id), 303)
+
+
+async def _view(job_id: str) -> JobView:
+    """What the page shows of a job that the caller may see. Raises UnknownJobError."""
+    record = await read_job(job_id)
+    return JobView(record.result, arguments=await shows_arguments(record))
 
 
 async def _enqueue(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
-    """Enqueue a job unless the queue is full, and return its id. Raises QueueFullError."""
-    parts = parts_of(current_app)
-    conditions = Conditions(limit=parts.settings.max_queue)
-    return (await parts.enqueuer.enqueue_if(name, args, kwargs, conditions)).job_id
+    """Enqueue a job, and return its id. Raises QueueFullError and LimitExceededError."""
+    enqueuer = parts_of(current_app).enqueuer
+    return (await enqueuer.enqueue_if(name, args, kwargs, await conditions())).job_id

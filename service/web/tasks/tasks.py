@@ -1,4 +1,4 @@
-"""The public tasks: which there are, what they take, and starting a job of one."""
+"""The tasks that a caller may start: what they take, and starting a job of one."""
 
 import hashlib
 from http import HTTPStatus
@@ -9,15 +9,17 @@ from quart import Blueprint, Response, current_app, request, url_for
 from quart.typing import ResponseReturnValue
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
+from service.access.access import access_of, caller_of
 from service.errors import InvalidArgumentsError, UnknownTaskError
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
-from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from service.results.model import State
 from service.web.http.negotiation import JSON
 from service.web.http.openapi import Operation, parameter
+from service.web.http.site import site_of
 from service.web.jobs.views import StateName
+from service.web.limits.checks import conditions, note_start, read_body
 
 _KEY: Final = "The same key with the same arguments gives the same job."
 _MAX_KEY: Final = 255  # characters
@@ -26,7 +28,7 @@ _DECODER: Final = msgspec.json.Decoder()
 
 
 class TaskView(msgspec.Struct, frozen=True):
-    """A public task, with JSON Schemas of its arguments and of its result."""
+    """A task, with JSON Schemas of its arguments and of its result."""
 
     name: str
     description: str
@@ -40,12 +42,12 @@ class TaskView(msgspec.Struct, frozen=True):
         taken, given, components = task_schemas(handle.arguments, "#/$defs/{name}")
         if components:
             taken, given = {**taken, "$defs": components}, {**given, "$defs": components}
-        url = url_for("tasks.start", name=handle.name)
+        url = url_for("service.tasks.start", name=handle.name)
         return cls(handle.name, handle.__doc__ or "", url, taken, given)
 
 
 class TasksView(msgspec.Struct, frozen=True):
-    """All public tasks."""
+    """All tasks that the caller may start."""
 
     tasks: list[TaskView]
 
@@ -65,37 +67,35 @@ tasks = Blueprint("tasks", __name__)
 @tasks.get("/tasks", endpoint="index")
 @Operation({200: {JSON: TasksView}})
 async def list_tasks() -> ResponseReturnValue:
-    """The public tasks, each with a JSON Schema of its arguments and of its result."""
-    return msgspec.to_builtins(TasksView(public_tasks())), {"Cache-Control": "no-store"}
+    """The tasks that the caller may start, each with a JSON Schema of its arguments and result."""
+    return msgspec.to_builtins(TasksView(await startable_tasks())), {"Cache-Control": "no-store"}
 
 
 @tasks.post("/tasks/<name>")
 @Operation(
     {202: {JSON: AcceptedView}},
-    problems=(400, 404, 413, 415, 422, 429, 503),
+    problems=(400, 404, 408, 413, 415, 422, 503),
     parameters=[parameter("Idempotency-Key", "header", _KEY, type="string", maxLength=_MAX_KEY)],
     per_task=True,
 )
 async def start(name: str) -> ResponseReturnValue:
-    """Start a job of a public task with a JSON object of its arguments.
+    """Start a job of a task with a JSON object of its arguments.
 
     The same `Idempotency-Key` with the same arguments gives the same job, for as long as that
     is known.
     """
-    handle, parts = public_task(name), parts_of(current_app)
+    handle, parts = await startable_task(name), parts_of(current_app)
     key = request.headers.get("Idempotency-Key", "")
     if len(key) > _MAX_KEY:
         raise BadRequest(f"An Idempotency-Key has at most {_MAX_KEY} characters.")
     values = await _read_arguments(name)
     args, kwargs = handle.arguments.from_json(values)
-    conditions = Conditions(
-        idempotency_key=key,
-        fingerprint=hashlib.sha256(_ENCODER.encode(values)).hexdigest() if key else "",
-        limit=parts.settings.max_queue,
-    )
-    job = await parts.enqueuer.enqueue_if(name, args, kwargs, conditions)
+    fingerprint = hashlib.sha256(_ENCODER.encode(values)).hexdigest() if key else ""
+    job = await parts.enqueuer.enqueue_if(name, args, kwargs, await conditions(key, fingerprint))
+    note_start(job)
     state = State.QUEUED if job.is_new else (await parts.store.get(job.job_id)).state
-    result_url = f"{request.root_path}/result/{job.job_id}"  # `url_for` takes 5 % of such a request
+    prefix = f"{request.root_path}{site_of(current_app).results}"
+    result_url = f"{prefix}/result/{job.job_id}"  # `url_for` takes 5 % of such a request
     return Response(
         _ENCODER.encode(AcceptedView(job.job_id, state.value, result_url, f"{result_url}/events")),
         status=HTTPStatus.ACCEPTED,
@@ -104,16 +104,17 @@ async def start(name: str) -> ResponseReturnValue:
     )
 
 
-def public_tasks() -> list[TaskView]:
-    """The tasks that HTTP may start."""
+async def startable_tasks() -> list[TaskView]:
+    """The tasks that the caller may start."""
+    caller, access = await caller_of(), access_of(current_app)
     handles = parts_of(current_app).tasks.values()
-    return [TaskView.of(handle) for handle in handles if handle.public]
+    return [TaskView.of(handle) for handle in handles if access.may_start(caller, handle)]
 
 
-def public_task(name: str) -> TaskHandle[..., Any, Any]:
-    """The task of this name. Raises UnknownTaskError where HTTP may not start one."""
+async def startable_task(name: str) -> TaskHandle[..., Any, Any]:
+    """The task of this name. Raises UnknownTaskError where the caller may not start one."""
     handle = parts_of(current_app).tasks.get(name)
-    if handle is None or not handle.public:
+    if handle is None or not access_of(current_app).may_start(await caller_of(), handle):
         raise UnknownTaskError(name)
     return handle
 
@@ -121,14 +122,13 @@ def public_task(name: str) -> TaskHandle[..., Any, Any]:
 async def _read_arguments(task: str) -> dict[str, Any]:
     """The arguments by name that the request's body has.
 
-    Raises UnsupportedMediaType, BadRequest, InvalidArgumentsError, and RequestEntityTooLarge
-    for more than SERVICE_MAX_BODY.
+    Raises UnsupportedMediaType, BadRequest, InvalidArgumentsError, and what `read_body` raises.
     """
     if request.mimetype != JSON:
         raise UnsupportedMediaType("The arguments are sent as application/json.")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaType("The body is sent as it is, without a Content-Encoding.")
-    data = await request.get_data(cache=False)
+    data = await read_body()
     try:
         values = _DECODER.decode(data)
     except RecursionError as error:

@@ -17,6 +17,8 @@ from typing import Any, ClassVar, TypeVar
 from celery.exceptions import SoftTimeLimitExceeded
 from greenlet import getcurrent, greenlet
 
+from service.worker.loop.forks import COPIES, end_copy
+
 V = TypeVar("V")
 
 
@@ -49,12 +51,16 @@ class BridgePhase(Enum):
     AROUND = "around"  # Celery's own code, or storing: not to be interrupted
     COROUTINE = "coroutine"  # a body or a hook that is a coroutine
     THREAD = "thread"  # a sync body or hook in a thread, for which the bridge only waits
+    ERRBACK = "errback"  # called since the job has ended: cancelling that is not meant for it
 
 
 class Bridge:
     """One synchronous call on the loop: `await Bridge(function, *args).run()`."""
 
-    __slots__ = ("_args", "_error", "_function", "_task", "body_is_over", "end_reason", "phase")
+    __slots__ = (
+        *("_args", "_error", "_function", "_task"),
+        *("body_is_over", "end_reason", "is_in_thread", "phase"),
+    )
 
     steps: ClassVar[int] = 0  # that all bridges of the process have made, for the watchdog
 
@@ -65,6 +71,7 @@ class Bridge:
         self._task: asyncio.Task[Any] | None = None
         self.phase = BridgePhase.AROUND
         self.body_is_over = False  # hooks may still run: their phase is that of a body
+        self.is_in_thread = False  # a body has begun in a thread, where it can't be cancelled
         self.end_reason: EndReason | None = None
 
     async def run(self) -> Any:
@@ -119,7 +126,14 @@ class Bridge:
         # Cancelling a job that is made to end already does not change how its end is reported.
         if is_first or reason is not EndReason.CANCELLED:
             self.end_reason = reason
-        if anywhere if self.phase is BridgePhase.AROUND else is_first:
+        match self.phase:
+            case BridgePhase.AROUND:
+                is_meant = anywhere
+            case BridgePhase.ERRBACK:
+                is_meant = reason is not EndReason.CANCELLED
+            case _:
+                is_meant = is_first
+        if is_meant:
             self.cancel_wait()
 
     def cancel_wait(self) -> None:
@@ -193,7 +207,10 @@ def await_(awaitable: Awaitable[V]) -> V:
         except StopIteration as stop:
             result: V = stop.value
             return result
-        error = None
+        finally:
+            error = None  # else this frame and the error that passes through it were a cycle
+            if COPIES:
+                end_copy()
         try:
             value = hand_up(waits_for)
         except BaseException as raised:  # noqa: BLE001  it is handed on, not handled

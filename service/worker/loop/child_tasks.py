@@ -14,6 +14,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from service.worker.loop.bridge import Bridge, BridgeGreenlet
 from service.worker.loop.celery_stacks import job_of
+from service.worker.loop.forks import COPIES, end_copy
 
 _MAX_IDLE: Final = 16  # bridges kept for the next steps
 _ENDED: Final = object()  # a bridge hands this up when a step has ended
@@ -127,6 +128,8 @@ def _make_steps(step: Callable[[Any], Any], value: Any) -> object:
             me.outcome = step(value), None
         except BaseException as error:  # noqa: BLE001  it is raised where the step was asked for
             me.outcome = None, error
+        if COPIES:
+            end_copy()
         del step, value  # or an idle bridge would keep the last job's
         if len(me.idle) >= _MAX_IDLE:
             return _ENDED

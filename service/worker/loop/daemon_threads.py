@@ -4,13 +4,17 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, ParamSpec, TypeVar
+
+from service.worker.loop.forks import COPIES, end_copy
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 logger: Final = logging.getLogger(__name__)
+
+_RETRY: Final = 0.5  # seconds until a thread that could not be started is tried again
 
 
 class DaemonThreads(ThreadPoolExecutor):
@@ -18,9 +22,18 @@ class DaemonThreads(ThreadPoolExecutor):
 
     A body in a thread can't be killed, and Python waits for the standard executor's threads
     when it exits. It is a ThreadPoolExecutor in name only: asyncio asks for one.
+
+    Where no thread can be started, a call waits until one can. `call_later` takes seconds and a
+    function, from any thread.
     """
 
-    def __init__(self, size: int, *, name: str) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        name: str,
+        call_later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
         super().__init__(1)
         self.size = size
         self.lost = 0  # threads whose call was given up and has not returned
@@ -29,6 +42,9 @@ class DaemonThreads(ThreadPoolExecutor):
         self._counting = threading.Lock()
         self._idle = threading.Semaphore(0)
         self._started = 0
+        self._call_later = call_later
+        self._will_try_again = False  # to start a thread
+        self._is_refused = False  # one, and the log says so
 
     def submit(  # type: ignore[override]  # the base names its parameters with two underscores
         self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
@@ -40,7 +56,11 @@ class DaemonThreads(ThreadPoolExecutor):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                value = function(*args, **kwargs)
+                try:
+                    value = function(*args, **kwargs)
+                finally:
+                    if COPIES:
+                        end_copy()
             except StopIteration as error:  # which no asyncio future can carry
                 future.set_exception(RuntimeError(f"The function raised {error!r}."))
             except BaseException as error:  # noqa: BLE001  it is raised where the future is read
@@ -50,11 +70,7 @@ class DaemonThreads(ThreadPoolExecutor):
 
         self._work.put(call)
         if not self._idle.acquire(blocking=False):
-            with self._counting:
-                if self._started < self.size:
-                    self._started += 1
-                    name = f"{self._name}-{self._started}"
-                    threading.Thread(target=self._run, name=name, daemon=True).start()
+            self._start_one()
         return future
 
     def lose(self, call: Future[Any]) -> None:
@@ -80,8 +96,37 @@ class DaemonThreads(ThreadPoolExecutor):
         for _ in range(self._started):
             self._work.put(None)
 
+    def _start_one(self) -> None:
+        with self._counting:
+            if self._will_try_again or self._started >= self.size:
+                return
+            name = f"{self._name}-{self._started + 1}"
+            try:
+                threading.Thread(target=self._run, name=name, daemon=True).start()
+            except (RuntimeError, MemoryError) as error:
+                if not self._is_refused:
+                    text = "A thread cannot be started, so calls have to wait: %s (%s of %s run)"
+                    logger.warning(text, error, self._started, self.size)
+                self._will_try_again = self._is_refused = True
+            else:
+                self._started += 1
+                self._is_refused = False
+                return
+        self._call_later(_RETRY, self._try_again)
+
+    def _try_again(self) -> None:
+        self._will_try_again = False
+        for _ in range(self._work.qsize()):
+            self._start_one()
+
     def _run(self) -> None:
-        while (call := self._work.get()) is not None:
+        while True:
+            try:
+                call = self._work.get_nowait()
+            except Empty:
+                self._idle.release()
+                call = self._work.get()
+            if call is None:
+                return
             call()
             del call  # or an idle thread would keep the last job's arguments alive
-            self._idle.release()

@@ -4,31 +4,44 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
+import time
 from typing import Any, Final, NoReturn
 
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.exceptions import WorkerShutdown
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
+from kombu.common import ignore_errors
 
+from service.broker.celery_worker import is_stopping_at_once
+from service.broker.leases.registry import leave_brokers
 from service.jobs.celery.app import QuartCelery
 from service.worker.loop.process import process_of
+from service.worker.loop.stop_limit import STOP_MARGIN
 
 logger: Final = logging.getLogger(__name__)
+
+_APP_SHUTDOWN: Final = 15.0  # seconds for the app's own shutdown
+_PARENT_ENDS: Final = 1.0  # seconds until prefork's parent has heard that it is to end
 
 
 class LifespanStep(bootsteps.StartStopStep):
     """Runs `before_serving`, `while_serving` and `after_serving` once per process that runs jobs.
 
-    Such a process is the worker itself, but under prefork each of its children.
+    Such a process is the worker itself, but under prefork each of its children. Around it, Celery's
+    `worker_process_init` and `worker_process_shutdown` are sent, as prefork does by itself.
     """
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
+        self._worker = worker
         self._celery: QuartCelery = worker.app
         self._app = self._celery.quart_app
+        self._is_stopped = False
 
     def create(self, worker: Any) -> None:
         """Find out where jobs will run, before the pool is started."""
@@ -38,27 +51,50 @@ class LifespanStep(bootsteps.StartStopStep):
         if self._forks:
             signals.worker_process_init.connect(self._start_child, weak=False)
             signals.worker_process_shutdown.connect(self._stop, weak=False)
-        else:
-            signals.worker_shutdown.connect(self._stop, weak=False)  # sent when the pool is done
 
     def start(self, worker: Any) -> None:
         """Start the app, unless children run the jobs. Ends the worker where that fails."""
+        process = process_of(self._app)
+        process.stop_limit.start(worker)
         if self._forks:
-            process_of(self._app).prefork_pool = worker.pool
-        elif not self._start():
-            raise WorkerShutdown(EX_FAILURE)
+            process.prefork_pool = worker.pool
+        else:
+            if not issubclass(worker.pool_cls, SoloPool):  # which has sent it already
+                signals.worker_process_init.send(sender=worker.hostname)
+            if not self._start():
+                self._stop()
+                raise WorkerShutdown(EX_FAILURE)
+            process.stop_limit.last_acts.append(self._stop_app)
+        process.stop_limit.last_acts.append(leave_brokers)
+
+    def close(self, worker: Any) -> None:
+        """Stop the pool.
+
+        Celery closes all steps before it stops the first. Its own stop of the pool comes after the
+        consumer's farewells, each of which waits for the broker where that is hung.
+        """
+        if (consumer := worker.consumer.task_consumer) is not None:
+            ignore_errors(worker.consumer, consumer.cancel)
+        (worker.pool.terminate if is_stopping_at_once() else worker.pool.stop)()
+        process_of(self._app).stop_limit.allow(STOP_MARGIN)
 
     def stop(self, worker: Any) -> None:
-        """Leave the app as it is: the pool, which stops after this step, may still need it."""
+        """Stop the app, unless children ran it."""
         if self._failed.value:
             worker.exitcode = EX_FAILURE  # for process managers: a cold shutdown exits with 0
+        if not self._forks:
+            limit = process_of(self._app).stop_limit
+            limit.allow(_APP_SHUTDOWN)
+            self._stop()
+            limit.allow(STOP_MARGIN)
 
     def terminate(self, worker: Any) -> None:
-        """The same in a cold shutdown, in which Celery sends no signal: the app shuts down here."""
+        """The same in a cold shutdown."""
+        error = sys.exception()
+        if isinstance(error, WorkerTerminate) and error.__cause__ is not None:
+            # Celery ends it for want of descriptors, has said so, and then drops this exit code.
+            worker.exitcode = error.code
         self.stop(worker)
-        if not self._forks:
-            worker.pool.terminate()
-            self._stop()
 
     def _start(self) -> bool:
         loop = process_of(self._app).loop
@@ -75,25 +111,37 @@ class LifespanStep(bootsteps.StartStopStep):
             with self._failed.get_lock():
                 self._failed.value += 1
                 is_first = self._failed.value == 1
-            _wait_for_the_end(have_it_end=is_first)
+            _end_child(have_parent_end=is_first)
 
     def _stop(self, **_: Any) -> None:
+        self._stop_app()
+        process_of(self._app).loop.stop()
+
+    def _stop_app(self) -> None:
+        if self._is_stopped:
+            return
+        self._is_stopped = True
+        if not self._forks:  # prefork sends it in each child
+            exitcode = self._worker.exitcode or 0
+            signals.worker_process_shutdown.send(sender=None, pid=os.getpid(), exitcode=exitcode)
         loop = process_of(self._app).loop
+        if not loop.turns():
+            logger.error("A job blocks the event loop, so the app's shutdown is not run")
+            return
         try:
             loop.run(self._app.shutdown())
         except Exception:
             logger.exception("The app's shutdown failed")
-        finally:
-            loop.stop()
 
 
-def _wait_for_the_end(*, have_it_end: bool) -> NoReturn:
-    """Wait until the parent ends this child; with `have_it_end`, ask the parent to shut down.
+def _end_child(*, have_parent_end: bool) -> NoReturn:
+    """End this child of a pool; with `have_parent_end`, first ask the parent to shut down.
 
-    SIGQUIT is Celery's cold shutdown; more of them would cut it short. If the child returned or
-    exited instead, the pool would start new ones, for ever.
+    SIGQUIT is Celery's cold shutdown; a second one would cut it short. A parent that shuts down
+    starts no child in place of this one, and waits for the others. Before it has heard the signal
+    it would start one, so this child waits a moment before it ends.
     """
-    if have_it_end:
+    if have_parent_end:
         os.kill(os.getppid(), signal.SIGQUIT)
-    while True:
-        signal.pause()
+    time.sleep(_PARENT_ENDS)
+    os._exit(EX_FAILURE)

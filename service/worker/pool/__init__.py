@@ -2,8 +2,10 @@
 
     default_pool  chooses the pool and its size, where the command line does not
     pool          AsyncioPool: slots, start and stop
+    drain         ends the jobs when the worker stops
     watchdog      finds the job that blocks the loop
-    running_job   one job: Celery's call of the tracer, its limits, and the report of its end
+    running_job   one job: its limits, and the report of its end
+    tracer_call   what Celery asks the pool for: a call of its tracer
     main_thread   makes calls in the worker's main thread
 
 `on_apply` queues a TracerCall; when a slot is free, a RunningJob runs it in a bridge on the loop.

@@ -2,10 +2,11 @@
 
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from celery.concurrency import prefork
@@ -36,40 +37,43 @@ class MainThread:
         as acknowledging does, would wait until the hub next wakes.
         """
         self._hub = hub
-        hub.add_reader(self._receiver, self._make_calls)
+        hub.add_reader(self._receiver, self.make_calls)
 
     def call(self, function: Callable[..., Any], *args: Any) -> None:
         """Have a call made. From any thread."""
         self._calls.append((function, args))
+        if self._hub is None and not self._waiting:
+            self.make_calls()  # Celery's loop without a hub has no way to be woken
+        else:
+            self.wake()
+
+    def wake(self) -> None:
+        """Have the main thread look whether there is something to do. From any thread."""
         if self._waiting:
             self._wake.put(None)
-        elif self._hub is None:
-            self._make_calls()  # Celery's loop without a hub has no way to be woken
-        elif not self._waking:
+        elif self._hub is not None and not self._waking:
             self._waking = True
             self._sender.send(b"\0")
 
-    def make_calls_until(self, is_over: Callable[[], bool]) -> None:
+    def make_calls_until(self, is_over: Callable[[], bool], seconds: float) -> None:
         """Stand in for the hub, which does not turn any more while a pool stops.
 
-        `is_over` is asked after each call.
+        `is_over` is asked after each call, and whenever the main thread is woken.
         """
+        ends_at = time.monotonic() + seconds
         self._waiting = True
-        self._wake.put(None)  # for calls that were given before
-        while not (is_over() and not self._calls):
-            self._wake.get()
-            self._make_calls()
+        while True:
+            self.make_calls()
             if self._hub is not None:
                 _run_ready_acks(self._hub)
+            left = ends_at - time.monotonic()
+            if left <= 0 or (is_over() and not self._calls):
+                return
+            with suppress(Empty):
+                self._wake.get(timeout=left)
 
-    def close(self) -> None:
-        """Detach from the hub."""
-        if self._hub is not None:
-            self._hub.remove(self._receiver)
-        self._receiver.close()
-        self._sender.close()
-
-    def _make_calls(self) -> None:
+    def make_calls(self) -> None:
+        """Make the calls that were given so far. In the main thread only."""
         with suppress(BlockingIOError):
             self._receiver.recv(4096)
         self._waking = False
@@ -80,6 +84,9 @@ class MainThread:
             except Exception:
                 logger.exception("A call in the main thread failed")
 
-
-def nothing() -> None:
-    """Wakes the main thread, and no more."""
+    def close(self) -> None:
+        """Detach from the hub."""
+        if self._hub is not None:
+            self._hub.remove(self._receiver)
+        self._receiver.close()
+        self._sender.close()

@@ -5,12 +5,10 @@ import gc
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
 from typing import Any, Final
 
-from celery import signals
 from celery.concurrency.base import BasePool
 
 from service.broker.celery_worker import is_stopping_at_once
@@ -18,8 +16,10 @@ from service.broker.messages import use_in_celery
 from service.parts import parts_of
 from service.worker.loop.bridge import Bridge, bridge_task
 from service.worker.loop.process import process_of
-from service.worker.pool.main_thread import MainThread, nothing
-from service.worker.pool.running_job import CANCEL_TIME, RunningJob, TracerCall
+from service.worker.pool.drain import Drain
+from service.worker.pool.main_thread import MainThread
+from service.worker.pool.running_job import RunningJob
+from service.worker.pool.tracer_call import TracerCall
 from service.worker.pool.watchdog import Watchdog
 
 logger: Final = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ class AsyncioPool(BasePool):
 
     signal_safe = False
     body_can_be_buffer = True
+    task_join_will_block = False  # a body may wait for others, as under Celery's greenlet pools
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -52,20 +53,12 @@ class AsyncioPool(BasePool):
         self._admitting = False
         self._closed = False
         self.main_thread = MainThread()
-        self._stopping = False
-        self._signals = 0
-        self._forced = False  # to stop without waiting for jobs
-        self._ended = False
 
     # Celery calls these in the worker's main thread.
 
     def on_start(self) -> None:
-        """Find the loop, which the app's start-up will run on too."""
-        self._process_loop = process_of(self.app.quart_app).loop
-        self.loop = self._process_loop.loop
-        self._idle_or_forced = asyncio.Event()
-        self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
-        self._watchdog.start()
+        """Find the loop, which the app's start-up will run on too, and make the process quicker."""
+        self.find_loop()
         use_in_celery()
         # With thousands of jobs in flight Python's own pace of collecting garbage is a quarter of a
         # job's cost, for next to nothing: a job that ends leaves no cycles.
@@ -73,7 +66,15 @@ class AsyncioPool(BasePool):
         gc.freeze()
         if gc.get_threshold() == _PYTHONS_GC:  # no pace of the user's own
             gc.set_threshold(*_GC_THRESHOLDS)
-        signals.worker_shutting_down.connect(self._on_signal)
+
+    def find_loop(self) -> None:
+        """Find the loop of the app's jobs in this process, and watch it."""
+        process = process_of(self.app.quart_app)
+        self._process_loop = process.loop
+        self.loop = self._process_loop.loop
+        self._drain = Drain(process, self.main_thread, self._running, grace=self._settings.grace)
+        self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
+        self._watchdog.start()
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Have Celery's hub make the calls in the main thread from now on."""
@@ -136,22 +137,23 @@ class AsyncioPool(BasePool):
         self._closed = True
 
     def on_stop(self) -> None:
-        """Let running jobs finish; after SERVICE_GRACE give them back. Returns when all ended."""
-        if self._stopping:
-            return
-        self._closed = self._stopping = True
-        self._process_loop.call_soon(
-            lambda: self._keep(self.loop.create_task(self._stop_running()))
-        )
-        self.main_thread.make_calls_until(lambda: self._ended)
-        self._watchdog.stop()
-        signals.worker_shutting_down.disconnect(self._on_signal)
-        self.main_thread.close()
+        """Let running jobs finish; after SERVICE_GRACE give them back. Bounded: see Drain.
+
+        In a cold shutdown Celery calls this from its signal handler, and `on_terminate` later. No
+        handler may wait: the main thread may hold a lock beneath it that the jobs' ends need.
+        """
+        self._closed = True
+        if not is_stopping_at_once():
+            self._end_jobs()
 
     def on_terminate(self) -> None:
         """Stop at once."""
-        self._process_loop.call_soon(self._force)
-        self.on_stop()
+        self._closed = True
+        self._end_jobs()
+
+    def _end_jobs(self) -> None:
+        self._drain.run()
+        self._watchdog.stop()
 
     def _get_info(self) -> dict[str, Any]:
         threads = self._process_loop.threads
@@ -162,15 +164,6 @@ class AsyncioPool(BasePool):
             "loop": type(self.loop).__module__,
             "sync-threads": {"size": threads.size, "lost": threads.lost},
         }
-
-    def _on_signal(self, how: str = "", **_: Any) -> None:
-        """Heed a signal that asks the worker to stop. Called from the signal handler."""
-        self._signals += 1
-        if self._signals > 1 or how == "Cold":
-            self._process_loop.call_soon(self._force)
-        else:
-            # The main thread sleeps until something happens: Celery looks at its flags then.
-            self._process_loop.call_soon(self.main_thread.call, nothing)
 
     # The rest runs on the loop.
 
@@ -184,8 +177,8 @@ class AsyncioPool(BasePool):
             return
         if self._waiting:
             self._admit_soon()
-        if not self._running:
-            self._idle_or_forced.set()
+        if self._closed:
+            self.main_thread.wake()
 
     def _admit_soon(self) -> None:
         if not self._admitting:
@@ -194,52 +187,27 @@ class AsyncioPool(BasePool):
 
     def _admit(self) -> None:
         self._admitting = False
-        for _ in range(_STARTS_AT_ONCE):
-            if self._closed or not self._waiting or len(self._running) >= self.limit:
-                return
+        started: list[RunningJob] = []
+        while self._waiting and len(self._running) < self.limit and not self._closed:
+            if len(started) == _STARTS_AT_ONCE:
+                self._admit_soon()
+                break
             try:
                 call = self._waiting.popleft()
             except IndexError:  # the main thread has flushed them
-                return
+                break
             job = RunningJob(self, call, next(self._pids))
             self._running[job.pid] = job
             job.start()
-        self._admit_soon()
+            started.append(job)
+        if started:
+            self.loop.call_soon(_see_to, started)  # after the first step of their tasks
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
         self._other_tasks.add(task)
         task.add_done_callback(self._other_tasks.discard)
 
-    def _force(self) -> None:
-        self._forced = True
-        self._idle_or_forced.set()
 
-    async def _stop_running(self) -> None:
-        try:
-            if not (self._forced or is_stopping_at_once()):
-                await self._until_idle(self._settings.grace, or_forced=True)
-            if running := list(self._running.values()):
-                returning = sum(job.can_go_back for job in running)
-                logger.warning(
-                    "The worker stops: %s jobs go back to the queue, %s have failed",
-                    returning,
-                    len(running) - returning,
-                )
-                for job in running:
-                    job.give_back()
-                await self._until_idle(CANCEL_TIME)
-            for job in list(self._running.values()):
-                logger.error("%r does not end although it was cancelled; it is left behind", job)
-                job.leave_behind()
-        except Exception:
-            logger.exception("The jobs that run could not be ended in order")
-        finally:
-            self._ended = True
-            self.main_thread.call(nothing)
-
-    async def _until_idle(self, seconds: float, *, or_forced: bool = False) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                while self._running and not (or_forced and self._forced):
-                    self._idle_or_forced.clear()
-                    await self._idle_or_forced.wait()
+def _see_to(started: list[RunningJob]) -> None:
+    for job in started:
+        job.requeue_if_cut_off()

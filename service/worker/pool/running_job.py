@@ -5,7 +5,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from billiard.einfo import ExceptionInfo
@@ -23,46 +22,15 @@ from service.worker.loop.bridge import (
 )
 from service.worker.loop.celery_stacks import enter_job, own_stacks
 from service.worker.pool.main_thread import MainThread
+from service.worker.pool.tracer_call import TracerCall, call_back, let_go
 
 logger: Final = logging.getLogger(__name__)
 
-_TRACER_TAKES: Final = 6  # arguments, of Celery's tracer
 CANCEL_TIME: Final = 5.0  # seconds that a cancelled job has to end before it is left behind
 _LOST: Final = (
     "The worker stopped before the job had ended. It does not run again, as it was acknowledged"
     " when it began (`acks_late=False`)."
 )
-
-
-@dataclass(slots=True, weakref_slot=True, eq=False)
-class TracerCall:
-    """The tracer, its arguments, and the callbacks that report how the job ends.
-
-    Celery's request refers to it weakly. It lives until the main thread has been told of the job's
-    end: after a lost connection the transport sees by it which jobs the pool still has.
-    """
-
-    target: Callable[..., Any]
-    args: Any  # the task's name, the job's id, its request as a dict, and three more
-    kwargs: Any
-    on_accepted: Callable[..., Any] | None
-    on_success: Callable[..., Any] | None
-    on_error: Callable[..., Any] | None
-    on_timeout: Callable[..., Any] | None
-    soft_limit: float | None  # seconds
-    hard_limit: float | None  # seconds
-
-    def terminate(self, signal: Any = None) -> None:
-        """Nothing: Celery calls this after it has told the pool to terminate the job."""
-
-    def trace(self) -> Any:
-        """Run the tracer, and with it the job."""
-        if self.kwargs or len(self.args) != _TRACER_TAKES:
-            return self.target(*self.args, **self.kwargs)
-        # The same without a star, for which Python would call it by way of C: that is 400 bytes of
-        # stack for as long as the job waits.
-        name, job_id, request, body, content_type, encoding = self.args
-        return self.target(name, job_id, request, body, content_type, encoding)
 
 
 class JobPool(Protocol):
@@ -117,13 +85,31 @@ class RunningJob:
         if self._call.hard_limit:
             self._call_later(self._call.hard_limit, self._on_hard_limit)
 
+    def requeue_if_cut_off(self) -> None:
+        """See to a job whose asyncio task was cancelled before the task's first step."""
+        if self.task is not None and self.task.cancelled():
+            self.leave_behind()
+
     def revoke(self) -> None:
         """Cancel the body. Celery has stored REVOKED and acknowledged already."""
         self._end(EndReason.CANCELLED)
 
     def give_back(self) -> None:
-        """Cancel the job wherever it is, and requeue its message."""
-        self._bridge.end(EndReason.GIVEN_BACK, anywhere=True)
+        """Cancel the job wherever it is, and requeue its message.
+
+        Not so a body that runs in a thread, and can't be stopped: its end counts, whenever it
+        comes.
+        """
+        if not self._bridge.is_in_thread:
+            self._bridge.end(EndReason.GIVEN_BACK, anywhere=True)
+
+    def leave_to_the_end(self) -> None:
+        """Let the job go on until the process ends. Its message, if it is held, goes back then.
+
+        Called in the main thread, where the loop may be blocked.
+        """
+        if not self.can_go_back:
+            self._report_error(TaskAbortedError(_LOST))
 
     def leave_behind(self) -> None:
         """Report the job's end although it goes on, and free its slot."""
@@ -154,7 +140,8 @@ class RunningJob:
             self._pool.main_thread.call(call.on_accepted, self.pid, time.monotonic())
         try:
             outcome = call.trace()
-        except (JobCancelledError, asyncio.CancelledError):
+        except (JobCancelledError, asyncio.CancelledError) as error:
+            let_go(error)
             self._report_cancelled()
         except MemoryError as error:
             self._report_error(TaskAbortedError(f"The job raised {error!r}."))
@@ -163,6 +150,8 @@ class RunningJob:
         except BaseException as error:  # noqa: BLE001  the same, and it must not end the loop
             self._report_error(TaskAbortedError(f"The job raised {error!r}."))
         else:
+            if outcome[0]:  # the job has failed, or is retried
+                let_go(outcome[1].exception)
             self._report(call.on_success, outcome)
         finally:
             self._leave()
@@ -206,6 +195,8 @@ class RunningJob:
                 error = TaskAbortedError(_LOST)
             case EndReason.HOOK_LIMIT:
                 error = Ignore("The outcome is stored; it was a hook that was cancelled.")
+            case None if self.can_go_back:  # outside of the body, by another job's
+                error = Reject("Something else cancelled the job", requeue=True)
             case _:
                 error = Terminated("revoked")
         self._report_error(error)
@@ -215,12 +206,15 @@ class RunningJob:
             raise error  # noqa: TRY301  billiard's ExceptionInfo needs a traceback
         except BaseException:  # noqa: BLE001  it was raised one line above
             info = ExceptionInfo()
+        let_go(error)
         self._report(self._call.on_error, info)
 
     def _report(self, callback: Callable[..., Any] | None, outcome: Any) -> None:
-        if not self._is_reported and callback is not None:
-            self._is_reported = True
-            self._pool.main_thread.call(_call_back, self._call, callback, outcome)
+        if self._is_reported or callback is None:
+            self._call.is_over = True
+            return
+        self._is_reported = True
+        self._pool.main_thread.call(call_back, self._call, callback, outcome)
 
     def _leave(self) -> None:
         for timer in self._timers:
@@ -228,9 +222,3 @@ class RunningJob:
         self._timers = ()
         self.task = None
         self._pool.free_slot(self)
-
-
-def _call_back(call: TracerCall, callback: Callable[..., Any], outcome: Any) -> None:
-    """Report how a call ended, and keep the call alive until then."""
-    del call
-    callback(outcome)

@@ -12,7 +12,7 @@ from typing import Final
 from service.worker.loop.bridge import Bridge
 from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
-from service.worker.loop.process import ProcessLoop
+from service.worker.loop.process_loop import ProcessLoop
 from service.worker.pool.running_job import RunningJob
 
 logger: Final = logging.getLogger(__name__)

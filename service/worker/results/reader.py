@@ -43,6 +43,7 @@ class RecordReader:
 
     async def close(self) -> None:
         """Drop the connection."""
+        await self._batcher.close()
         await self._client.aclose()
 
     async def _read(self, batch: list[_PendingRead]) -> None:

@@ -24,7 +24,9 @@ class RecordBuilder:
         self._app: QuartCelery = backend.app
         self._tasks: Any = self._app.tasks
         self._is_extended = bool(self._app.conf.find_value_for_key("extended", "result"))
-        self._max_bytes = parts_of(self._app.quart_app).settings.max_result
+        parts = parts_of(self._app.quart_app)
+        self._max_bytes = parts.settings.max_result
+        self.open_ttl = parts.keys.open_ttl
 
     def build(
         self, task_id: str, result: Any, state: str, traceback: Any, request: Any
@@ -43,7 +45,9 @@ class RecordBuilder:
             task = self._tasks.get(getattr(request, "task", None))
             if task is not None:
                 arguments = self._app.shown_arguments(task, request.args, request.kwargs)
-        ttl = backend.failure_expires if state == states.FAILURE else backend.expires
+        ttl, final = self.open_ttl, state in states.READY_STATES
+        if final:
+            ttl = backend.failure_expires if state == states.FAILURE else backend.expires
         return RecordWrite(
             key=backend.get_key_for_task(task_id),
             record=encode_job(
@@ -58,5 +62,5 @@ class RecordBuilder:
                 max_bytes=self._max_bytes,
             ),
             ttl=int(ttl or 0),
-            final=state in states.READY_STATES,
+            final=final,
         )

@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import chain, islice, repeat
 from typing import Any, ClassVar, Final
 
@@ -23,7 +23,7 @@ logger: Final = logging.getLogger(__name__)
 
 STORE: Final = Script.load("service.worker.results", "store")
 
-_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0)  # seconds after each attempt; the last stays
+_PAUSES: Final = (0.1, 0.2, 0.4, 0.8)  # seconds after each attempt; the last stays
 _MAX_BATCH: Final = 500  # records in one script call, during which Redis serves nobody else
 _MAX_BYTES: Final = 4_194_304  # of records in one script call, unless one alone has more
 _ANSWER: Final = 5.0  # seconds for Redis to answer a batch; a busy loop may be late to read it
@@ -96,11 +96,19 @@ class ResultsWriter:
         self.put(write).futures.append(written)
         await written
 
+    async def write_all(self, writes: Sequence[RecordWrite]) -> None:
+        """Write some records, as `write` does each."""
+        written = [self._loop.create_future() for _ in writes]
+        for write, future in zip(writes, written, strict=True):
+            self.put(write).futures.append(future)
+        await asyncio.gather(*written)
+
     async def close(self) -> None:
         """Drop the connection, and with it the records that have not been written by now."""
         self._later.clear()
         if self._lingering is not None:
             self._lingering.cancel()
+        await self._batcher.close()
         await self._connection.disconnect()
         await self._client.aclose()
 
@@ -129,7 +137,8 @@ class ResultsWriter:
         arguments: list[Any] = []
         for pending in batch:
             write = pending.write
-            del self._waiting[write.key]
+            if self._waiting.get(write.key) is pending:
+                del self._waiting[write.key]
             keys.append(write.key)
             arguments += (write.record, write.ttl)
         for pending, reason in zip(batch, await self._insist(keys, arguments), strict=True):

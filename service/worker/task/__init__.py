@@ -1,6 +1,8 @@
 """One job, as its task sees it: from the tracer's call to its body, its hooks and its errbacks.
 
-    base           ContextTask: refuses a cancelled job; wraps body, hooks and `__call__`
+    base           ContextTask: wraps body, hooks and `__call__`
+    typed          makes values of a message's JSON, and JSON of what a body returns
+    wanted         refuses a job that was cancelled, has expired, or has ended before
     request        Celery's Request in the main thread, holding less
     errbacks       runs errbacks as bodies are run, and in a child what prefork's parent calls
     context        runs a function in an app context (in a bridge, in a thread, or on the loop)

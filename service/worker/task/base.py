@@ -3,39 +3,28 @@
 # ruff: noqa: SLF001  `request._protected`, see below
 
 import inspect
-import logging
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
 from enum import IntEnum
-from functools import wraps
+from functools import partial, wraps
 from types import TracebackType
 from typing import Any, Final
 
 from celery import Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
-from celery.utils.time import maybe_iso8601
-from celery.worker.state import revoked
-from redis.exceptions import RedisError
 
-from service.errors import ResultsUnavailableError, TaskAbortedError
+from service.errors import TaskAbortedError
 from service.parts import parts_of
-from service.results.model import State
-from service.results.record import decode, encode_strictly
-from service.worker.celery_types import JobRequest, JobTask
-from service.worker.loop.bridge import (
-    JobCancelledError,
-    SoftLimitCancelledError,
-    await_,
-    current_bridge,
-)
+from service.results.record import encode_strictly
+from service.worker import job_log, log_pipe  # noqa: F401  they connect to Celery's signals
+from service.worker.celery_types import JobRequest
+from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
 from service.worker.loop.celery_stacks import key_by_job
-from service.worker.loop.process import process_of
-from service.worker.pool import default_pool  # noqa: F401  it connects to Celery's start-up signals
-from service.worker.task.context import BodyCall
+from service.worker.pool import default_pool  # noqa: F401  as log_pipe
+from service.worker.task.context import BodyCall, due_at
 from service.worker.task.errbacks import ERRBACK, call_errback, failed_request, run_hook_in_child
-
-logger: Final = logging.getLogger(__name__)
+from service.worker.task.typed import TypedTask
+from service.worker.task.wanted import refuse_unwanted
 
 _HOOKS: Final = ("before_start", "on_success", "on_failure", "on_retry", "after_return")
 _BETWEEN: Final = ("service.worker.", "asyncio.", "concurrent.futures.")  # the worker and a body
@@ -51,7 +40,7 @@ class Phase(IntEnum):
     """
 
     NEW = 0
-    WANTED = 1  # the record does not say that it was cancelled
+    WANTED = 1  # its record does not say that it was cancelled, or that it ended before
     BEGUN = 2  # the task was called
     IN_BODY = 3  # or after it
 
@@ -59,7 +48,7 @@ class Phase(IntEnum):
 _NEW, _WANTED, _BEGUN, _IN_BODY = Phase  # bound once: each job asks seven times
 
 
-class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not
+class ContextTask(TypedTask):
     """Runs its body and its hooks, sync or `async def`, in an app context each."""
 
     abstract = True
@@ -77,6 +66,11 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
             if getattr(cls, hook) is not getattr(Task, hook):
                 _wrap(cls, hook)
 
+    def send_event(self, *args: Any, **fields: Any) -> Any:
+        """Celery's own, in a thread where the caller runs on the event loop."""
+        app: Any = self.app
+        return app.off_loop(partial(super().send_event, *args, **fields))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the job that the worker traces; called by anyone else, Celery's direct call."""
         request: Any = self.request_stack.top
@@ -92,62 +86,58 @@ class ContextTask(Task):  # type: ignore[type-arg]  # celery-types: generic, Cel
         if request._protected == _BEGUN:  # a `__call__` of the user's own calls this one
             return self.run(*args, **kwargs)
         _begin(self, request)
-        return _checked_for_others(self, request, _survivable(self.run, args, kwargs))
+        return _run_job(self, request, self.run, args, kwargs)
+
+    def signature_from_request(self, *args: Any, **options: Any) -> Any:
+        """Celery's own, which `retry` asks for the next attempt; note when that is due."""
+        request: Any = self.request
+        request.due_again_at = due_at(options.get("eta"), options.get("countdown"))
+        return super().signature_from_request(*args, **options)
+
+    def on_replace(self, sig: Any) -> Any:
+        """Celery's own; the job goes on as another call, by the Ignore that this raises."""
+        request: Any = self.request
+        request.goes_on = True
+        return super().on_replace(sig)
 
 
-def _checked_for_others(task: JobTask, request: JobRequest, value: Any) -> Any:
-    """Refuse a value that cannot be stored, if it goes to other jobs: Celery sends these first.
+def _run_job(
+    task: ContextTask,
+    request: JobRequest,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> Any:
+    """Call a user's function of a job, with arguments and a value of the types that it names.
 
+    A value that goes to other jobs is refused if it cannot be stored, as Celery sends these first.
     Raises UnstorableResultError.
     """
+    args, kwargs = task.decoded(args, kwargs)
+    try:
+        value = task.encoded(_survivable(function, args, kwargs))
+    except Ignore:
+        _end_ignored(task, request)
+        raise
     if request.callbacks or request.chain:
-        encode_strictly(value, parts_of(task.app.quart_app).settings.max_result)
+        app: Any = task.app
+        encode_strictly(value, parts_of(app.quart_app).settings.max_result)
     return value
 
 
+def _end_ignored(task: ContextTask, request: JobRequest) -> None:
+    """End a job that has raised Ignore, which Celery does not; not one that goes on elsewhere."""
+    if not (request.is_eager or getattr(request, "goes_on", False)):
+        task.backend.mark_as_revoked(request.id, "ignored", request=request)
+
+
 def _begin(task: ContextTask, request: JobRequest) -> None:
-    """Note that the job runs from here on. Raises Ignore where it was cancelled."""
+    """Note that the job runs from here on. Raises Ignore where it is not to run."""
     if request._protected == _NEW:
-        _refuse_cancelled(task, request)
+        refuse_unwanted(task, request)
     request._protected = _BEGUN
     if request.headers:  # a copy for the body, which may change it: Celery's worker has the other
         request.headers = dict(request.headers)
-
-
-def _refuse_cancelled(task: JobTask, request: JobRequest) -> None:
-    """Raise Celery's Ignore where the job that the task is to run was cancelled, or has expired.
-
-    Celery asks when it hands a job to its pool, where the job may then wait for a slot. Where Redis
-    does not answer within its timeout, the job is run: this worker has its message.
-    """
-    if request.id in revoked:
-        _refuse(task, request, "revoked")
-    if request.expires:
-        at: Any = maybe_iso8601(request.expires)
-        if (at if at.tzinfo else at.replace(tzinfo=UTC)) < datetime.now(UTC):
-            _refuse(task, request, "expired")
-    backend = task.backend
-    key = backend.get_key_for_task(request.id)
-    try:
-        if current_bridge() is None:
-            stored = backend.client.get(key)
-        else:
-            stored = await_(process_of(task.app.quart_app).reader.read(key))
-    except (ResultsUnavailableError, RedisError, OSError) as error:
-        logger.warning("Whether job %s was cancelled is not known: %s", request.id, error)
-        return
-    # Looking for the word costs a tenth of decoding, and is enough for nearly every job.
-    if stored and b"REVOKED" in stored and decode(request.id, stored).state is State.REVOKED:
-        # Celery's own revoke does not reach workers that were away when the job was cancelled. As
-        # by that, a chord learns that this part of it has failed.
-        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=False)
-        raise Ignore
-
-
-def _refuse(task: JobTask, request: JobRequest, reason: str) -> None:
-    logger.info("Job %s is not run: it was %s", request.id, reason)
-    task.backend.mark_as_revoked(request.id, reason, request=request)
-    raise Ignore
 
 
 def _survivable(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -210,9 +200,15 @@ def _wrap(cls: type[ContextTask], name: str) -> None:
             is_body = not request.is_eager
             return BodyCall(self, request, function, args, kwargs, is_body=is_body).run()
         if name == "before_start" and request._protected == _NEW:
-            _refuse_cancelled(self, request)
+            refuse_unwanted(self, request)
             request._protected = _WANTED
-        return _survivable(BodyCall(self, request, function, args, kwargs).run, (), {})
+        call = BodyCall(self, request, function, args, kwargs)
+        try:
+            return _survivable(call.run, (), {})
+        except Ignore:
+            if name == "before_start":
+                _end_ignored(self, request)
+            raise
 
     setattr(wrapper, _WRAPPED, plain)
     setattr(cls, name, wrapper)
@@ -231,7 +227,7 @@ def _wrap_call(cls: type[ContextTask]) -> None:
         if request is None or request.called_directly or request._protected >= _BEGUN:
             return function(*args, **kwargs)
         _begin(self, request)
-        return _checked_for_others(self, request, _survivable(function, args, kwargs))
+        return _run_job(self, request, function, args, kwargs)
 
     setattr(wrapper, _WRAPPED, True)
     cls.__call__ = wrapper  # type: ignore[method-assign]  # as with `run`

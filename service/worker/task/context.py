@@ -7,20 +7,34 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
 from service.errors import ResultsUnavailableError, UnstorableResultError
 from service.jobs.job import CurrentJob, running
+from service.logs.ids import REQUEST_ID
+from service.redis.deadline import Deadline
 from service.results.model import Progress
 from service.worker.celery_types import JobRequest, JobTask
 from service.worker.loop.bridge import Bridge, BridgePhase, JobCancelledError, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
-from service.worker.loop.process import ProcessLoop, process_of
+from service.worker.loop.forks import COPIES, end_copy
+from service.worker.loop.process import process_of
+from service.worker.loop.process_loop import ProcessLoop
 
 logger: Final = logging.getLogger(__name__)
 
 INTERVAL: Final = 0.1  # seconds between two writes for one job
+
+
+def due_at(eta: datetime | str | None, countdown: float | None) -> str | None:
+    """When a call with these options of Celery's is due, as an ISO time; None for at once."""
+    if eta:
+        return eta.isoformat() if isinstance(eta, datetime) else eta
+    if not countdown:
+        return None
+    return (datetime.now(UTC) + timedelta(seconds=countdown)).isoformat()
 
 
 class ProgressWriter:
@@ -49,11 +63,11 @@ class ProgressWriter:
         """Write the last report now. Call it before the result is stored."""
         self._closing.set()
         if self._writing is not None:
-            await self._writing
+            await asyncio.wait([self._writing])  # it may have been cancelled, as the body's tasks
         await self._write()
 
     def _wake(self) -> None:
-        if self._writing is None and not self._closing.is_set():
+        if (self._writing is None or self._writing.done()) and not self._closing.is_set():
             self._writing = self._loop.create_task(self._write())
 
     async def _write(self) -> None:
@@ -64,7 +78,7 @@ class ProgressWriter:
             except (ResultsUnavailableError, UnstorableResultError) as error:
                 logger.warning("A progress report was not stored: %s", error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(INTERVAL):
+                async with Deadline(INTERVAL):
                     await self._closing.wait()
         self._writing = None
 
@@ -79,6 +93,7 @@ class BodyCall:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     is_body: bool = False
+    is_errback: bool = False
     progress: ProgressWriter | None = None
 
     def run(self) -> Any:
@@ -103,6 +118,9 @@ class BodyCall:
 
     def _in_bridge(self, bridge: Bridge, phase: BridgePhase) -> Any:
         """Call the function from the tracer's bridge, on the loop or in one of its threads."""
+        if self.is_errback:
+            waiting = bridge if phase is BridgePhase.THREAD else None
+            return bridge.await_body(self._in_app_context(waiting), BridgePhase.ERRBACK)
         if bridge.end_reason is not None:
             raise JobCancelledError
         body = self._in_app_context(bridge if phase is BridgePhase.THREAD else None)
@@ -163,7 +181,11 @@ class BodyCall:
     def _call_on_own_stacks(self, loop: ProcessLoop) -> Any:
         with own_stacks(self.task, self.request):
             running.set(self._current_job())
-            value = self.function(*self.args, **self.kwargs)
+            try:
+                value = self.function(*self.args, **self.kwargs)
+            finally:
+                if COPIES:
+                    end_copy()
             return loop.run(value) if inspect.iscoroutine(value) else value
 
     def _current_job(self) -> CurrentJob:
@@ -174,6 +196,7 @@ class BodyCall:
             task=getattr(self.request, "task", None) or self.task.name,
             retries=self.request.retries or 0,
             report=self._report,
+            request_id=getattr(self.request, REQUEST_ID, None),
         )
 
     def _report(self, progress: Progress) -> None:

@@ -21,11 +21,6 @@ ERRBACK: Final = "__call__"
 # The request of the job that a task which is called directly is an errback of; None if of none.
 failed_request: Final[ContextVar[JobRequest | None]] = ContextVar("failed_request", default=None)
 
-# Calls of errbacks that are deferred until a chord's blocking call is done.
-_deferred: Final[ContextVar[list[Callable[[], None]] | None]] = ContextVar(
-    "deferred_errbacks", default=None
-)
-
 
 @contextmanager
 def calling_errbacks(request: JobRequest | None) -> Iterator[None]:
@@ -35,28 +30,6 @@ def calling_errbacks(request: JobRequest | None) -> Iterator[None]:
         yield
     finally:
         failed_request.reset(token)
-
-
-@contextmanager
-def deferred_errbacks() -> Iterator[list[Callable[[], None]]]:
-    """Collect the calls of errbacks in this context and in copies of it.
-
-    A chord calls them in one of the few threads for blocking calls, which errbacks may need too.
-    """
-    calls: list[Callable[[], None]] = []
-    token = _deferred.set(calls)
-    try:
-        yield calls
-    finally:
-        _deferred.reset(token)
-
-
-def defer_errbacks(call: Callable[[], None]) -> bool:
-    """Collect the call, if those of this context are deferred; else answer False."""
-    calls = _deferred.get()
-    if calls is not None:
-        calls.append(call)
-    return calls is not None
 
 
 def call_errback(
@@ -70,7 +43,7 @@ def call_errback(
     request = copy(failed)
     request.called_directly = True
     with calling_errbacks(None), on_stacks(task, request):
-        return BodyCall(task, request, function, args, kwargs).run()
+        return BodyCall(task, request, function, args, kwargs, is_errback=True).run()
 
 
 def run_hook_in_child(

@@ -5,12 +5,16 @@ import sys
 from contextlib import nullcontext
 from typing import Any, Final
 
+from celery import states
 from celery.app.task import Context
+from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
-from service.broker.celery_worker import began, lost_lease
+from service.broker.celery_worker import began, gives_message_back
+from service.broker.messages import ETA
 from service.errors import ResultsUnavailableError
+from service.worker.job_log import ending
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.loop.process import process_of
 
@@ -62,6 +66,8 @@ class Request(CeleryRequest):
         _share(details, _COMMON)
         _share(properties, _COMMON_PROPERTIES)
         details["reply_to"] = properties.get("reply_to")
+        if ETA in properties:
+            details["eta"] = properties[ETA]
         if details.get("root_id") == self.id:  # most jobs have no parent
             details["root_id"] = self._root_id = self.id
         if details["correlation_id"] == self.id:
@@ -82,19 +88,55 @@ class Request(CeleryRequest):
         super().on_accepted(pid, time_accepted)
         began(self)
 
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:
+        """Cancel a job that Celery can't acknowledge, after a lost connection.
+
+        Its message goes back. That is no retry, of which a message was sent: a record that says
+        RETRY would mean that this attempt has ended.
+        """
+        super().cancel(pool, signal, emit_retry=emit_retry and not self.task.acks_late)
+
     def revoked(self) -> bool:
         """Whether the job is not to begin: Celery asks before it hands a job to the pool.
 
-        A job whose lease was lost while it waited does not begin either: another worker has it.
+        Nor does a job whose lease may be over, as another worker may have it. It is returned.
         """
-        if super().revoked():
-            return True
-        if not lost_lease(self):
+        with ending(self):
+            if super().revoked():
+                return True
+        if not gives_message_back(self):
             return False
-        logger.warning("Job %s is not begun here: its lease was lost meanwhile", self.id)
+        logger.warning("Job %s is not begun here: its lease was not renewed in time", self.id)
         task_ready(self)
         self.reject(requeue=True)
         return True
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """End the job as its pool can: Celery's own remote control asks for it.
+
+        One that is scheduled is ended at once, and not when it is due: others may wait for it.
+        """
+        if self in state.scheduled_requests:  # type: ignore[attr-defined]  # not in celery-types
+            self.revoked()
+        else:
+            with ending(self):
+                super().terminate(pool, signal)
+
+    def _success_was_stored(self) -> Any:
+        """Celery asks when the job's process was lost, and acknowledges the message if so.
+
+        The chord that the job is a part of may not have been told.
+        """
+        stored = super()._success_was_stored()  # type: ignore[misc]  # not in celery-types
+        if stored and self.chord:
+            done: Any = (self._context, states.SUCCESS, stored["result"])
+            self.task.backend.on_chord_part_return(*done)
+        return stored
+
+    def on_failure(self, *args: Any, **options: Any) -> None:
+        """The job has ended otherwise than well, whether its tracer has said so or not."""
+        with ending(self):
+            super().on_failure(*args, **options)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.
@@ -105,7 +147,7 @@ class Request(CeleryRequest):
             # Prefork's parent runs no tracer, which would make the job the current one for hooks.
             is_parent = process_of(self._app.quart_app).prefork_pool is not None
             context: Any = Context(self._request_dict)
-            with on_stacks(self.task, context) if is_parent else nullcontext():
+            with ending(self), on_stacks(self.task, context) if is_parent else nullcontext():
                 super().on_timeout(soft, timeout)
         except Exception as error:
             task: Any = self.task

@@ -245,8 +245,8 @@ def _returns(workers: list[Process]) -> dict[str, list[float]]:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_a_short_storm(own_bench: Bench, own_valkey: Valkey, pool: str) -> None:
-    """Half a minute of it."""
-    _run(own_bench, own_valkey, pool, 35, random.randrange(2**32))
+    """A quarter of a minute of it."""
+    _run(own_bench, own_valkey, pool, 15, random.randrange(2**32))
 
 
 @pytest.mark.chaos

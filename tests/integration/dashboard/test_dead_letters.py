@@ -1,6 +1,7 @@
 """The page of dead letters, whatever they are, and on whichever Redis they lie."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,7 @@ from quart import Quart
 from redis import Redis
 
 from service import create_app
+from service.broker.dead_letters.model import DeadLetter
 from service.dashboard.extension import dashboard_of
 from tests.support.dead import DEAD, dead_letter
 from tests.support.valkey import Valkey
@@ -75,3 +77,40 @@ async def test_the_broker_may_have_a_redis_of_its_own(redis_url: str) -> None:
         assert broker.llen("celery") == 1
         assert not broker.exists(DEAD, "celery-task-meta-job")
         assert '"QUEUED"' in str(results.get("celery-task-meta-job"))
+
+
+async def test_letters_that_are_alike_are_replayed_and_dropped_at_once(
+    app: Quart, valkey: Valkey
+) -> None:
+    """With their number said first; no replay is offered where no worker could read the message."""
+    client = app.test_client()
+    unreadable = {**json.loads(dead_letter("x", "t", [])), "message": "[", "reason": "No JSON."}
+    with valkey.client() as redis:
+        for number in range(30):
+            redis.lpush(DEAD, dead_letter(f"one-{number}", "a.task", [number]))
+        redis.lpush(DEAD, dead_letter("two", "another.task", []), json.dumps(unreadable))
+        text = await (await client.get(PAGE, headers=HEADERS)).get_data(as_text=True)
+        links = re.findall(r'href="([^"]*/many[^"]*)"', text.replace("&amp;", "&"))
+        assert [("replay" in link) for link in links].count(True) == 2
+        assert [("act=drop" in link) for link in links].count(True) == 3
+        group = DeadLetter.decode(dead_letter("one-1", "a.task", [1])).group
+        assert links[0].endswith(f"act=replay&group={group}") or group in "".join(links)
+        address = f"{PAGE}/many?act=replay&group={group}"
+        asked = await (await client.get(address, headers=HEADERS)).get_data(as_text=True)
+        assert "Replay 30 dead letters?" in asked
+        until = asked.partition('name="until" value="')[2].partition('"')[0]
+        early = await client.post(address, form={"until": "1"}, headers=HEADERS)
+        assert early.headers["Location"].endswith("count=0")
+        done = await client.post(address, form={"until": until}, headers=HEADERS)
+        assert done.headers["Location"].endswith("done=replayed&count=30")
+        assert (redis.llen("celery"), redis.llen(DEAD)) == (30, 2)
+        broken = DeadLetter.decode(json.dumps(unreadable)).group
+        refused = await client.get(f"{PAGE}/many?act=replay&group={broken}", headers=HEADERS)
+        assert "There is none to replay" in await refused.get_data(as_text=True)
+        address = f"{PAGE}/many?act=drop&group={broken}"
+        await client.post(address, form={"until": until}, headers=HEADERS)
+        assert redis.llen(DEAD) == 1
+    assert (await client.get(f"{PAGE}/many?act=burn", headers=HEADERS)).status_code == 404
+    audit = await (await client.get("/dashboard/audit", headers=HEADERS)).get_data(as_text=True)
+    assert "30 dead letters: a.task, Delivered 5 times without an end." in audit
+    assert "1 dead letters: no task, No JSON." in audit

@@ -34,16 +34,15 @@ def python(name: str, script: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "argv": [sys.executable, "-c", script], **fields}
 
 
-def supervisor(*stages: list[dict[str, Any]], temporary: Path | None = None) -> Process:
+def supervisor(*stages: list[dict[str, Any]], **folders: Path) -> Process:
     """The supervisor on these commands, not yet started."""
-    return Process(argv(*stages, temporary=temporary), name="supervisor")
+    return Process(argv(*stages, **folders), name="supervisor")
 
 
-def argv(*stages: list[dict[str, Any]], temporary: Path | None = None) -> list[str]:
-    """The command line of the supervisor on these commands."""
-
-    command = [sys.executable, "-m", "tests.support.supervise", json.dumps(stages)]
-    return [*command, str(temporary)] if temporary else command
+def argv(*stages: list[dict[str, Any]], **folders: Path) -> list[str]:
+    """The command line of the supervisor on these commands, with folders `temporary`, `watched`."""
+    paths = [str(folders.get(name, "")) for name in ("temporary", "watched")]
+    return [sys.executable, "-m", "tests.support.supervise", json.dumps(stages), *paths]
 
 
 def pid_of(process: Process, name: str, word: str = "pid") -> int:
@@ -143,6 +142,36 @@ def test_a_program_that_does_not_exist_stops_the_rest() -> None:
         assert process.wait() == 1
         assert "reason: missing cannot be started: " in process.output
         assert "Traceback" not in process.output
+
+
+@pytest.mark.parametrize("code", ["print('new'); time.sleep(600)", "the next one: no Python"])
+def test_what_reloads_is_started_anew_after_a_change(tmp_path: Path, code: str) -> None:
+    """The rest stays; one that cannot run waits for the next change, and stops nothing."""
+    program = tmp_path / "program.py"
+    program.write_text(f"import time; {SLEEPER}")
+    reloading = {"name": "web", "argv": [sys.executable, str(program)], "reloads": True}
+    with supervisor([python("a", SLEEPER)], [reloading], watched=tmp_path) as process:
+        pids = [pid_of(process, "a"), pid_of(process, "web")]
+        process.wait_for_output("^all ready$")
+
+        (tmp_path / "notes.txt").write_text("this is no code")
+        program.write_text(f"import time\n{code}")
+        process.wait_for_output(r"^program\.py changed; starting web anew\.$")
+        if "new" in code:
+            process.wait_for_output(r"^web *\| new$")
+        else:
+            process.wait_for_output(r"^web *\| SyntaxError")
+            process.wait_for_output(
+                "^web exited with code 1; it starts again after the next change of code"
+            )
+        assert not is_alive(pids[1])
+        program.write_text("import time; print('newest of all'); time.sleep(600)")
+        process.wait_for_output(r"^web *\| newest of all$")
+
+        assert is_alive(pids[0])
+        assert "notes.txt" not in process.output
+        assert process.stop() == 0
+        assert not is_alive(pids[0])
 
 
 def test_a_killed_supervisor_leaves_nothing(tmp_path: Path) -> None:

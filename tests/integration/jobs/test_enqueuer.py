@@ -17,7 +17,15 @@ from quart import Quart
 from redis import Redis
 
 from service import JobGroup, TaskBlueprint, create_app, enqueue, get_celery
-from service.errors import BrokerUnavailableError, InvalidArgumentsError, QueueFullError
+from service.errors import (
+    BrokerUnavailableError,
+    InvalidArgumentsError,
+    JobFailedError,
+    JobFinishedError,
+    QueueFullError,
+    ResultsUnavailableError,
+    UnknownJobError,
+)
 from service.jobs.job import Job
 from service.jobs.sending.enqueuer import Enqueuer
 from service.jobs.sending.message import Accepted, Conditions
@@ -32,12 +40,14 @@ TIMEOUT = 0.5
 
 
 @pytest.fixture
-async def app(own_valkey: Valkey) -> AsyncIterator[Quart]:
+async def app(request: pytest.FixtureRequest, own_valkey: Valkey) -> AsyncIterator[Quart]:
+    """An app that soon gives up waiting for Redis, or after the seconds that a test asks for."""
+    timeout = getattr(request, "param", TIMEOUT)
     app = create_app(
         {
             "SERVICE_REDIS_URL": own_valkey.url,
-            "SERVICE_REDIS_TIMEOUT": TIMEOUT,
-            "SERVICE_ENQUEUE_TIMEOUT": TIMEOUT,
+            "SERVICE_REDIS_TIMEOUT": timeout,
+            "SERVICE_ENQUEUE_TIMEOUT": timeout,
             "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
         }
     )
@@ -153,6 +163,7 @@ async def test_a_job_id_makes_one_job(app: Quart, own_valkey: Valkey) -> None:
     assert record(own_valkey, "mine")["status"] == "QUEUED"
 
 
+@pytest.mark.parametrize("app", [20.0], indirect=True)  # a busy machine takes its time for so many
 async def test_concurrent_jobs_share_round_trips(app: Quart, own_valkey: Valkey) -> None:
     """And each is there when its own call returns."""
 
@@ -294,7 +305,9 @@ async def test_one_id_is_sent_once_to_any_broker_whoever_comes_meanwhile(
             left = json.loads(str(redis.get(RECORD + "one"))) | {"unsent": 1}
             redis.set(RECORD + "one", json.dumps(left), ex=60)
             await one.enqueue(1, 2)
-            assert queues.llen("celery") == 2
+            first, again = (json.loads(each) for each in queues.lrange("celery", 0, -1))
+            # Workers know by it that the two are one job.
+            assert first["headers"]["queued_at"] == again["headers"]["queued_at"]
             assert "unsent" not in json.loads(str(redis.get(RECORD + "one")))
 
 
@@ -432,3 +445,26 @@ async def test_a_caller_that_goes_away_takes_its_unsent_job_along(
     own_valkey.thaw()
     await my_add.enqueue(1, 2)
     assert len(messages(own_valkey)) <= 2 + 64
+
+
+async def test_a_job_is_cancelled_by_its_handle(app: Quart, own_valkey: Valkey) -> None:
+    """One of a canvas, too; what has ended, or is not known any more, is told."""
+    single, canvas = await my_add.enqueue(1, 2), await enqueue(group(my_add.s(1, 2)))
+    assert isinstance(canvas, JobGroup)
+    first = canvas.jobs[0]
+    assert isinstance(first, Job)
+    for job in (single, first):
+        await job.cancel()
+        with pytest.raises(JobFailedError, match="REVOKED"):
+            await job.result()
+        assert record(own_valkey, job.id)["status"] == "REVOKED"
+        with pytest.raises(JobFinishedError):
+            await job.cancel()
+    with own_valkey.client() as redis:
+        redis.delete(RECORD + single.id)
+    with pytest.raises(UnknownJobError):
+        await single.cancel()
+    own_valkey.freeze()
+    with pytest.raises(ResultsUnavailableError):
+        await first.cancel()
+    own_valkey.thaw()

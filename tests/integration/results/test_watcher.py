@@ -178,6 +178,8 @@ async def test_ids_that_nobody_can_follow_are_refused(watcher: Watcher, own_valk
         follower.record("nobody-enqueued-it")
     with pytest.raises(InvalidJobIdError):
         await watcher.follow("a b", interval=1)
+    assert watcher.waiters == 1
+    follower.close()
     assert watcher.waiters == 0
     await wait_until_async(lambda: subscriptions(own_valkey) == 0, description="no subscription")
 
@@ -209,7 +211,6 @@ async def test_one_follower_follows_many_jobs(watcher: Watcher, own_valkey: Valk
         change = await anext(follower)
         assert isinstance(change, Change)
         assert change.record == follower.record("one")
-    assert watcher.waiters == 0
     assert await anext(follower) is NoChange.QUIET
     waiting = asyncio.ensure_future(anext(follower, None))
     watcher.stop()

@@ -167,6 +167,20 @@ async def test_a_queued_job_is_cancelled_at_once(client: Client, valkey: Valkey)
         assert redis.ttl(RECORD + accepted["id"]) > 0
 
 
+async def test_a_cancellation_that_none_can_hear_of_is_none(client: Client, valkey: Valkey) -> None:
+    """Where Redis refuses the publish alone: a second try is to cancel it, and to tell of it."""
+    _, accepted = await post(client, '{"a": 1, "b": 2}')
+    with valkey.client() as redis:
+        redis.acl_setuser("default", enabled=True, commands=["-publish"])
+        try:
+            assert (await client.delete(accepted["result_url"])).status_code == 503
+            record = json.loads(str(redis.get(RECORD + accepted["id"])))
+            assert (record["status"], redis.ttl(RECORD + accepted["id"]) > 0) == ("QUEUED", True)
+        finally:
+            redis.acl_setuser("default", enabled=True, categories=["+@all"])
+    assert (await client.delete(accepted["result_url"])).status_code == 200
+
+
 def subscribed(valkey: Valkey) -> int:
     with valkey.client() as redis:
         return len(redis.pubsub_channels())

@@ -2,7 +2,6 @@
 
 import hmac
 import time
-from collections.abc import AsyncIterator
 from hashlib import sha256
 from typing import Any
 
@@ -12,22 +11,10 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
-from service.dashboard.pages.sign_in import cookie_signer
+from service.access.operators import cookie_signer
+from tests.support.site import TOKEN
 
-TOKEN = "a-token-for-this-test"  # noqa: S105  of an app that lives for a test
 BROWSER = {"Accept": "text/html"}
-
-
-@pytest.fixture
-async def app(redis_url: str) -> AsyncIterator[Quart]:
-    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})
-    async with app.test_app():
-        yield app
-
-
-@pytest.fixture
-def client(app: Quart) -> Client:
-    return app.test_client(use_cookies=False)
 
 
 async def ask(client: Client, method: str, path: str, headers: dict[str, str]) -> Any:
@@ -143,25 +130,27 @@ async def test_the_cookie_is_signed_and_for_us_alone(client: Client) -> None:
     cookie = response.headers["Set-Cookie"]
     assert "HttpOnly" in cookie
     assert "SameSite=Lax" in cookie
-    assert "Path=/dashboard" in cookie
+    assert "Path=/;" in cookie
     assert TOKEN not in cookie
     value = cookie.split(";")[0]
 
     async def opens(cookie: str) -> bool:
         return (await client.get("/dashboard", headers={"Cookie": cookie})).status_code == 200
 
-    until, _, signature = value.removeprefix("service_admin=").partition(".")
-    expired = cookie_signer(TOKEN).sign(str(int(time.time()) - 1)).decode()
-    foreign = cookie_signer("another-token-than-ours").sign(until).decode()
-    other_use = Signer(TOKEN, digest_method=sha256).sign(until).decode()
-    no_time = cookie_signer(TOKEN).sign("for-ever").decode()
+    text, _, signature = value.removeprefix("service_admin=").partition(".")
+    until, _, session = text.partition("-")
+    expired = cookie_signer(TOKEN).sign(f"{int(time.time()) - 1}-{session}").decode()
+    foreign = cookie_signer("another-token-than-ours").sign(text).decode()
+    other_use = Signer(TOKEN, digest_method=sha256).sign(text).decode()
+    no_time = cookie_signer(TOKEN).sign(f"for-ever-{session}").decode()
+    no_session = cookie_signer(TOKEN).sign(until).decode()
     old_key = sha256(f"service_admin:{TOKEN}".encode()).digest()
     old_form = f"{until}.{hmac.new(old_key, until.encode(), 'sha256').hexdigest()}"
     assert await opens(value)
-    assert not await opens(f"service_admin={int(until) + 9}.{signature}")
-    assert not await opens(f"service_admin={until}.")
+    assert not await opens(f"service_admin={int(until) + 9}-{session}.{signature}")
+    assert not await opens(f"service_admin={text}.")
     assert not await opens("service_admin=\u0663.x")
-    for refused in (expired, foreign, other_use, no_time, old_form):
+    for refused in (expired, foreign, other_use, no_time, no_session, old_form):
         assert not await opens(f"service_admin={refused}")
 
 
@@ -170,7 +159,7 @@ async def test_the_cookie_lasts_twelve_hours(client: Client) -> None:
     response = await client.post("/dashboard/sign-in", form={"token": TOKEN})
     cookie = response.headers["Set-Cookie"]
     assert "Max-Age=43200" in cookie
-    until = int(cookie.removeprefix("service_admin=").partition(".")[0])
+    until = int(cookie.removeprefix("service_admin=").partition("-")[0])
     assert 43_100 < until - time.time() <= 43_200
 
 
@@ -221,6 +210,96 @@ async def test_under_a_path_of_its_own_a_service_signs_in_too(client: Client) ->
     form = {"token": TOKEN}
     response = await client.post("/app/dashboard/sign-in", form=form, root_path="/app")
     assert response.location == "/app/dashboard"
-    assert "Path=/app/dashboard" in response.headers["Set-Cookie"]
+    assert "Path=/app/;" in response.headers["Set-Cookie"]
     document = await (await client.get("/app/openapi.json", root_path="/app")).get_json()
     assert document["servers"] == [{"url": "/app"}]
+
+
+async def test_signing_out_ends_every_copy_of_the_cookie(client: Client) -> None:
+    """Whoever has taken one from the browser is out, too; another sign-in goes on."""
+    cookies = []
+    for _ in range(2):
+        response = await client.post("/dashboard/sign-in", form={"token": TOKEN})
+        cookies.append({"Cookie": response.headers["Set-Cookie"].split(";")[0]})
+    await client.post("/dashboard/sign-out", headers=cookies[0])
+    answers = [await client.get("/dashboard", headers=cookie) for cookie in cookies]
+    assert [answer.status_code for answer in answers] == [403, 200]
+
+
+@pytest.mark.parametrize(
+    ("headers", "starts"),
+    [
+        ({}, True),
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}, True),
+        ({"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}, False),
+        ({"Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"}, False),
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"}, False),
+        ({"Sec-Fetch-Mode": "navigate", "Sec-Purpose": "prefetch;prerender"}, False),
+        ({"Purpose": "prefetch"}, False),
+    ],
+)
+async def test_only_a_visit_starts_a_job(
+    client: Client, headers: dict[str, str], *, starts: bool
+) -> None:
+    """A browser asks for pages by itself, too, and other sites have it ask for images."""
+    page = await client.get("/", headers={**BROWSER, **headers})
+    assert page.status_code == 200
+    assert ("This page has just started" in await page.get_data(as_text=True)) is starts
+    told = await client.get("/", headers=headers)
+    assert ("id" in await told.get_json()) is starts
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "x/" * 5000, "%00", "/css/base.css", "../app.py", "..%2fapp.py", "%ff"]
+)
+async def test_a_file_that_cannot_be_is_not_found(client: Client, name: str) -> None:
+    """By whatever the file system says; and no redirect leads to the Host of the request."""
+    for folder in ("/static/", "/static/dashboard/"):
+        answer = await client.get(f"{folder}{name}", headers={"Host": "evil.example"})
+        assert answer.status_code == 404
+
+
+async def test_other_origins_use_the_api_where_they_are_allowed(redis_url: str) -> None:
+    """No page, no dashboard, no other origin; and cookies count only where that is asked for."""
+    origin = "https://app.example"
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN}
+    start: Any = ("/tasks/demo.my_add", {"json": {"a": 1, "b": 2}})
+    for credentials in ("omit", "include"):
+        more = {"SERVICE_CORS_ORIGINS": origin, "SERVICE_CORS_CREDENTIALS": credentials}
+        app = create_app({**settings, **more})
+        async with app.test_app():
+            client = app.test_client(use_cookies=False)
+            headers = {"Origin": origin, "Sec-Fetch-Site": "cross-site"}
+            asked = await client.options(start[0], headers={**headers, **_PREFLIGHT})
+            assert asked.headers["Access-Control-Allow-Origin"] == origin
+            assert "POST" in asked.headers["Access-Control-Allow-Methods"]
+            assert "Idempotency-Key" in asked.headers["Access-Control-Allow-Headers"]
+            done = await client.post(start[0], **start[1], headers=headers)
+            assert done.status_code == 202
+            assert "Location" in done.headers["Access-Control-Expose-Headers"]
+            assert ("Access-Control-Allow-Credentials" in done.headers) is (
+                credentials == "include"
+            )
+            with_cookie = {**headers, "Cookie": "a=b"}
+            done = await client.post(start[0], **start[1], headers=with_cookie)
+            assert done.status_code == (202 if credentials == "include" else 403)
+            other = {**headers, "Origin": "https://evil.example"}
+            refused = await client.post(start[0], **start[1], headers=other)
+            assert refused.status_code == 403
+            assert "Access-Control-Allow-Origin" not in refused.headers
+            for path in ("/dashboard/sign-in", "/start/demo.my_add"):
+                refused = await client.post(path, form={"token": TOKEN}, headers=headers)
+                assert refused.status_code == 403
+                assert "Access-Control-Allow-Origin" not in refused.headers
+
+
+async def test_no_other_origin_is_told_anything_by_default(client: Client) -> None:
+    """A page that asks all the same gets no answer from its browser."""
+    answer = await client.get("/tasks", headers={"Origin": "https://app.example"})
+    assert not [name for name in dict(answer.headers) if name.startswith("Access-Control")]
+
+
+_PREFLIGHT = {
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "content-type, idempotency-key",
+}

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -227,6 +228,37 @@ def test_nothing_is_said_of_the_start_of_a_job_that_has_left(
         loop.stop()
 
 
+def test_a_state_set_in_a_thread_comes_after_the_start(own_valkey: Valkey) -> None:
+    """Also where the start still waits for the records before it to be written."""
+    app = create_app({"SERVICE_REDIS_URL": own_valkey.url})
+    backend: Any = get_celery(app).backend
+    process = process_of(app)
+    made: list[str] = []  # one entry for each record: its children are asked for
+    child: Any = SimpleNamespace(as_tuple=lambda: made.append("record"))
+    request = Context(id="job")
+    request.children.append(child)
+
+    def job() -> None:
+        await_(process.writer.write(write_of("before", "SUCCESS")))
+        backend.client.ping()  # so that the thread's connection is open, too
+        own_valkey.freeze()
+        process.writer.put(write_of("other", "SUCCESS"))
+        backend.store_result("job", None, "STARTED", None, request)
+        await_(wait_until_async(lambda: len(made) == 1, description="the start is on its way"))
+        told = threads.submit(backend.store_result, "job", {}, "PROGRESS", None, request)
+        await_(wait_until_async(lambda: len(made) == 2, description="the state is on its way"))
+        own_valkey.thaw()
+        await_(asyncio.wrap_future(told))
+        await_(process.writer.write(write_of("after", "SUCCESS")))
+
+    try:
+        with ThreadPoolExecutor() as threads, own_valkey.client() as client:
+            process.loop.run(Bridge(job).run())
+            assert state_of(client, backend.get_key_for_task("job")) == "PROGRESS"
+    finally:
+        process.loop.stop()
+
+
 async def test_a_record_that_redis_refuses_is_told_to_its_writer(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:
@@ -276,6 +308,36 @@ async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
             await asyncio.wait_for(waiting, 10)
             assert state_of(client, "job") == "SUCCESS"
         finally:
+            await writer.close()
+
+
+@pytest.mark.parametrize("marks", [{}, {"owner": "ada"}], ids=["plain", "owned"])
+async def test_those_who_follow_hear_of_an_end_whose_publish_was_refused(
+    own_valkey: Valkey, marks: dict[str, str]
+) -> None:
+    """The record was stored by then; the next attempt found it there, and told nobody."""
+    writer = ResultsWriter(
+        connect(Settings(redis_url=own_valkey.url)), asyncio.get_running_loop(), timeout=0.5
+    )
+    queued = json.dumps({"status": "QUEUED", **marks, "result": None})
+    with own_valkey.client() as client, client.pubsub() as follower:
+        try:
+            await writer.write(write_of("before", "SUCCESS"))
+            client.set("job", queued, ex=60)
+            follower.subscribe("job")
+            client.acl_setuser("default", enabled=True, commands=["-publish"])
+            waiting = asyncio.create_task(writer.write(write_of("job", "SUCCESS")))
+            await wait_until_async(
+                lambda: state_of(client, "job") == "SUCCESS", description="it is stored"
+            )
+            assert not waiting.done()
+            client.acl_setuser("default", enabled=True, categories=["+@all"])
+            await asyncio.wait_for(waiting, 10)
+            messages = (follower.get_message(timeout=1) for _ in range(3))
+            told = [m["data"] for m in messages if m and m["type"] == "message"]
+            assert told == [client.get("job")]
+        finally:
+            client.acl_setuser("default", enabled=True, categories=["+@all"])
             await writer.close()
 
 

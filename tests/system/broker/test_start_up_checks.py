@@ -36,7 +36,7 @@ def test_the_web_side_refuses_a_redis_that_evicts(evicting: Valkey) -> None:
 
 
 def test_hypercorn_without_processes_of_its_own_exits_with_an_error(evicting: Valkey) -> None:
-    """As README.md tells who runs it under a process manager."""
+    """As operating.md tells those who run it under a process manager."""
     with Web(evicting.url, "asgi:app", "--workers", "0") as web:
         assert web.wait(20) == 1
         assert ADVICE in web.output.splitlines()[-1]

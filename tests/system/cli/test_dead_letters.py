@@ -2,9 +2,12 @@
 
 import json
 import os
+import pwd
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 from redis import Redis
@@ -31,6 +34,7 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(
     valkey: Valkey, redis_url: str, tmp_path: Path
 ) -> None:
     """A message that is not JSON, and a job of a task that no worker knows."""
+    began = time.time()
     job = Celery("stock", broker=redis_url, set_as_current=False).send_task("no.such")
     with valkey.client() as redis:
         redis.lpush("celery", "not json")
@@ -52,6 +56,15 @@ def test_dead_letters_are_listed_shown_replayed_and_dropped(
         assert "There is no dead letter" in missing.stderr
         assert service("drop", "--all", redis_url=redis_url).stdout == "1 dropped.\n"
         assert service("list", redis_url=redis_url).stdout == ""
+        entries: Any = redis.xrange("service:audit")
+    lines = [json.loads(fields["line"]) for _, fields in entries]
+    user = pwd.getpwuid(os.getuid()).pw_name
+    assert [(line["who"], line["act"], line["address"]) for line in lines] == [
+        (user, "replay", "the command line"),
+        (user, "drop", "the command line"),
+    ]
+    assert lines[0]["what"] == f"dead letter {job.id}"
+    assert began < lines[0]["at"] < lines[1]["at"] < time.time()
 
 
 def test_the_options_and_the_redis_of_the_broker_are_heeded(redis_url: str) -> None:

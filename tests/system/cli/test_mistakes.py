@@ -43,9 +43,14 @@ def told(command: str, folder: Path, env: dict[str, str]) -> str:
         ("", {"SERVICE_CELERY__TASK_ACKS_LATELY": "1"}, "is not a setting of Celery."),
         ("@tasks.task\ndef send() -> None: ...\n", OF_MINE, "mine.py:6) and by mine.send"),
         ("@tasks.task(time_limt=3)\ndef call() -> None: ...\n", OF_MINE, "'time_limt' is not"),
-        ("tasks = None", OF_MINE, "names 'mine', which has no TaskBlueprint in it."),
+        (
+            "tasks = None",
+            OF_MINE,
+            "names 'mine', which has neither a TaskBlueprint nor a task of Celery's in it.",
+        ),
+        ("raise SystemExit", OF_MINE, "names 'mine', which ends the process when it is imported"),
     ],
-    ids=["module", "setting", "duplicate", "option", "no blueprint"],
+    ids=["module", "setting", "duplicate", "option", "no blueprint", "exit"],
 )
 def test_a_mistake_is_told_in_a_sentence(
     command: str, more: str, env: dict[str, str], said: str, tmp_path: Path

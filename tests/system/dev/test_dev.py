@@ -16,8 +16,9 @@ from typing import Any
 import httpx
 import pytest
 from redis import Redis
+from redis.exceptions import AuthenticationError
 
-from tests.support.process import Process, is_alive, pids_with_env
+from tests.support.process import ROOT, Process, is_alive, pids_with_env
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
@@ -32,12 +33,15 @@ needs_proc = pytest.mark.skipif(
 class Dev:
     """A run of `service dev` on a free port, and every process that belongs to it."""
 
-    def __init__(self, *options: str, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *options: str, env: dict[str, str] | None = None, folder: Path | None = None
+    ) -> None:
         self._mark = uuid.uuid4().hex
         self._valkey_pid: int | None = None
         self.process = Process(
             [sys.executable, "-m", "service", "dev", "--bind", "127.0.0.1:0", *options],
             env={"DEV_TEST_MARK": self._mark, **(env or {})},
+            cwd=folder or ROOT,
             name="service dev",
         )
 
@@ -144,7 +148,8 @@ def test_it_starts_no_job_of_its_own(own_valkey: Valkey) -> None:
 def test_data_is_kept_across_runs(client: httpx.Client, tmp_path: Path) -> None:
     """With --data a result is still there tomorrow; two runs never share the folder."""
     data = tmp_path / "my data"
-    with Dev("--data", str(data), "--concurrency", "1") as dev:
+    token = {"SERVICE_ADMIN_TOKEN": "a-token-of-this-test"}
+    with Dev("--data", str(data), "--concurrency", "1", env=token) as dev:
         url = dev.wait_for_url()
         job_id = start_job(client, url)
         assert wait_for_result(client, url, job_id) == 3
@@ -153,6 +158,7 @@ def test_data_is_kept_across_runs(client: httpx.Client, tmp_path: Path) -> None:
             assert second.process.wait(timeout=START_WITHIN) == 1
             assert "is in use by another `service dev`" in second.process.output
 
+        check_is_closed_to_others(dev, client, data)
         assert dev.process.stop(timeout=STOP_WITHIN) == 0
 
     with Dev("--data", str(data), "--concurrency", "1") as dev:
@@ -179,6 +185,35 @@ def test_when_one_dies_the_rest_is_stopped_and_it_is_named(name: str) -> None:
         reason = f"service: {name} was killed by SIGKILL, so everything was stopped."
         assert reason in dev.process.output
         assert not dev.pids()
+
+
+def check_is_closed_to_others(dev: Dev, client: httpx.Client, data: Path) -> None:
+    """Neither other users of this machine, nor pages of the internet, nor jobs get at all of it."""
+    url = dev.wait_for_url()
+    rebound = client.get(f"{url}/tasks", headers={"Host": "evil.example"})
+    assert rebound.status_code == 421  # a name that its owner lets stand for 127.0.0.1
+    assert client.get(f"{url.replace('127.0.0.1', 'localhost')}/tasks").status_code == 200
+    assert data.stat().st_mode & 0o777 == 0o700
+    open_files = [path for path in data.rglob("*") if path.stat().st_mode & 0o077]
+    assert open_files == []
+    dev.ask_valkey()
+    said = re.search(r"redis://:(\S+)@(\S+:\d+)/0,", dev.process.output)
+    assert said is not None
+    with Redis.from_url(f"redis://{said[2]}") as stranger, pytest.raises(AuthenticationError):
+        stranger.ping()
+    for pid in dev.pids():
+        assert said[1] not in command_line(pid)
+    assert any("hypercorn" in command_line(pid) for pid in with_token(dev))
+    assert not any("celery" in command_line(pid) for pid in with_token(dev))
+
+
+def with_token(dev: Dev) -> set[int]:
+    """The processes that could sign in to the dashboard."""
+    return {
+        pid
+        for pid in dev.pids()
+        if b"SERVICE_ADMIN_TOKEN=" in Path(f"/proc/{pid}/environ").read_bytes()
+    }
 
 
 def command_line(pid: int) -> str:
@@ -210,6 +245,71 @@ def test_a_taken_port_is_told_before_anything_starts() -> None:
                 rf"service: Port {port} on 127\.0\.0\.1 is taken .*--bind.*\n", dev.process.output
             )
             assert not dev.pids()
+
+
+_SHOP = """
+import asyncio
+import os
+from pathlib import Path
+from service import TaskBlueprint
+
+tasks = TaskBlueprint("shop")
+
+
+@tasks.task(public=True)
+async def buy() -> str:
+    print("bought at the old price", flush=True)
+    await asyncio.sleep(600)
+    return "old"
+"""
+_ASGI = """
+from quart import Quart
+from service import Jobs
+
+app = Quart(__name__)
+Jobs(app, url_prefix="/jobs", tasks=["shop"])
+"""
+_WORKER = """
+from service import get_celery
+from asgi import app as web
+
+app = get_celery(web)
+"""
+
+
+@needs_proc
+def test_a_change_of_code_is_run_at_once(tmp_path: Path, client: httpx.Client) -> None:
+    """Also by a job that was running, and after code that was none; Valkey keeps its jobs."""
+    for name, text in (("shop", _SHOP), ("asgi", _ASGI), ("worker_entry", _WORKER)):
+        (tmp_path / f"{name}.py").write_text(text)
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" >> {tmp_path}/shown\n')
+    browser.chmod(0o755)
+    options = ("--reload", "--workers", "2", "--queues", "celery,mail", "--open")
+    env = {"BROWSER": f"{browser} %s", "PYTHONPATH": str(ROOT)}
+    with Dev(*options, env=env, folder=tmp_path) as dev:
+        url = dev.wait_for_url()
+        wait_until((tmp_path / "shown").exists, description="the browser was told")
+        assert (tmp_path / "shown").read_text() == f"{url}\n"
+        for number in (1, 2):
+            dev.process.wait_for_output(rf"^worker{number} *\| .* ready\.$", START_WITHIN)
+            dev.process.wait_for_output(rf"^worker{number} *\| .*exchange=mail")
+        job = client.post(f"{url}/jobs/tasks/shop.buy", json={}).json()
+        dev.process.wait_for_output(r"^worker\d *\| .*bought at the old price")
+
+        (tmp_path / "shop.py").write_text(f"{_SHOP}\nno Python")
+        for name in ("worker1", "worker2", "web"):
+            pattern = rf"^{name} exited with code \d; it starts again after the next change of code"
+            dev.process.wait_for_output(pattern, STOP_WITHIN)
+        dev.process.wait_for_output(r"^web *\| SyntaxError")
+        (tmp_path / "shop.py").write_text(_SHOP.replace("await asyncio.sleep(600)", "pass"))
+
+        done = client.get(f"{url}{job['result_url']}?wait=60", timeout=70).json()
+        while not done["ready"]:
+            done = client.get(f"{url}{job['result_url']}?wait=60", timeout=70).json()
+        assert done["result"] == "old"
+        assert dev.process.stop(timeout=STOP_WITHIN) == 0
+        assert not dev.pids()
 
 
 def test_the_dashboard_is_open_to_who_reads_the_terminal() -> None:

@@ -39,6 +39,11 @@ async def cancel(app: Quart, job_id: str) -> tuple[int, str]:
     return response.status_code, (await response.get_json())["state"]
 
 
+def noted(worker: Worker) -> list[str]:
+    """What jobs noted, and not the app itself."""
+    return [line for line in worker.notes if not line.startswith(("before_", "after_", "process_"))]
+
+
 async def state(app: Quart, job_id: str) -> str:
     return (await parts_of(app).store.get(job_id)).state.value
 
@@ -57,9 +62,32 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
         worker = Worker(pool, process, redis_url, tmp_path)
         process.wait_for_output(r"ready\.")
         await (await leave_note.options(countdown=0.7).enqueue("last")).result(timeout=20)
-        assert [line for line in worker.notes if "serving" not in line] == ["last"]
+        assert noted(worker) == ["last"]
     for job in jobs:
         assert await state(app, job.id) == "REVOKED"
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
+    app: Quart, redis_url: str, valkey: Valkey, tmp_path: Path, is_known: bool
+) -> None:
+    """Whether a worker has found yet that it is scheduled, or not."""
+    member = add.s(1, 1).set(countdown=3600, task_id="member")
+    body: Any = await enqueue(chord([add.s(2, 2), member], total.s()))
+    if not is_known:
+        assert await cancel(app, "member") == (200, "REVOKED")
+    with worker_process("asyncio", redis_url, tmp_path) as process, valkey.client() as redis:
+        process.wait_for_output(r"ready\.")
+        if is_known:
+
+            async def is_scheduled() -> bool:
+                return bool(redis.exists("celery.scheduled"))
+
+            await wait_until_async(is_scheduled, description="it is scheduled")
+            assert await cancel(app, "member") == (200, "REVOKED")
+        result = await parts_of(app).watcher.wait(body.id, 20)
+        assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
+        assert redis.zcard("celery.scheduled") == 0
 
 
 @pytest.mark.parametrize("shared_worker", ["asyncio", "prefork"], indirect=True)
@@ -98,6 +126,6 @@ async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
 
         await wait_until_async(lambda: waiting() == 0, description="nothing waits")
         await (await leave_note.options(countdown=0.5).enqueue("end")).result(timeout=20)
-        assert [line for line in worker.notes if "serving" not in line] == ["end"]
+        assert noted(worker) == ["end"]
     assert await state(app, last.id) == "REVOKED"
     assert await state(app, body.id) == "REVOKED"

@@ -3,16 +3,16 @@
 import asyncio
 import json
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from celery import chain, chord, group
@@ -21,11 +21,11 @@ from quart import Quart
 from service import create_app, enqueue
 from service.errors import BrokerUnavailableError
 from service.parts import parts_of
-from tests.support.ports import free_port
+from tests.support import typed_tasks as typed
 from tests.support.process import Process
+from tests.support.rabbitmq import needs_rabbitmq, rabbitmq
 from tests.support.sample_tasks import add, total
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until
 
 CONF = {
     "broker_transport_options": {"global_keyprefix": "app:", "priority_steps": [0, 5]},
@@ -50,11 +50,13 @@ def stock_worker(broker: str, backend: str, conf: dict[str, Any]) -> Process:
 
 
 @asynccontextmanager
-async def enqueuing(redis_url: str, conf: dict[str, Any]) -> AsyncIterator[Quart]:
+async def enqueuing(
+    redis_url: str, conf: dict[str, Any], modules: str = "tests.support.sample_tasks"
+) -> AsyncIterator[Quart]:
     app = create_app(
         {
             "SERVICE_REDIS_URL": redis_url,
-            "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
+            "SERVICE_TASK_MODULES": modules,
             **{f"SERVICE_CELERY__{name.upper()}": value for name, value in conf.items()},
         }
     )
@@ -118,6 +120,34 @@ async def test_every_option_and_canvas_arrives_over_redis(redis_url: str) -> Non
             await check_canvases(app)
 
 
+async def test_a_stock_worker_reads_what_is_annotated(redis_url: str) -> None:
+    """An object as a dict; dates and the like as ever, from Python and from HTTP."""
+    with stock_worker(redis_url, redis_url, CONF) as worker:
+        conf = {**CONF, "task_routes": {}}
+        async with enqueuing(redis_url, conf, "tests.support.typed_tasks") as app:
+            worker.wait_for_output(r"ready\.|celery@")
+            now, ident = datetime.now(UTC), UUID(int=1)
+            items = [typed.Item("pen", Decimal("1.50")), typed.Item("ink", Decimal("2.25"))]
+            summed = await typed.total.enqueue(typed.Order(ident, now, items, b"\xff"))
+            assert await summed.result(timeout=20) == Decimal("3.75")
+            simple = await typed.simple.enqueue(
+                now, now.date(), ident, Decimal(1), b"\xff", typed.Size.SMALL
+            )
+            names = ["datetime", "date", "UUID", "Decimal", "bytes", "str"]
+            assert await simple.result(timeout=20) == names
+            arguments = {
+                "at": now.isoformat(),
+                "day": "2026-01-02",
+                "ident": str(ident),
+                "price": "1.5",
+                "raw": "/w==",
+                "size": "s",
+            }
+            posted = await app.test_client().post("/tasks/typed.simple", json=arguments)
+            found = await parts_of(app).watcher.wait((await posted.get_json())["id"], 20)
+            assert found.result == names
+
+
 async def test_an_expired_job_is_not_run(redis_url: str) -> None:
     """Celery's worker revokes it."""
     async with enqueuing(redis_url, CONF) as app:
@@ -126,45 +156,9 @@ async def test_an_expired_job_is_not_run(redis_url: str) -> None:
             assert (await parts_of(app).watcher.wait(job.id, 20)).state == "REVOKED"
 
 
-@contextmanager
-def rabbitmq(folder: Path) -> Iterator[tuple[Process, str]]:
-    """A RabbitMQ server of the test's own, and its address."""
-    port, names_port = free_port(), str(free_port())
-    env = {
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": f"test{port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "ERL_EPMD_PORT": names_port,
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
-    }
-    binary = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    try:
-        with Process([binary], env=env, cwd=folder, name="rabbitmq") as server:
-            server.wait_for_output("completed with", timeout=50)
-            yield server, f"amqp://guest:guest@127.0.0.1:{port}//"
-    finally:
-        # Erlang's name server leaves the process group. It ends only when no node is known to it.
-        end = ["epmd", "-port", names_port, "-kill"]
-        wait_until(
-            lambda: b"Killed" in subprocess.run(end, capture_output=True, check=False).stdout,
-            description="epmd is ended",
-        )
-
-
 @pytest.mark.rabbitmq
 @pytest.mark.timeout(120)
-@pytest.mark.skipif(
-    shutil.which("rabbitmq-server") is None and not os.environ.get("CI"),
-    reason="rabbitmq-server is not installed",
-)
+@needs_rabbitmq
 async def test_every_option_and_canvas_arrives_over_rabbitmq(
     redis_url: str, tmp_path: Path, valkey: Valkey
 ) -> None:

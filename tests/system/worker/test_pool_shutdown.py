@@ -26,7 +26,7 @@ TIMEOUT = 20.0
 def worker_on(valkey: Valkey, folder: Path, *options: str, **env: str) -> Iterator[Worker]:
     """A worker beside others on one server."""
     process: Process = worker_process(
-        "asyncio", valkey.url, folder, *options, SERVICE_TASK_MODULES=MODULES, **env
+        "asyncio", valkey.url, folder, *options, **{"SERVICE_TASK_MODULES": MODULES, **env}
     )
     with process:
         process.wait_for_output(r"ready\.")

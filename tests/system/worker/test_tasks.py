@@ -86,6 +86,21 @@ async def test_my_add_logs_the_sum_and_the_configured_value(app: Quart, worker: 
     worker.process.wait_for_output("TEST_FOR_APP_CONTEXT is 'of the sample'")
 
 
+@pytest.mark.parametrize(
+    ("handle", "whos"),
+    [(sample.log_sync, ["a thread"]), (sample.log_async, ["a child task", "a thread", "a body"])],
+)
+async def test_each_log_record_of_a_body_has_its_job(
+    app: Quart, worker: Worker, handle: Handle, whos: list[str]
+) -> None:
+    """By any logger, in the standard format and in one of the user's; `extra` is as before."""
+    job = await handle.enqueue()
+    await value(job)
+    for who in whos:
+        worker.process.wait_for_output(rf"WARNING/\S+ {handle.name}\[{job.id}\]: logged by {who}$")
+        worker.process.wait_for_output(rf"^own logged by {who} {handle.name} {job.id}$")
+
+
 @pytest.mark.parametrize("handle", [sample.look, sample.look_async, sample.look_behind_decorator])
 async def test_a_body_sees_its_app_and_its_own_job(app: Quart, handle: Handle) -> None:
     """`g` is new for each job, although the process or the thread is the same."""
@@ -132,6 +147,26 @@ async def test_a_body_may_enqueue(app: Quart) -> None:
     """`await handle.enqueue()` is the same in a task as in a request."""
     sent = await value(await sample.enqueue_another.enqueue())
     assert (await ended(app, sent)).result == 9
+
+
+async def test_what_an_owned_job_sends_is_the_same_owners(app: Quart) -> None:
+    """Its retries, what follows it in a canvas, and what its body starts."""
+    owned: list[str] = []
+    for kind in ("chain", "chord", "delay"):
+        job = await sample.canvas_async.options(owner="ada").enqueue(kind)
+        owned += [job.id, await value(job)]
+    job = await sample.enqueue_another.options(owner="ada").enqueue()
+    owned += [job.id, await value(job)]
+    retried = await sample.retry.options(owner="ada").enqueue()
+    assert await value(retried) == 2
+    parts: Any = chord([sample.add.s(1, 2), sample.add_async.s(3, 4)], sample.total.s())
+    last = await enqueue(parts | sample.add.s(1), owner="ada")
+    assert isinstance(last, Job)
+    for job_id in (*owned, retried.id, last.id):
+        assert ((await ended(app, job_id)).owner, job_id) == ("ada", job_id)
+    unknown = get_celery(app).send_task("sample.no_such_task", headers={"owner": "ada"})
+    result = await ended(app, unknown.id)
+    assert (result.state, result.owner) == (State.FAILURE, "ada")
 
 
 async def test_a_stock_client_reads_the_result(app: Quart) -> None:
@@ -234,6 +269,24 @@ async def test_an_errback_of_a_chord_runs_as_a_body_does(
     )
 
 
+async def test_who_sees_that_a_body_failed_can_rely_on_its_errbacks(
+    app: Quart, worker: Worker
+) -> None:
+    """They were called, and those that were sent as jobs are its children."""
+    header = [sample.add.s(1, 2), sample.raise_error_async.s("ValueError")]
+    body = sample.total.s().on_error(sample.errback_at_gate.s())
+    sent = chord(header, body.on_error(sample.leave_note.si("as a job"))).apply_async()
+    worker.wait_for_note(f"errback at gate {sent.id}")
+    with suppress(UnknownJobError):
+        assert not (await parts_of(app).store.get(sent.id)).ready
+    worker.open_gate(f"errback {sent.id}")
+    assert (await ended(app, sent.id)).state is State.FAILURE
+    assert f"errback left {sent.id}" in worker.notes
+    children: Any = get_celery(app).AsyncResult(sent.id).children
+    assert len(children) == 1
+    assert (await ended(app, children[0].results[0].id)).successful
+
+
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -310,6 +363,7 @@ async def test_a_task_that_calls_itself_is_the_plain_function(
     assert await value(job) == [job.id] * 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("handle", [sample.limited, sample.limited_behind_decorator])
 @pytest.mark.parametrize("catches", [True, False])
 async def test_a_soft_limit_is_raised_inside_a_coroutine(

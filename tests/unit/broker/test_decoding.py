@@ -18,6 +18,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.too_slow])
 @given(JSON)
 def test_any_json_is_decoded_as_kombu_does(value: Any) -> None:

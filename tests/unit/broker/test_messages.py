@@ -74,7 +74,7 @@ def test_a_messages_list_is_the_one_that_kombu_would_choose(
         (_message(), "job"),
         (b"not json", None),
         (b"[]", None),
-        (b'{"headers": {"id": 5}}', None),
+        (b'{"headers": {"id": 5}}', "5"),
         (b'{"headers": {"id": "deep", "x":' + b"[" * 5000 + b"]" * 5000 + b"}}", "deep"),
         (b'{"headers": null, "body": "{\\"id\\": \\"old\\"}", "properties": {}}', "old"),
     ],

@@ -5,8 +5,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.dashboard.events.flow import Flow
 from service.dashboard.events.recent import PAGE, Query, RecentJobs, decode_events, newer
-from service.dashboard.events.snapshot import Snapshot
+from service.dashboard.events.snapshot import Queue, Snapshot
 from service.dashboard.events.stats import by_task, count, overall
 from service.signals import JobEvent
 
@@ -29,7 +30,7 @@ def ended(
 def test_events_survive_redis() -> None:
     """Those that another version wrote are passed over; what lacks at the end is not known."""
     events = [event("1", "QUEUED", queued_at=100.0), ended("1", started=98.0)]
-    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0]'
+    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0,null,"","",null]'
     assert msgspec.json.encode(events[1]) == stored
     assert decode_events(msgspec.json.encode(events)) == events
     assert decode_events(b'[["1","QUEUED","a.task",100.0,null,100.0]]') == events[:1]
@@ -130,3 +131,19 @@ def test_a_quantile_is_not_shown_below_a_mean_that_it_may_as_well_be() -> None:
     assert mean is not None
     assert high is not None
     assert (high < 0.02, mean > 0.5) == (True, True)
+
+
+def test_a_queue_says_how_fast_it_empties() -> None:
+    """What came is what went, and what waits in addition; without an end it says so."""
+    jobs, flow = RecentJobs(1000), Flow()
+    jobs.add(event(str(n), queue="celery", finished_at=90.0 + n / 10) for n in range(100))
+    out = jobs.rates_out(100.0, 10.0)["celery"]
+    assert out == pytest.approx(9.9)
+    assert flow.rate_in("celery", 90.0, 100, out) == out
+    rate_in = flow.rate_in("celery", 100.0, 50, out)
+    assert rate_in == pytest.approx(4.9)
+    queue = Queue("celery", 50, 0, 0, 0, rate_in=rate_in, rate_out=out)
+    assert queue.empty_in == pytest.approx(10.0)
+    assert Queue("celery", 50, 0, 0, 0, rate_in=1.0, rate_out=1.0).empty_in is None
+    assert flow.rate_in("celery", 1000.0, 50, 0.0) == 0.0
+    assert RecentJobs(2).rates_out(1.0, 10.0) == {}

@@ -12,8 +12,11 @@ PRIVATE_BUT_OF_ONE_OBJECT: Final = {
     "_decoded_cache": "Kombu's Message: what its `decode` would keep there",
     "_protected": "Celery's request: which call of the task is the tracer's",
     "_raw": "Kombu's Message: its bytes, dropped when they were decoded",
+    "__bound__": "of the class of a task that a Celery app given as `Jobs(celery=…)` has made, as"
+    " Celery's own `bind` sets it",
     "__call__": "of a Task class of this app, as it is bound",
-    "__class__": "of a task that a library shared: its base becomes ours in this app",
+    "__class__": "of the Celery app given as `Jobs(celery=…)`, and of tasks that it, or a library"
+    " that shares them, has made: they become this app's",
     "__traceback__": "Python's own",
 }
 

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -10,7 +11,13 @@ from celery import Task
 from quart import Quart
 
 from service import TaskBlueprint, create_app, get_celery
-from service.errors import ConfigurationError, DuplicateTaskError, NoAppContextError
+from service.errors import (
+    ConfigurationError,
+    DuplicateTaskError,
+    InvalidArgumentsError,
+    NoAppContextError,
+    NoJobsError,
+)
 from service.parts import parts_of
 
 
@@ -86,7 +93,7 @@ def test_registering_a_blueprint_twice_is_harmless() -> None:
 
 def test_an_app_without_jobs_says_what_to_do() -> None:
     """Its tasks would be known to nobody."""
-    with pytest.raises(ConfigurationError, match=r"create_app\(\)"):
+    with pytest.raises(NoJobsError, match=r"'bare' has no jobs\. Call `jobs\.init_app\(app\)`"):
         blueprint_with().register(Quart("bare"))
 
 
@@ -122,7 +129,7 @@ def test_a_module_that_is_not_there_is_named() -> None:
 
 def test_a_module_without_a_blueprint_is_refused() -> None:
     """Its tasks would be missed only when somebody enqueues one."""
-    with pytest.raises(ConfigurationError, match="names 'json', which has no TaskBlueprint"):
+    with pytest.raises(ConfigurationError, match="names 'json', which has neither a TaskBlueprint"):
         create_app({"SERVICE_TASK_MODULES": "json"})
 
 
@@ -199,6 +206,7 @@ def test_any_celery_setting_can_be_given() -> None:
     assert get_celery(app).conf.worker_prefetch_multiplier == 7
 
 
+@pytest.mark.slow
 def test_importing_the_package_does_not_import_the_worker() -> None:
     """The web side has no use for it, and it is named by dotted path alone."""
     code = (
@@ -206,3 +214,65 @@ def test_importing_the_package_does_not_import_the_worker() -> None:
         "sys.exit(any(m.startswith('service.worker') for m in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_no_message_can_carry_is_refused_where_it_is_declared() -> None:
+    """Argument or result, with a sentence; a result that is not stored may be anything."""
+    blueprint = TaskBlueprint("one")
+
+    def takes(number: complex) -> None: ...
+
+    def returns() -> complex:
+        return 1j
+
+    with pytest.raises(ConfigurationError, match=r"'number' of task 'one\.takes' is a complex, "):
+        blueprint.task(takes)
+    with pytest.raises(ConfigurationError, match=r"result of task 'one\.returns' is a complex, "):
+        blueprint.task(returns)
+    blueprint.task(ignore_result=True)(returns)
+    assert [handle.name for handle in blueprint.handles] == ["one.returns"]
+
+
+forward = TaskBlueprint("forward")
+
+
+@forward.task
+def good(later: "Later") -> None: ...
+
+
+@forward.task
+def bad(later: "Worse") -> None: ...
+
+
+@dataclass
+class Later:
+    """Defined when the tasks above have been declared."""
+
+    x: int
+
+
+class Worse:
+    """Nothing that a message could carry."""
+
+
+def test_a_name_may_be_defined_further_down() -> None:
+    """As anywhere in Python: the annotation is read again when the task is registered."""
+    app = create_app()
+    with pytest.raises(ConfigurationError, match=r"'later' of task 'forward\.bad' is a .*Worse, "):
+        forward.register(app)
+    assert not good.arguments.unread
+    assert not good.arguments.arrive_as_they_are
+
+
+def test_a_name_that_is_never_there_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """One that only type checkers import, say: then anything is taken."""
+    blueprint = TaskBlueprint("one")
+
+    @blueprint.task
+    def unreadable(a: "NoSuchName", b: int) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    blueprint.register(create_app())
+    assert "'a' of task 'one.unreadable' can't be read" in caplog.text
+    unreadable.arguments.check((object(), 1), {})
+    with pytest.raises(InvalidArgumentsError):
+        unreadable.arguments.check((1, "x"), {})

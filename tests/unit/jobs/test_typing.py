@@ -14,7 +14,9 @@ from tests.support.process import ROOT
 
 # A checker must refuse exactly the lines that are marked so.
 PROGRAM = """
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, assert_type
 
 from service import Job, TaskBlueprint
@@ -37,7 +39,19 @@ async def again(self: Any, number: float) -> list[str]:
     return [str(number)]
 
 
+@dataclass
+class Order:
+    price: Decimal
+
+
+@tasks.task
+async def pay(order: Order, at: datetime | None = None) -> list[Order]:
+    return [order]
+
+
 async def right() -> None:
+    paid = await pay.enqueue(Order(Decimal(1)), at=datetime.now(UTC))
+    assert_type(await paid.result(), list[Order])
     assert_type(await fetch("x", tries=1), bytes)
     assert_type(count("x"), int)
     job = await fetch.enqueue("x", tries=2)
@@ -51,6 +65,8 @@ async def right() -> None:
 
 
 async def wrong() -> None:
+    await pay.enqueue({"price": 1})  # refused
+    (await (await pay.enqueue(Order(Decimal(1)))).result())[0].cost  # refused
     await fetch.enqueue(1)  # refused
     await fetch.enqueue("x", tried=2)  # refused
     await fetch.enqueue()  # refused
@@ -64,16 +80,24 @@ async def wrong() -> None:
     print(text)
 """
 
-Checker = Callable[[Path, Path], list[str | Path]]
+Checker = Callable[[Path], list[str | Path]]
 
 
-def _mypy(python: Path, file: Path) -> list[str | Path]:
+def _mypy(python: Path) -> list[str | Path]:
     options = ["--strict", "--config-file=", f"--cache-dir={ROOT / '.mypy_cache/wheel'}"]
-    return [*options, "--python-executable", python, file]
+    return [*options, "--python-executable", python]
 
 
-def _pyright(python: Path, file: Path) -> list[str | Path]:
-    return ["--pythonpath", python, file]
+def _pyright(python: Path) -> list[str | Path]:
+    return ["--pythonpath", python]
+
+
+def run(checker: Checker, python: Path, *files: Path) -> str:
+    """What the checker prints of the files, which are in one folder."""
+    command = [sys.executable, "-m", checker.__name__.strip("_"), *checker(python), *files]
+    folder = files[0].parent
+    shown = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    return shown.stdout + shown.stderr
 
 
 pytestmark = pytest.mark.slow  # it builds a wheel, and starts both
@@ -111,11 +135,37 @@ def test_right_calls_pass_and_wrong_ones_are_refused(
     """By whichever of the two a user of the wheel has."""
     file = tmp_path / "program.py"
     file.write_text(PROGRAM)
-    command = [sys.executable, "-m", checker.__name__.strip("_"), *checker(installed, file)]
-    shown = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
-    found = re.findall(r"program\.py:(\d+).* error: ", shown.stdout)
+    shown = run(checker, installed, file)
+    found = re.findall(r"program\.py:(\d+).* error: ", shown)
     marked = [n for n, line in enumerate(PROGRAM.splitlines(), 1) if line.endswith("# refused")]
-    assert sorted({int(number) for number in found}) == marked, shown.stdout + shown.stderr
+    assert sorted({int(number) for number in found}) == marked, shown
+
+
+# A line that a checker must refuse, for each of README's programs.
+WRONG = {
+    "Try it": "await greet.enqueue('Ada', seconds='five')",
+    "Put it into your Quart app": "await send_welcome.enqueue(5)",
+    "Use it from FastAPI": "await send_welcome.enqueue(addres='ada')",
+}
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("checker", [_mypy, _pyright])
+def test_a_wrong_argument_is_found_in_the_programs_of_the_readme(
+    checker: Checker, installed: Path, tmp_path: Path
+) -> None:
+    """And nothing else is: a newcomer's program is clean under the strictest of checks."""
+    wrong: list[tuple[str, int]] = []
+    for number, (heading, line) in enumerate(WRONG.items()):
+        section = README.partition(f"### {heading}\n")[2]
+        code = section.partition("```python\n")[2].partition("```")[0]
+        code += f"\n\nasync def wrong() -> None:\n    {line}\n"
+        file = tmp_path / f"program_{number}.py"
+        file.write_text(code)
+        wrong.append((file.name, len(code.splitlines())))
+    shown = run(checker, installed, *sorted(tmp_path.glob("*.py")))
+    found = re.findall(r"(program_\d\.py):(\d+).* error: ", shown)
+    assert sorted({(name, int(line)) for name, line in found}) == wrong, shown
 
 
 def test_the_wheel_holds_all_that_is_not_python_too(installed: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 from redis.asyncio import Connection
 
 from service.redis.clients import broker_redis_url, connect
-from service.settings import celery_environment, read_settings
+from service.settings import read_settings
+from service.settings.values import celery_environment
 
 RESULTS = "redis://results/0"
 

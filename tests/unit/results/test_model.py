@@ -9,8 +9,8 @@ from uuid import UUID
 import pytest
 from kombu.utils.json import dumps
 
+from service.results.decoding import decode
 from service.results.model import JobError, Progress, Result, State, is_job_id
-from service.results.record import decode
 from service.web.jobs.views import as_json
 
 

@@ -8,18 +8,22 @@ import sys
 import threading
 from contextvars import ContextVar, copy_context
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
 import click
 import pytest
 from billiard.einfo import ExceptionInfo
-from celery import Celery, Task, shared_task, signals
+from celery import Celery, Task, bootsteps, shared_task, signals
+from celery import _state as celery_state
 from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
 from celery.app import trace
 from celery.app.base import Celery as BaseCelery
+from celery.app.defaults import DEFAULTS, SETTING_KEYS
 from celery.app.task import Context
 from celery.app.trace import TraceInfo, fast_trace_task
+from celery.apps.worker import on_cold_shutdown  # type: ignore[attr-defined]  # not in celery-types
 from celery.backends.base import Backend
 from celery.backends.redis import RedisBackend
 from celery.bin.worker import worker as worker_command
@@ -27,8 +31,11 @@ from celery.concurrency.base import BasePool
 from celery.concurrency.prefork import _run_ready_callbacks  # type: ignore[attr-defined]
 from celery.exceptions import Reject
 from celery.local import Proxy
+from celery.utils.collections import ConfigurationView
+from celery.utils.log import ColorFormatter
 from celery.utils.threads import LocalManager, LocalStack
-from celery.worker import state, strategy
+from celery.worker import components, control, state, strategy
+from celery.worker.consumer import Consumer
 from celery.worker.request import Request
 from greenlet import getcurrent, greenlet
 from kombu.asynchronous import Hub
@@ -37,6 +44,80 @@ from kombu.transport.virtual import Message as VirtualMessage
 from werkzeug.local import LocalProxy
 
 from service import create_app, get_celery
+from service.worker import job_log
+
+
+def test_the_current_app_may_be_a_proxy() -> None:
+    """service/jobs/celery/current.py makes one the process's default, by Celery's own methods.
+
+    If they check what they are given, give them a Celery object whose attributes are looked up.
+    """
+    before: Any = vars(celery_state)["default_app"]
+    app = Celery("one", set_as_current=False)
+    proxy: Any = Proxy(lambda: app)
+    try:
+        Celery.set_default(proxy)
+        assert in_thread(lambda: celery_state.get_current_app().main) == "one"
+        task = shared_task(name="seams.current")(no_body)
+        assert in_thread(lambda: task.app is app)
+    finally:
+        Celery.set_default(before)
+
+
+def in_thread(function: Any) -> Any:
+    """What it returns in a thread, in which no app was made current."""
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.append(function()))
+    thread.start()
+    thread.join()
+    return found[0]
+
+
+def no_body() -> None:
+    """A task's body."""
+
+
+def test_what_binding_has_put_into_a_task_class_stands_behind_its_mark() -> None:
+    """service/jobs/celery/existing.py tells by it what a task says itself.
+
+    If it fails, find another way to have a task that was bound take the new configuration.
+    """
+    app = Celery("one", set_as_current=False)
+    task: Any = app.task(acks_late=False, lazy=False, shared=False)(no_body)
+    names = [*vars(type(task))]
+    mark = names.index("__bound__")
+    assert names.index("acks_late") < mark < names.index("track_started")
+    assert {("acks_late", "task_acks_late"), ("track_started", "task_track_started")} <= {
+        *task.from_config
+    }
+    again: Any = type("Again", (type(task),), {"track_started": None})
+    app.conf.task_track_started = True
+    again.bind(app)
+    assert again.track_started is True
+
+
+def test_the_last_of_an_apps_settings_are_celerys_defaults() -> None:
+    """service/jobs/celery/existing.py finds there what a user has set, in whatever way.
+
+    If they are elsewhere, take all that differs from celery.app.defaults.
+    """
+    app = Celery("one", set_as_current=False, broker="redis://one")
+    app.config_from_object({"X_TASK_ACKS_LATE": False}, namespace="X")
+    conf: Any = app.conf
+    assert conf.task_acks_late is False
+    assert "task_acks_late" in conf.defaults[-1]
+    given = ConfigurationView(conf.changes, conf.defaults[:-1], conf._keys, conf.prefix)
+    assert {name for name in SETTING_KEYS if name in given} == {"broker_url", "task_acks_late"}
+
+
+def test_autoretry_keeps_the_body_that_it_wraps() -> None:
+    """service/jobs/celery/existing.py drops both, to have it wrap the new body.
+
+    If it keeps it elsewhere, drop that.
+    """
+    app = Celery("one", set_as_current=False)
+    task: Any = app.task(autoretry_for=(OSError,), lazy=False, shared=False)(no_body)
+    assert {"run", "_orig_run"} <= vars(task).keys()
 
 
 def parameters(function: object) -> list[str]:
@@ -88,6 +169,58 @@ def test_a_pool_is_called_in_this_way() -> None:
         assert callable(getattr(BasePool, method))
     assert set(BasePool(limit=3)._get_info()) == {"implementation", "max-concurrency"}  # type: ignore[attr-defined]
     assert parameters(BasePool.terminate_job) == ["self", "pid", "signal"]
+
+
+def test_a_cold_shutdown_stops_the_pool_in_the_signal_handler_when_its_flag_is_set() -> None:
+    """worker/pool/pool.py does not wait in `on_stop` then: Celery terminates the pool later.
+
+    If the order is another, find another way to tell that call from the others.
+    """
+    source = inspect.getsource(on_cold_shutdown)
+    assert 0 < source.index("should_terminate = True") < source.index("pool.stop()")
+    source = inspect.getsource(components.Pool.terminate)
+    assert "pool.terminate()" in source
+
+
+def test_a_request_is_cancelled_with_or_without_a_retry() -> None:
+    """worker/task/request.py has no retry announced of a job whose message goes back.
+
+    If the parameter is gone, have no RETRY recorded in another way, or the job does not run again.
+    """
+    assert parameters(Request.cancel) == ["self", "pool", "signal", "emit_retry"]
+
+
+def test_all_steps_are_closed_before_one_is_stopped() -> None:
+    """worker/loop/lifespan.py stops the pool when it is closed; StopLimit asks `shutdown_complete`.
+
+    If not, stop the pool where the consumer has not taken leave of the broker yet.
+    """
+    done: list[str] = []
+
+    class Noting(bootsteps.StartStopStep):
+        def start(self, parent: Any) -> None:
+            pass
+
+        def close(self, parent: Any) -> None:
+            done.append(f"close {self.alias}")
+
+        def stop(self, parent: Any) -> None:
+            done.append(f"stop {self.alias}")
+
+    class First(Noting):
+        label = "first"
+
+    class Last(Noting):
+        label = "last"
+        requires = (First,)
+
+    parent: Any = SimpleNamespace(steps=[])
+    blueprint = bootsteps.Blueprint({First, Last})
+    blueprint.apply(parent)
+    blueprint.start(parent)
+    blueprint.stop(parent)
+    assert done == ["close first", "close last", "stop last", "stop first"]
+    assert blueprint.shutdown_complete.is_set()
 
 
 def test_acks_can_be_run_while_the_hub_stands_still() -> None:
@@ -142,7 +275,7 @@ def test_the_tracer_lets_what_is_not_an_exception_through() -> None:
 
 
 def test_the_backend_goes_through_these_methods() -> None:
-    """worker/backend.py overrides them, to store by script and to keep off the event loop.
+    """worker/backend/backend.py overrides them, to store by script and to keep off the event loop.
 
     If one is not called, results are stored past the script: override what is called in its place.
     """
@@ -155,7 +288,7 @@ def test_the_backend_goes_through_these_methods() -> None:
 
 
 def test_a_key_is_what_celery_makes_of_an_id() -> None:
-    """worker/backend.py makes it by itself, which is cheaper.
+    """worker/backend/backend.py makes it by itself, which is cheaper.
 
     If they differ, Celery's clients find no result: make it as Celery does.
     """
@@ -193,6 +326,14 @@ def test_everything_that_is_sent_goes_through_send_task() -> None:
     assert "producer_or_acquire" in inspect.getsource(BaseCelery.send_task)
 
 
+def test_every_signature_of_a_task_is_made_in_one_place() -> None:
+    """Else arguments are not made JSON in a canvas: see worker/task/typed.py."""
+    for method in (Task.s, Task.si, Task.signature_from_request):
+        assert "signature" in method.__code__.co_names
+    assert Task.subtask is Task.signature
+    assert list(inspect.signature(Task.signature).parameters)[:2] == ["self", "args"]
+
+
 def test_tasks_are_made_of_functions_in_one_place() -> None:
     """jobs/celery/app.py sees to their base there, also to that of tasks shared by libraries.
 
@@ -204,7 +345,7 @@ def test_tasks_are_made_of_functions_in_one_place() -> None:
 
 
 def test_errbacks_are_called_in_one_place() -> None:
-    """worker/backend.py has them run as bodies there, and puts off those of a chord.
+    """worker/backend/canvas.py has them run as bodies there.
 
     If they are called elsewhere, an `async def` errback never runs: override that call.
     """
@@ -212,8 +353,35 @@ def test_errbacks_are_called_in_one_place() -> None:
     source = inspect.getsource(backend._call_task_errbacks)
     assert "errback(request, exc, traceback)" in source
     assert parameters(backend._call_task_errbacks) == ["self", "request", "exc", "traceback"]
-    assert "self._call_task_errbacks(" in inspect.getsource(backend.mark_as_failure)
-    assert "self._call_task_errbacks(" in inspect.getsource(backend.chord_error_from_stack)
+
+
+def test_a_chord_that_fails_comes_to_these() -> None:
+    """worker/backend/canvas.py ends its body there, once the count-down is done.
+
+    If one is missing, bodies are ended by Celery, with nothing around them: compare what Celery
+    calls when the last part of a header has ended, and what it deletes then.
+    """
+    source = inspect.getsource(RedisBackend.on_chord_part_return)
+    assert source.count("return self.chord_error_from_stack(") == 3
+    assert source.count("client.delete(skey)") == 2
+    assert "skey = self.get_key_for_group(gid, '.s')" in source
+    assert "ckey = self.get_key_for_group(gid, '.c')" in source
+    assert parameters(RedisBackend.chord_error_from_stack) == ["self", "callback", "exc"]
+
+
+def test_who_ends_a_job_without_success_marks_it() -> None:
+    """backend/canvas.py ends the rest of its canvas there; worker/task has what is not marked.
+
+    If Celery marks an Ignore or an unknown task by itself, or a replacement does not pass
+    `on_replace`, what worker/task/base.py and `_end_rest_of_unknown` do is done twice, or wrongly.
+    """
+    assert "self.on_replace(sig)" in inspect.getsource(Task.replace)
+    assert "backend" not in inspect.getsource(TraceInfo.handle_ignore)
+    request: Any = Request
+    assert "mark_as_revoked(" in inspect.getsource(request._announce_revoked)
+    assert "self._success_was_stored()" in inspect.getsource(Request.on_failure)
+    assert "chord=None" in inspect.getsource(Consumer.on_unknown_task)
+    assert "request.terminate(" in inspect.getsource(control._revoke)  # type: ignore[attr-defined]
 
 
 def test_the_key_of_a_stack_of_celerys_can_be_chosen() -> None:
@@ -290,7 +458,7 @@ def test_celerys_stacks_are_keyed_by_what_they_are_told() -> None:
 
 
 def test_a_records_meta_and_ttl_are_made_by_these() -> None:
-    """worker/backend.py writes records by itself, but with Celery's meta and its TTL.
+    """worker/backend/backend.py writes records by itself, but with Celery's meta and its TTL.
 
     If one is gone, records of ours and of stock workers differ: compare with `_store_result`.
     """
@@ -328,3 +496,53 @@ def test_a_proxy_can_be_opened() -> None:
     """
     for proxy in (Proxy, LocalProxy):
         assert hasattr(proxy, "_get_current_object")
+
+
+def test_what_follows_the_end_of_a_job_comes_in_this_order() -> None:
+    """worker/task/wanted.py makes up for what comes after the storing of a state, and only for it.
+
+    If callbacks are sent after SUCCESS is stored, or a retry after RETRY, send them there too. If a
+    chord counts a part as often as it is told, ask first whether it has.
+    """
+    source = inspect.getsource(trace.build_tracer)
+    assert source.index("callbacks_sent = True") < source.index("task.backend.mark_as_done(")
+    retry = inspect.getsource(Task.retry)
+    assert retry.index("S.apply_async()") < retry.index("raise ret\n        return ret")
+    failing = inspect.getsource(Backend.mark_as_failure)
+    assert failing.index("self.store_result(") < failing.index("self.on_chord_part_return(")
+    assert failing.index("self.store_result(") < failing.index("self._call_task_errbacks(")
+    script = inspect.getsource(sys.modules[RedisBackend.__module__])
+    assert "if redis.call('SISMEMBER', dkey, member) == 0 then" in script
+
+
+def test_a_task_says_whether_its_failures_are_acknowledged() -> None:
+    """worker/task/wanted.py asks by these names, which are Celery's settings.
+
+    If they are called otherwise, jobs that failed are given back to a queue, and never run there.
+    """
+    task: Any = get_celery(create_app()).tasks["celery.chord"]
+    assert (task.acks_on_failure, task.acks_on_timeout) == (True, True)
+
+
+def test_the_log_of_a_worker_is_set_up_as_we_augment_it() -> None:
+    """worker/job_log.py gives the handlers of Celery's set-up another formatter.
+
+    If this changes, look there at how Celery makes its formatter and at its default format.
+    """
+    assert "%(message)s" in DEFAULTS["worker_log_format"]
+    assert parameters(ColorFormatter) == ["fmt", "use_color", "datefmt"]
+
+
+def test_celery_tells_of_the_end_of_a_job_in_these_words() -> None:
+    """worker/job_log.py knows by them which line is to have the figures of an end.
+
+    If one is worded otherwise, its line has none: write the new words there. The words that are
+    ours are not Celery's. `_announce_revoked` sends the signal by which that line is written.
+    """
+    assert trace.logger.name == job_log._TRACER
+    tracing = inspect.getsource(trace)
+    assert all(f"'{name}': " in tracing for name in ("id", "name", "runtime"))
+    source = inspect.getsource(Request)
+    missing = [words for words in job_log._ENDS_OUTSIDE if f"'{words}'" not in source]
+    assert missing == ["Task %s[%s] was terminated"]
+    assert "send_revoked(self.task, request=self._context" in source

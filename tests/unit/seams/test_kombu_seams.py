@@ -6,16 +6,21 @@ transport that is silently not asked any more loses jobs.
 
 import inspect
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 import pytest
 from billiard.pool import ApplyResult
 from celery.worker import consumer as celery_consumer
-from celery.worker import state
+from celery.worker import state, strategy
 from celery.worker.request import Request
+from kombu.asynchronous.hub import Hub
 from kombu.connection import Connection
 from kombu.pidbox import Mailbox
+from redis.exceptions import ResponseError
 
 from service.broker.transport.channel import Channel
 from service.broker.transport.transport import SentinelChannel, SentinelTransport, Transport
@@ -53,6 +58,13 @@ def _names(function: Callable[..., Any]) -> list[str]:
         (kombu_redis.MultiChannelPoller.on_readable, ["self", "fileno"]),
         (kombu_redis.MultiChannelPoller._pause_brpop, ["self", "channel", "fileno"]),
         (kombu_redis.MultiChannelPoller.get, ["self", "callback", "timeout"]),
+        (kombu_redis.Transport.register_with_event_loop, ["self", "connection", "loop"]),
+        (kombu_redis.Channel._purge, ["self", "queue"]),
+        (
+            kombu_redis.Channel._delete,
+            ["self", "queue", "exchange", "routing_key", "pattern", "args", "kwargs"],
+        ),
+        (Hub.call_later, ["self", "delay", "callback", "args"]),
         (virtual.Channel._get_message_priority, ["self", "message", "reverse"]),
         (
             virtual.Channel._inplace_augment_message,
@@ -68,6 +80,7 @@ def _names(function: Callable[..., Any]) -> list[str]:
         (virtual.QoS.reject, ["self", "delivery_tag", "requeue"]),
         (virtual.QoS.can_consume_max_estimate, ["self"]),
         (virtual.Transport._deliver, ["self", "message", "queue"]),
+        (virtual.Transport.establish_connection, ["self"]),
         (kombu_redis.Channel._get_publish_topic, ["self", "exchange", "routing_key"]),
     ],
 )
@@ -101,7 +114,14 @@ def test_an_overridden_or_called_method_is_as_it_was(
         (virtual.Channel.close, ["restore_unacked_once()"]),
         (virtual.Channel.basic_consume, ["self.connection._callbacks[queue]", "self.qos.append"]),
         (virtual.Transport._deliver, ["self._callbacks[queue]"]),
+        (virtual.Transport.establish_connection, ["self._avail_channels.append("]),
+        (Connection._ensure_connection, ["interval_start=2, interval_step=2, interval_max=30"]),
         (Connection.maybe_switch_next, ["self.cycle"]),
+        (strategy.default, ["if req.eta:", "call_at("]),
+        (
+            Hub.create_loop,
+            ["poll_timeout = fire_timers(", "for tick_callback in copy(self.on_tick)"],
+        ),
         (celery_consumer.Consumer.on_unknown_task, ["reject_log_error", "task_unknown.send"]),
         (celery_consumer.Consumer.on_invalid_task, ["reject_log_error", "task_rejected.send"]),
         (celery_consumer.Consumer.on_close, ["scheduled_requests", "self.pool.flush()"]),
@@ -179,3 +199,18 @@ def test_a_serializer_may_be_registered_anew() -> None:
     assert _names(serialization.register)[:3] == ["name", "encoder", "decoder"]
     source = inspect.getsource(serialization.SerializerRegistry.register)
     assert "self._decoders[content_type] = decoder" in source
+
+
+def test_a_refusal_while_connecting_is_tried_again() -> None:
+    """transport.py raises ResponseError where Redis takes no writes, and Celery then pauses.
+
+    If Kombu does not count it as recoverable any more, raise redis-py's ConnectionError there.
+    """
+    connection = Connection("redis://", transport=Transport)
+    assert issubclass(ResponseError, connection.recoverable_connection_errors)
+
+
+def test_kombu_tells_which_classes_its_json_was_taught() -> None:
+    """Else tasks with these in their annotations are refused: see jobs/codecs/msgspec_codec.py."""
+    kombu_json: Any = import_module("kombu.utils.json")
+    assert set(kombu_json._encoders) >= {datetime, Decimal, UUID}

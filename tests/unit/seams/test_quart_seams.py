@@ -3,9 +3,12 @@
 import asyncio
 import inspect
 from collections.abc import AsyncIterator
+from typing import Any
 
+from hypercorn.asyncio.lifespan import Lifespan
 from hypercorn.asyncio.task_group import TaskGroup
 from hypercorn.asyncio.worker_context import EventWrapper, WorkerContext
+from hypercorn.middleware.dispatcher import AsyncioDispatcherMiddleware
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from quart import Quart, Response
@@ -40,14 +43,34 @@ async def test_a_request_runs_in_one_task_from_its_view_to_the_end_of_its_body()
     assert seen == [False]
 
 
-def test_a_client_that_leaves_cancels_the_task_of_its_request() -> None:
+async def test_a_client_that_leaves_cancels_the_task_of_its_request() -> None:
     """web/http/streams.py: whatever was held for it is let go.
 
     If that task goes on, nobody ends the streams of those who left.
     """
-    source = inspect.getsource(ASGIHTTPConnection.__call__)
-    assert "handler_task = asyncio.ensure_future(self.handle_request(request, send))" in source
-    assert "await cancel_tasks(pending)" in source
+    app = Quart(__name__)
+    began, ended = asyncio.Event(), asyncio.Event()
+
+    @app.get("/")
+    async def view() -> str:
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: ended.set())
+        began.set()
+        await asyncio.Event().wait()
+        return "never"
+
+    async def receive() -> Any:
+        await began.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(_: Any) -> None:
+        raise AssertionError("nothing can be sent to a client that has left")
+
+    scope: Any = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "headers": []}
+    more: Any = {"asgi": {}, "http_version": "1.1", "scheme": "http", "query_string": b""}
+    await asyncio.wait_for(app(scope | more, receive, send), 5)
+    await asyncio.wait_for(ended.wait(), 5)
 
 
 def test_a_response_may_take_as_long_as_it_likes() -> None:
@@ -61,7 +84,7 @@ def test_a_response_may_take_as_long_as_it_likes() -> None:
 
 
 def test_hypercorn_says_through_send_that_it_stops() -> None:
-    """web/http/middleware.py reads `send.__self__.context.terminated`, and waits for it.
+    """web/asgi/middleware.py reads `send.__self__.context.terminated`, and waits for it.
 
     If it is elsewhere, event streams are cut after the graceful timeout in place of ending.
     """
@@ -75,8 +98,19 @@ def test_hypercorn_says_through_send_that_it_stops() -> None:
     assert inspect.iscoroutinefunction(context.terminated.wait)
 
 
+def test_hypercorn_ends_for_one_error_of_a_start_alone() -> None:
+    """web/asgi/mount.py raises it, for Hypercorn's dispatcher drops what an app says of a failure.
+
+    If a server goes on for which the jobs have not started, find what ends it instead.
+    """
+    source = inspect.getsource(Lifespan.handle_lifespan)
+    assert "except (LifespanFailureError, asyncio.CancelledError):\n            raise" in source
+    assert "error.subgroup((LifespanFailureError, asyncio.CancelledError))" in source
+    assert "startup.failed" not in inspect.getsource(AsyncioDispatcherMiddleware)
+
+
 def test_the_asgi_app_can_be_wrapped() -> None:
-    """web/http/middleware.py does, as Quart's documentation has it.
+    """web/asgi/middleware.py does, as Quart's documentation has it.
 
     If `__call__` does not go through it, neither start-up checks nor refusals are heard.
     """

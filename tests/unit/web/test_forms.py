@@ -1,6 +1,9 @@
 """Forms made from signatures, and read without scripts."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -17,12 +20,26 @@ class Point(Struct):
     y: int
 
 
+class Kind(Enum):
+    SOFT = "soft"
+
+
+@dataclass
+class Route:
+    begin: Point
+    kind: Kind
+    price: Decimal
+    stops: list[Point]
+    name: str = "short"
+
+
 async def function(  # noqa: PLR0913, PLR0917  one of each
     count: int,
     share: Annotated[float, Meta(ge=0, le=1)],
     name: Annotated[str, Meta(min_length=2, description="Of a person.")],
     colour: Literal["red", "green"],
-    point: Point,
+    route: Route,
+    points: list[Point],
     anything: Any,
     level: Annotated[int, Meta(gt=0)] | None = None,
     loud: bool = True,
@@ -46,7 +63,13 @@ def fields() -> dict[str, Field]:
         ("share", "number", False),
         ("name", "text", False),
         ("colour", "choice", False),
-        ("point", "json", False),
+        ("route.begin.x", "integer", False),
+        ("route.begin.y", "integer", False),
+        ("route.kind", "choice", False),
+        ("route.price", "text", False),
+        ("route.stops", "json", False),
+        ("route.name", "text", True),
+        ("points", "json", False),
         ("anything", "json", False),
         ("level", "integer", True),
         ("loud", "boolean", True),
@@ -84,7 +107,12 @@ def test_what_a_form_posts_are_the_arguments() -> None:
         "share": "0.5",
         "name": "Ada",
         "colour": '"red"',
-        "point": '{"x": 1, "y": 2}',
+        "route.begin.x": "1",
+        "route.begin.y": "2",
+        "route.kind": '"soft"',
+        "route.price": "1.50",
+        "route.stops": "[]",
+        "points": '[{"x": 1, "y": 2}]',
         "anything": "[null]",
         "level": "",
         "words": "one\r\n\r\ntwo words\r\n",
@@ -95,7 +123,13 @@ def test_what_a_form_posts_are_the_arguments() -> None:
         "share": 0.5,
         "name": "Ada",
         "colour": "red",
-        "point": {"x": 1, "y": 2},
+        "route": {
+            "begin": {"x": 1, "y": 2},
+            "kind": "soft",
+            "price": "1.50",
+            "stops": [],
+        },
+        "points": [{"x": 1, "y": 2}],
         "anything": [None],
         "loud": False,
         "words": ["one", "two words"],
@@ -104,7 +138,7 @@ def test_what_a_form_posts_are_the_arguments() -> None:
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("count", "x"), ("count", "1.5"), ("point", "{"), ("point", "[" * 20_000)],
+    [("count", "x"), ("count", "1.5"), ("points", "{"), ("points", "[" * 20_000)],
 )
 def test_what_cannot_be_read_is_told_by_name(name: str, text: str) -> None:
     """As the task's own check does."""
@@ -113,7 +147,16 @@ def test_what_cannot_be_read_is_told_by_name(name: str, text: str) -> None:
     assert raised.value.argument == name
 
 
-@pytest.mark.parametrize(("name", "text"), [("share", "nan"), ("share", "inf"), ("point", "[NaN]")])
+def test_the_place_in_an_object_is_told() -> None:
+    """As the task's own check does, by a path."""
+    with pytest.raises(InvalidArgumentsError) as raised:
+        values_of([fields()["route.begin.x"]], {"route.begin.x": "one"}, "a.task")
+    assert (raised.value.argument, raised.value.path) == ("route", ("begin", "x"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("share", "nan"), ("share", "inf"), ("points", "[NaN]")]
+)
 def test_numbers_that_json_has_not_are_refused(name: str, text: str) -> None:
     """They would lie in a record that no browser can read."""
     with pytest.raises(InvalidArgumentsError):

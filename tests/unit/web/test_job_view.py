@@ -36,6 +36,22 @@ def after(seconds: float) -> datetime:
             ["Queued", "Started", "Finished"],
         ),
         (State.REVOKED, {"finished_at": after(3)}, ["Queued", "Cancelled"]),
+        (
+            State.REVOKED,
+            {"started_at": after(1), "finished_at": after(3)},
+            ["Queued", "Started", "Cancelled"],
+        ),
+        (State.QUEUED, {"due_at": after(60)}, ["Queued", "Scheduled for"]),
+        (
+            State.RETRY,
+            {"started_at": after(1), "due_at": after(60)},
+            ["Queued", "Started", "To be tried again"],
+        ),
+        (
+            State.STARTED,
+            {"started_at": after(90), "attempt": 3},
+            ["Queued", "Started, attempt 3", "Running"],
+        ),
     ],
 )
 def test_the_timeline(state: State, known: dict[str, Any], labels: list[str]) -> None:
@@ -59,6 +75,41 @@ def test_the_times_between_are_shown() -> None:
     )
     assert [step.after for step in job.steps] == ["", "waited 250 ms", "ran 2.0 s"]
     assert (job.took, job.summary) == ("2.0 s", "a.task failed: no")
+
+
+@pytest.mark.parametrize(
+    ("known", "waited"),
+    [
+        ({}, "waited 90.0 s"),
+        ({"due_at": after(89.5)}, "waited 500 ms"),  # a scheduled one
+        ({"due_at": after(89.5), "attempt": 2}, "waited 500 ms"),
+        ({"attempt": 2}, ""),  # since when is not in the record
+    ],
+)
+def test_the_waiting_is_that_of_the_attempt(known: dict[str, Any], waited: str) -> None:
+    """Not of the attempts before, nor of the time until it was due."""
+    started = Result(id="one", state=State.STARTED, queued_at=NOON, started_at=after(90), **known)
+    assert JobView(started).steps[1].after == waited.replace("90.0 s", "1 min 30 s")
+
+
+def test_a_cancelled_job_is_no_failure() -> None:
+    """It says in words when it was cancelled, and after how long."""
+    error = JobError("TaskRevokedError", "terminated")
+    job = JobView(
+        Result(
+            id="one",
+            state=State.REVOKED,
+            error=error,
+            queued_at=NOON,
+            started_at=after(1),
+            finished_at=after(3),
+        )
+    )
+    assert (job.error_type, job.error) == ("", "It was cancelled while it ran.")
+    assert [(step.tone, step.after) for step in job.steps[1:]] == [
+        ("", "waited 1.0 s"),
+        ("neutral", "ran 2.0 s"),
+    ]
 
 
 @pytest.mark.parametrize(

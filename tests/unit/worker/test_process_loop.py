@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.worker.loop.process import ProcessLoop
+from service.worker.loop.process_loop import ProcessLoop
 
 
 def test_the_loop_does_not_wait_for_itself() -> None:

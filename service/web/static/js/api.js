@@ -2,9 +2,10 @@
 
 export class Problem extends Error {
   // `uncertain`: it may have been done all the same.
-  constructor(message, { argument = "", reason = "", uncertain = false } = {}) {
+  // `pointer` is a JSON pointer into the arguments that were sent.
+  constructor(message, { argument = "", pointer = "", reason = "", uncertain = false } = {}) {
     super(message);
-    Object.assign(this, { argument, reason, uncertain });
+    Object.assign(this, { argument, pointer, reason, uncertain });
   }
 }
 

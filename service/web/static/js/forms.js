@@ -53,13 +53,17 @@ function valueOf(field) {
   return one(kind, text, input);
 }
 
+// A field's name is a path: `order.customer.name` is inside of the argument `order`.
 function read(form) {
   const values = {};
   for (const field of form.querySelectorAll(".field")) {
     const { name } = field.dataset;
+    const outer = name.split(".");
+    const last = outer.pop();
+    const inside = outer.reduce((found, step) => (found[step] ??= {}), values);
     try {
       const value = valueOf(field);
-      if (value !== undefined) values[name] = value;
+      if (value !== undefined) inside[last] = value;
     } catch (error) {
       throw new FieldError(name, error.message);
     }
@@ -77,8 +81,13 @@ function clear(form) {
 }
 
 function show(form, error) {
-  const name = error.argument.replace(/[.[].*$/, "");
-  const field = [...form.querySelectorAll(".field")].find((each) => each.dataset.name === name);
+  const fields = [...form.querySelectorAll(".field")];
+  // The field of the place that the server names, or of what it is in.
+  let path = error.pointer ? error.pointer.slice(1).split("/") : [error.argument];
+  let field;
+  for (; path.length && !field; path = path.slice(0, -1)) {
+    field = fields.find((each) => each.dataset.name === path.join("."));
+  }
   if (field) {
     const input = field.querySelector("input, select, textarea");
     field.querySelector(".error").textContent = error.reason || error.message;

@@ -27,6 +27,7 @@ const follower = new Follower({
     if (ids.length === 0) return null;
     const query = new URLSearchParams({ view: list.dataset.view });
     for (const id of ids) query.append("id", id);
+    for (const link of new URLSearchParams(location.search).getAll("t")) query.append("t", link);
     return `${list.dataset.url}?${query}`;
   },
   onData: ({ jobs, expired }) => {
@@ -52,6 +53,8 @@ function show(job) {
     card = makeElement(job.html);
     insertInOrder(card, job.id);
   }
+  // A job's own page has it in its title, alone or within that of the app.
+  if (!keeps && before) document.title = document.title.replace(`${before} · `, `${job.state} · `);
   if (job.ready && before !== job.state && before !== undefined) announcements.textContent = job.summary;
   prepare(card);
 }

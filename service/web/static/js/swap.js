@@ -16,6 +16,8 @@ function scrolledIn(element) {
   return [...element.querySelectorAll(".scroll, pre")].map((box) => [box.scrollLeft, box.scrollTop]);
 }
 
+const foldsIn = (element) => [...element.querySelectorAll("details")];
+
 function fragment(html) {
   const template = document.createElement("template");
   template.innerHTML = html; // our server escapes every value in it
@@ -26,7 +28,9 @@ function fragment(html) {
 function keepPlace(before, change) {
   const selector = focusedIn(before);
   const scrolled = scrolledIn(before);
+  const open = foldsIn(before).filter((fold) => fold.open).map((fold) => fold.id);
   const after = change();
+  for (const fold of foldsIn(after)) if (fold.id && open.includes(fold.id)) fold.open = true;
   after.querySelectorAll(".scroll, pre").forEach((box, index) => {
     if (scrolled[index]) [box.scrollLeft, box.scrollTop] = scrolled[index];
   });
@@ -34,10 +38,10 @@ function keepPlace(before, change) {
   return after;
 }
 
-// Replace an element; returns the new one.
+// Replace an element by HTML, or by another element; returns the new one.
 export function replaceElement(element, html) {
   return keepPlace(element, () => {
-    const fresh = fragment(html).firstElementChild;
+    const fresh = typeof html === "string" ? fragment(html).firstElementChild : html;
     element.replaceWith(fresh);
     return fresh;
   });
@@ -53,6 +57,10 @@ export function replaceContent(element, html) {
 
 export function makeElement(html) {
   return fragment(html).firstElementChild;
+}
+
+export function makeRows(html) {
+  return [...fragment(html).querySelectorAll("tr[data-id]")];
 }
 
 export function makeText(tag, className, text) {

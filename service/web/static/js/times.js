@@ -1,14 +1,14 @@
-// Shows moments in the reader's own time and language.
+// Shows moments in the reader's own time and language, with 24 hours.
 
 const STYLES = {
-  time: { timeStyle: "medium" },
-  full: { dateStyle: "medium", timeStyle: "medium" },
+  time: { timeStyle: "medium", hourCycle: "h23" },
+  full: { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" },
   precise: { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" },
 };
 const formats = Object.fromEntries(
   Object.entries(STYLES).map(([name, style]) => [name, new Intl.DateTimeFormat(undefined, style)]),
 );
-const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short", hourCycle: "h23" });
 
 export function localTimes(root = document) {
   const today = new Date().toDateString();

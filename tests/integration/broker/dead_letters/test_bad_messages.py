@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from tests.support.broker import POOLS, TASKS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, TASKS, Bench, ready
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.parametrize("pool", POOLS)
+pytestmark = pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 
 
 def _message(body: Any, headers: Any = None, **properties: Any) -> str:
@@ -34,11 +34,20 @@ def _message(body: Any, headers: Any = None, **properties: Any) -> str:
     )
 
 
+def _body(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
 def _job(args: str = "[]", *, task: str = f"{TASKS}.noop", **changes: Any) -> str:
     headers = {"lang": "py", "task": task, "id": "bad-job", "retries": 0, "eta": None}
     return _message(f"[{args}, {{}}, {{}}]", {**headers, "argsrepr": "", **changes})
 
 
+WITHOUT_ARGUMENTS = {
+    "kwargs are null": _job().replace(_body("[[], {}, {}]"), _body("[[], null, {}]")),
+    "args are null": _job("null"),
+    "the id is a number": _job(id=7),
+}
 MESSAGES: dict[str, str | bytes] = {
     "not JSON": "not json",
     "a list": "[]",
@@ -57,6 +66,14 @@ MESSAGES: dict[str, str | bytes] = {
     ),
     "unknown __type__": _job('[{"__type__": "x", "__value__": 1}]'),
     "unknown __type__ in the headers": _job(extra={"__type__": "x", "__value__": 1}),
+    "no number in the headers": _job(extra={"__type__": "decimal", "__value__": "x"}),
+    "no number outside": _job().replace(
+        '"priority": 0', '"priority": {"__type__": "decimal", "__value__": "x"}'
+    ),
+    "all named arguments are a tag": _job().replace(
+        _body("[[], {}, {}]"),
+        _body('[[], {"__type__": "uuid", "__value__": {"hex": "0"}}, {}]'),
+    ),
     "protocol 9": _message({"protocol": 9, "id": "bad-job"}, {"protocol": 9}),
     "old protocol without a task": _message({"id": "bad-job", "args": []}, {}),
     "10 MB": _job(json.dumps("x" * 10_000_000)),
@@ -88,6 +105,21 @@ def test_a_bad_message_is_put_aside_and_the_worker_goes_on(bench: Bench, pool: s
                 assert set(letter) == {"message", "queue", "reason", "deliveries", "at"}
                 assert letter["queue"] == "celery"
                 assert letter["reason"]
+
+
+def test_a_message_of_the_wrong_types_fails_the_job_that_waits_for_it(
+    bench: Bench, pool: str
+) -> None:
+    """Whoever follows it would wait for ever."""
+    with bench.worker(pool=pool, concurrency=1) as worker:
+        ready(worker)
+        for name, message in WITHOUT_ARGUMENTS.items():
+            job_id = str(json.loads(message)["headers"]["id"])
+            queued = json.dumps({"status": "QUEUED", "result": None})
+            bench.redis.set(f"celery-task-meta-{job_id}", queued, ex=60)
+            bench.redis.lpush("celery", message)
+            bench.wait_for(job_id, "FAILURE")
+            assert worker.returncode is None, name
 
 
 def _letters(bench: Bench) -> list[str]:

@@ -4,6 +4,7 @@ import json
 import sys
 from typing import Any
 
+from celery import chain
 from redis.asyncio import Redis
 
 from service.broker.dead_letters.store import DeadLetters
@@ -36,6 +37,29 @@ async def test_a_dead_job_is_listed_and_replayed(bench: Bench) -> None:
         assert (await letters.page("celery")).total == 0
         assert bench.redis.llen("celery") == 1
         assert bench.state(job) == "QUEUED"
+
+
+async def test_the_rest_of_a_chain_shares_the_fate_of_its_dead_letter(bench: Bench) -> None:
+    """It fails with it, and waits again when that is replayed; but what was cancelled stays so."""
+    bench.options["max_deliveries"] = 2
+    steps = [bench.client().signature(f"{TASKS}.{name}", immutable=True) for name in "abc"]
+    steps[0] = bench.client().signature(f"{TASKS}.die", args=("x",))
+    last: Any = chain(*steps).apply_async()
+    first, middle = last.parent.parent.id, last.parent.id
+    cancelled = json.dumps({"status": "REVOKED", "result": None})
+    bench.redis.set(f"celery-task-meta-{middle}", cancelled, ex=60)
+    with bench.worker(concurrency=1) as worker:
+        ready(worker)
+        bench.wait_for(last.id, "FAILURE")
+        assert bench.result(last.id)["result"]["exc_type"] == "DeadLetterError"
+        wait_until(lambda: bench.redis.llen("celery.dead") == 1, description="it is dead")
+        worker.stop()
+    async with Redis.from_url(bench.url) as client:
+        letter = await _letters(client).get(first)
+        assert letter is not None
+        assert await _letters(client).replay(letter)
+    states = [bench.state(job) for job in (first, middle, last.id)]
+    assert states == ["QUEUED", "REVOKED", "QUEUED"]
 
 
 async def test_a_page_has_some_of_them_and_counts_all(bench: Bench) -> None:

@@ -5,11 +5,11 @@ import signal
 
 import pytest
 
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
 from tests.support.process import Process
 from tests.support.wait import wait_until
 
-pytestmark = pytest.mark.parametrize("pool", POOLS)
+pytestmark = pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 
 
 def test_a_thawed_workers_late_ack_takes_nothing(bench: Bench, pool: str) -> None:
@@ -48,10 +48,10 @@ def _freeze_group(worker: Process, number: signal.Signals) -> None:
 def test_a_waiting_job_that_went_to_another_worker_is_not_begun_here(
     bench: Bench, pool: str
 ) -> None:
-    """It was scheduled; its worker was frozen for over a lease, and woke before it was due."""
+    """It waited here; its worker was frozen for over a lease, and woke before it was due."""
     with bench.worker("one", pool=pool, concurrency=1) as one:
         ready(one)
-        job = bench.send("work", "later", 2 * bench.lease, countdown=6 * bench.lease)
+        job = bench.send_to_hold("work", "later", 2 * bench.lease, seconds=6 * bench.lease)
         wait_until(lambda: bench.redis.hlen("unacked") == 1, description="it is held")
         (held,) = bench.redis.hkeys("unacked")
         with bench.worker("two", pool=pool, concurrency=1) as two:
@@ -67,3 +67,46 @@ def test_a_waiting_job_that_went_to_another_worker_is_not_begun_here(
             bench.wait_for(job, timeout=6 * bench.lease)
             assert bench.count("start", "later") == 1
             bench.wait_until_empty()
+
+
+def test_nothing_is_begun_on_a_lease_that_was_not_renewed_in_time(bench: Bench, pool: str) -> None:
+    """A thawed worker's timers fire before it can learn that others run its jobs by now."""
+    labels = [f"j{number}" for number in range(6)]
+    with bench.worker("one", pool=pool, concurrency=6) as one:
+        ready(one)
+        jobs = [
+            bench.send_to_hold("work", label, 2 * bench.lease, seconds=1.5 * bench.lease)
+            for label in labels
+        ]
+        wait_until(lambda: bench.redis.hlen("unacked") == 6, description="all are held")
+        _freeze_group(one, signal.SIGSTOP)
+        with bench.worker("two", pool=pool, concurrency=6) as two:
+            ready(two)
+            for label in labels:
+                bench.wait_for_note("start", label)
+            _freeze_group(one, signal.SIGCONT)
+            for job in jobs:
+                bench.wait_for(job, timeout=10 * bench.lease)
+        bench.wait_for(bench.send("work", "last"))
+        bench.wait_until_empty()
+        assert {label: bench.count("start", label) for label in labels} == dict.fromkeys(labels, 1)
+
+
+def test_what_waits_for_a_slot_is_not_begun_on_a_lost_lease(bench: Bench, pool: str) -> None:
+    """Celery has asked before it gave the job to the pool, which was full."""
+    bench.extra["SERVICE_CELERY__WORKER_PREFETCH_MULTIPLIER"] = "4"
+    with bench.worker("one", pool=pool, concurrency=1) as one:
+        ready(one)
+        first = bench.send("work", "first", bench.lease)
+        bench.wait_for_note("start", "first")
+        second = bench.send("work", "second", 3 * bench.lease)
+        wait_until(lambda: bench.redis.hlen("unacked") == 2, description="both are held")
+        _freeze_group(one, signal.SIGSTOP)
+        with bench.worker("two", pool=pool, concurrency=2) as two:
+            ready(two)
+            bench.wait_for_note("start", "second")
+            _freeze_group(one, signal.SIGCONT)
+            for job in (first, second):
+                bench.wait_for(job, timeout=10 * bench.lease)
+        bench.wait_until_empty()
+        assert bench.count("start", "second") == 1

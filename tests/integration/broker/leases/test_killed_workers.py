@@ -87,7 +87,7 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
 @pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_killing_workers_under_load_loses_nothing(bench: Bench, pool: str) -> None:
     """Stock Celery lost two jobs in six kills."""
-    _kill_under_load(bench, pool, kills=10)
+    _kill_under_load(bench, pool, kills=5)
 
 
 @both_pools

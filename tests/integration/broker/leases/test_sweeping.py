@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
-from service.broker.scripts import QueueList, Scripts, Take
+from service.broker.scripts import Move, QueueList, Scripts, Take
 from service.redis.keys import BrokerKeys
 
 # No test waits for it: they make Redis's account of the sweeps older.
@@ -37,7 +37,8 @@ def redis(redis_url: str) -> Iterator[Redis]:
 def _sweep(redis: Redis) -> list[str]:
     """The tags that somebody who has never looked before is given."""
     scripts = Scripts(redis, KEYS)
-    return [found.tag for found in scripts.expired(LEASE, 3600, outage=OUTAGE, limit=10)]
+    page = scripts.expired(LEASE, 3600, outage=OUTAGE, start=0, limit=10)
+    return [found.tag for found in page.found]
 
 
 def _pass(redis: Redis, seconds: float) -> None:
@@ -95,6 +96,23 @@ def test_after_a_leap_of_the_servers_clock_owners_have_a_full_lease_again(
     redis.hset(KEYS.sweeps, "last", last - leap)
     assert _sweep(redis) == []
     _assert_owners_have_a_full_lease(redis)
+
+
+def test_leases_from_before_a_step_back_of_the_clock_expire(redis: Redis) -> None:
+    """Those of dead workers, too: within a lease of the step, whatever the clock says."""
+    whole, micros = redis.time()
+    ahead = whole + micros / 1e6 + 600
+    dead = {f"dead{number}@1-1/{LEASE}": ahead - number / 1000 for number in range(25)}
+    redis.hset(UNACKED, mapping=dict.fromkeys(dead, "[]"))
+    redis.zadd(INDEX, dead)
+    redis.hset(KEYS.sweeps, items=["since", ahead - 7200, "last", ahead])  # then it is set back
+    for _ in range(3):  # ten in each look
+        assert _sweep(redis) == []
+    for tag in redis.hkeys(UNACKED):
+        redis.zincrby(INDEX, -LEASE, tag)  # a lease has passed
+    _pass(redis, LEASE + 1)
+    page = Scripts(redis, KEYS).expired(LEASE, 3600, outage=OUTAGE, start=0, limit=100)
+    assert {found.tag for found in page.found} == {TAG, *dead}
 
 
 def test_a_holder_with_a_longer_lease_keeps_it(redis: Redis) -> None:
@@ -257,7 +275,7 @@ def test_a_full_redis_takes_back_what_it_has_already(redis: Redis, recovery: Rec
     scripts = Scripts(redis, KEYS)
     redis.config_set("maxmemory", 1)
     try:
-        assert scripts.restore(TAG, "+inf", "full", _message(0), first=True)
+        assert scripts.restore([Move(TAG, "+inf", "full", _message(0), first=True)]) == [True]
     finally:
         redis.config_set("maxmemory", 0)
     assert redis.llen("full") == 1

@@ -11,11 +11,12 @@ from redis.exceptions import RedisError
 from redis.sentinel import Sentinel
 
 from service import create_app
+from service.dev.valkey import valkey_binary
 from service.errors import ConfigurationError
-from tests.support.broker import POOLS, Bench, ready
+from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
 from tests.support.ports import free_port
 from tests.support.process import Process
-from tests.support.valkey import Valkey, valkey_binary
+from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 
@@ -93,7 +94,7 @@ def sentinels(tmp_path: Path) -> Iterator[Sentinels]:
         yield found
 
 
-@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
 def test_work_goes_on_when_the_master_dies(sentinels: Sentinels, tmp_path: Path, pool: str) -> None:
     """Jobs, results and whoever waits for them: nobody restarts anything."""
     with sentinels.client() as client, Bench(sentinels.url, tmp_path, redis=client) as bench:

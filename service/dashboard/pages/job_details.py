@@ -1,0 +1,239 @@
+"""What an operator sees of a job besides: how it ended, where it is, and what it belongs to."""
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+from quart import current_app
+
+from service.access.access import sight
+from service.access.policy import Action
+from service.broker.finding.message import FoundMessage, find_message
+from service.dashboard.extension import dashboard_of
+from service.dashboard.pages.frames import Trace
+from service.dashboard.pages.job_attempts import AttemptView, attempts_of, text_in, trace_in
+from service.errors import UnknownJobError
+from service.parts import Parts, parts_of
+from service.redis.bounded import bounded
+from service.redis.keys import broker_keys
+from service.results.decoding import moment_of, record_fields
+from service.results.model import State
+from service.results.store import StoredRecord
+
+_MOST: Final = 50  # related jobs of one kind
+_MAX_TEXT: Final = 4_000  # characters of a header
+# Headers that Celery and we put into each message; the page tells them otherwise, if at all.
+_OF_CELERY: Final = frozenset(
+    {
+        *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries"),
+        *("timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "queued_at"),
+        *("ignore_result", "replaced_task_nesting", "owner", "redelivered", "stamps"),
+        "stamped_headers",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A job that has to do with this one; `state` and `task` are empty where nothing is known."""
+
+    id: str
+    task: str = ""
+    state: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobDetails:
+    """The details of one job. `relatives` are by what they are to it, `facts` are texts by name."""
+
+    facts: Mapping[str, str]
+    moments: Mapping[str, datetime | float]
+    relatives: Mapping[str, Sequence[Relative]]
+    trace: Trace | None
+    attempts: Sequence[AttemptView]
+    headers: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    may_cancel: bool = False
+    may_run_again: bool = False
+    may_run_now: bool = False
+
+
+async def find_details(record: StoredRecord) -> JobDetails:
+    """Find out the details of a job that the request's caller may see.
+
+    Raises ResultsUnavailableError.
+    """
+    parts, may = parts_of(current_app), await sight()
+    fields, result = record_fields(record.data), record.result
+    found = None if result.ready else await find(parts, record.job_id)
+    consumed = await _consumed_queues()
+    is_due = result.state in {State.QUEUED, State.RETRY} and found is not None
+    waits = is_due and found is not None and found.held_since is None
+    return JobDetails(
+        facts=dict(_facts(record, fields, found)),
+        moments=dict(_moments(found)),
+        relatives=await _relatives(parts, record, fields, found),
+        trace=trace_in(fields.get("traceback")),
+        attempts=await attempts_of(parts, record, fields),
+        headers=_headers(found),
+        notes=[*_notes(record, fields, found, consumed)],
+        may_cancel=not result.ready and may(Action.CANCEL, record),
+        may_run_again=result.ready and result.task in parts.tasks and may(Action.RUN_AGAIN, record),
+        may_run_now=waits and found is not None and found.due_at is not None,
+    )
+
+
+async def find(parts: Parts, job_id: str) -> FoundMessage | None:
+    """The job's message, where the broker is Redis. Raises ResultsUnavailableError."""
+    async with bounded(parts.settings.redis_timeout):
+        keys, names = broker_keys(parts.celery.get().conf), dashboard_of(current_app).reader
+        return await find_message(parts.broker_redis, keys, names.queue_names(), job_id)
+
+
+async def _consumed_queues() -> frozenset[str] | None:
+    """The queues that workers take jobs from; None where it is not known which workers run."""
+    now = await dashboard_of(current_app).reader.refresh()
+    if now.problem:
+        return None
+    return frozenset(name for worker in now.alive for name in worker.status.queues)
+
+
+def _facts(
+    record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
+) -> Iterator[tuple[str, str]]:
+    queue = (found.queue if found else "") or text_in(fields.get("queue"))
+    for name, value in (
+        ("Worker", text_in(fields.get("worker"))),
+        ("Queue", queue),
+        ("Owner", record.owner or ""),
+        ("Sent from", text_in(found.headers.get("origin")) if found else ""),
+        (
+            "Group",
+            text_in(fields.get("group_id"))
+            or (text_in(found.headers.get("group")) if found else ""),
+        ),
+    ):
+        if value:
+            yield name, value
+    by = record.result.cancelled_by
+    if by is not None:
+        yield "Cancelled by", by or "somebody who was not signed in"
+    if found is None:
+        return
+    if found.before is not None:
+        yield "Before it in its queue", f"{found.before:,}"
+    if found.deliveries:
+        yield "Deliveries", f"{found.deliveries:,}"
+    if found.held_since is not None:
+        yield "Lease renewed", f"{max(0, round(time.time() - found.held_since))} s ago"
+    limits = found.headers.get("timelimit")
+    if isinstance(limits, list) and any(limits):
+        hard, soft = [*limits, None, None][:2]
+        yield (
+            "Time limits",
+            ", ".join(
+                f"{each} s {name}" for each, name in ((soft, "soft"), (hard, "hard")) if each
+            ),
+        )
+
+
+def _moments(found: FoundMessage | None) -> Iterator[tuple[str, datetime | float]]:
+    if found is None:
+        return
+    if found.due_at is not None:
+        yield "Due", found.due_at
+    if (expires := moment_of(found.headers.get("expires"))) is not None:
+        yield "Expires", expires
+
+
+def _headers(found: FoundMessage | None) -> dict[str, str]:
+    """The headers that somebody has added, and stamps."""
+    if found is None:
+        return {}
+    own = {name: value for name, value in found.headers.items() if name not in _OF_CELERY}
+    stamps = found.headers.get("stamps")
+    own |= stamps if isinstance(stamps, dict) else {}
+    return {
+        str(name): (value if isinstance(value, str) else json.dumps(value))[:_MAX_TEXT]
+        for name, value in own.items()
+        if value is not None
+    }
+
+
+def _notes(
+    record: StoredRecord,
+    fields: Mapping[str, Any],
+    found: FoundMessage | None,
+    consumed: frozenset[str] | None,
+) -> Iterator[str]:
+    """Why the job does not run, where that may need somebody to act."""
+    state = record.result.state
+    if state not in {State.QUEUED, State.RETRY}:
+        return
+    if found is None:
+        if fields.get("waits_for"):
+            yield "It is sent when the jobs that it waits for have ended."
+        return
+    if consumed is not None and found.queue and found.queue not in consumed:
+        yield f"No running worker takes jobs from the queue {found.queue}."
+
+
+async def _relatives(
+    parts: Parts, record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
+) -> dict[str, list[Relative]]:
+    headers = found.headers if found else {}
+    root = text_in(fields.get("root_id")) or text_in(headers.get("root_id"))
+    parent = text_in(fields.get("parent_id")) or text_in(headers.get("parent_id"))
+    parent = "" if parent == record.job_id else parent  # as that of a retry is
+    waits_for = fields.get("waits_for") if not record.result.ready and found is None else ()
+    kinds: dict[str, list[str]] = {
+        "Began with": [root] if root not in {"", record.job_id, parent} else [],
+        "Sent by": [parent] if parent else [],
+        "Waits for": [text_in(each) for each in waits_for or () if text_in(each)],
+        "Has sent": [
+            each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
+        ],
+        "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
+    }
+    ids = [*dict.fromkeys(job_id for each in kinds.values() for job_id in each[:_MOST])]
+    known = await _relatives_of(parts, ids)
+    return {
+        name: [known.get(job_id, Relative(job_id)) for job_id in each[:_MOST]]
+        for name, each in kinds.items()
+        if each
+    }
+
+
+async def _relatives_of(parts: Parts, ids: Sequence[str]) -> dict[str, Relative]:
+    """Of the jobs with these ids, those that the caller may see."""
+    if not ids:
+        return {}
+    async with bounded(parts.settings.redis_timeout):
+        stored: Any = await parts.redis.mget([parts.keys.record(job_id) for job_id in ids])
+    may = await sight()
+    found: dict[str, Relative] = {}
+    for job_id, data in zip(ids, stored, strict=True):
+        with suppress(UnknownJobError):
+            if data is not None and may(Action.SEE, record := StoredRecord(job_id, data)):
+                result = record.result
+                found[job_id] = Relative(job_id, result.task or "", result.state.value)
+    return found
+
+
+def _ids(children: Any) -> Iterator[str]:
+    """The jobs in what Celery stores of results: `[[id, parent], members]`, or a list of such."""
+    if not isinstance(children, list):
+        return
+    match children:
+        case [[str() as job_id, _], None]:
+            yield job_id
+        case [[str(), _], list() as members]:
+            for each in members:
+                yield from _ids(each)
+        case _:
+            for each in children:
+                yield from _ids(each)

@@ -1,0 +1,68 @@
+"""The Celery app's connections to its broker; and remote control, which blocks no event loop."""
+
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from typing import Any, Final
+
+from celery.app import amqp
+from celery.app.control import Control as CeleryControl
+from kombu import Connection
+
+from service.jobs.celery.settings import TRANSPORTS
+
+# Seconds between two attempts to connect.
+_PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
+
+
+class _Connection(Connection):
+    """A connection that is soon back, and whose address begins with the scheme that the user gave.
+
+    Kombu puts the transport's dotted path there, which Flower, for one, does not know.
+    """
+
+    def ensure_connection(
+        self, errback: Callable[..., object] | None = None, *args: Any, **options: Any
+    ) -> Any:
+        """Kombu's own with shorter pauses: its last ones are of 30 s, though the broker is back.
+
+        `errback`, which logs, is called at the 1st, 2nd, 4th, 8th … attempt.
+        """
+        attempts = count(1)
+
+        def seldom(error: Exception, interval: float) -> None:
+            attempt = next(attempts)
+            if errback is not None and attempt & (attempt - 1) == 0:
+                errback(error, interval)
+
+        return super().ensure_connection(seldom, *args, **{**_PAUSES, **options})
+
+    def as_uri(self, *args: Any, **options: Any) -> str:
+        """The broker's address."""
+        uri = str(super().as_uri(*args, **options))
+        for scheme, path in TRANSPORTS.items():
+            if uri.startswith(f"{path}:"):
+                return scheme + uri.removeprefix(path)
+        return uri
+
+
+class AMQP(amqp.AMQP):
+    """Celery's own, with these connections."""
+
+    Connection = _Connection
+
+
+class Control(CeleryControl):
+    """Asks the workers in a thread where the caller runs on the event loop."""
+
+    app: Any
+
+    def broadcast(self, *args: Any, **options: Any) -> Any:
+        """Celery's own: all but `purge` ends here."""
+        return self.app.off_loop(partial(super().broadcast, *args, **options))
+
+    def purge(self, *args: Any, **options: Any) -> Any:
+        """Celery's own."""
+        return self.app.off_loop(partial(super().purge, *args, **options))
+
+    discard_all = purge

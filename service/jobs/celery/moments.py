@@ -1,0 +1,28 @@
+"""Says of the moments among the options of a call what Celery leaves open: by which clock."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from celery.utils.time import make_aware
+
+from service.jobs.celery.settings import TRANSPORTS
+from service.redis.countdown import COUNTDOWN
+
+
+def moments_of(celery: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are to be added to those of a call, or to replace them.
+
+    With `enable_utc` off, a moment without an offset from UTC gets that of `timezone`: Celery sends
+    it as it is, and its workers take it for UTC. Our transports are told the countdown.
+    """
+    found: dict[str, Any] = {}
+    if not celery.conf.enable_utc:
+        for name in ("eta", "expires"):
+            moment = options.get(name)
+            if isinstance(moment, datetime) and moment.tzinfo is None:
+                found[name] = make_aware(moment, celery.timezone)
+    countdown = options.get("countdown")
+    if countdown and celery.conf.broker_transport in TRANSPORTS.values():
+        found[COUNTDOWN] = countdown
+    return found

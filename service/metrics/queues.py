@@ -1,0 +1,148 @@
+"""Reads what only Redis knows: in one round trip, within a deadline, once for all in a second.
+
+Blocking, and so for threads: a worker's parent process has no event loop.
+"""
+
+import logging
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import msgspec
+from redis import Redis
+from redis.exceptions import NoScriptError, RedisError
+
+from service.jobs.celery.settings import TRANSPORTS
+from service.parts import Parts
+from service.redis.clients import broker_redis_url, broker_url, connect_blocking
+from service.redis.keys import broker_keys
+from service.redis.script import Script
+from service.signals import WorkerStatus, seconds_since_epoch
+
+logger: Final = logging.getLogger(__name__)
+
+MAX_QUEUES: Final = 100
+_SCRIPT: Final = Script.load("service.metrics", "queues")
+_DEADLINE: Final = 0.5  # seconds to connect, and for each answer
+_SHARED: Final = 1.0  # seconds for which scrapes share a reading
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """How many messages of a queue wait, are not due yet, or are dead; and the oldest's age.
+
+    The age is in seconds, 0 where nothing waits, and None where what waits does not say its own.
+    """
+
+    name: str
+    waiting: int
+    scheduled: int
+    dead: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What Redis answered; nothing but `is_up` where it did not."""
+
+    is_up: bool = False
+    in_flight: int | None = None  # deliveries of all workers
+    queues: tuple[QueueState, ...] = ()
+
+
+class QueueReader:
+    """Reads the queues of Celery's settings, and those that workers have reported."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        settings = parts.settings
+        self._settings = replace(settings, redis_timeout=min(_DEADLINE, settings.redis_timeout))
+        self._has_queues = broker_url(settings).partition(":")[0] in TRANSPORTS
+        self._clients: list[Redis] = []  # of the results and of the broker, which may be the same
+        self._of_workers: set[str] = set()
+        self._lock = threading.Lock()
+        self._reading, self._read_at = Reading(is_up=True), float("-inf")
+
+    def read(self) -> Reading:
+        """What Redis knows, as of a second ago at most. Waits for Redis for about a second."""
+        with self._lock:
+            if time.monotonic() - self._read_at >= _SHARED:
+                try:
+                    self._reading = self._read()
+                except (RedisError, OSError) as error:
+                    if self._reading.is_up:
+                        logger.warning("The metrics are without those that Redis knows: %s", error)
+                    self._reading = Reading()
+                self._read_at = time.monotonic()
+            return self._reading
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            for client in self._clients:
+                client.close()
+            self._clients = []
+
+    def _read(self) -> Reading:
+        if not self._clients:
+            urls = dict.fromkeys((self._settings.redis_url, broker_redis_url(self._settings)))
+            self._clients = [connect_blocking(self._settings, url) for url in urls]
+        results, broker = self._clients[0], self._clients[-1]
+        names = self._names()
+        keys = broker_keys(self._parts.celery.get().conf)
+        looked_at = [
+            key
+            for name in names
+            for key in (keys.dead_letters_of(name), *keys.lists_of(name), *keys.scheduled_of(name))
+        ]
+        call = looked_at, [len(keys.lists_of(""))]
+        pipe: Any = broker.pipeline(transaction=False)
+        pipe.hlen(keys.in_flight[0])
+        pipe.execute_command(*_SCRIPT.by_sha(*call))
+        if results is broker:
+            pipe.hgetall(self._parts.keys.workers)
+        in_flight, answer, *statuses = pipe.execute(raise_on_error=False)
+        if isinstance(answer, NoScriptError):
+            answer = _SCRIPT.run_blocking(broker, *call)
+        if isinstance(answer, Exception):
+            raise answer
+        self._learn(statuses[0] if statuses else results.hgetall(self._parts.keys.workers))
+        if not self._has_queues:
+            return Reading(is_up=True)
+        seconds, microseconds, *found = answer
+        now = int(seconds) + int(microseconds) / 1e6
+        queues = (_state(name, now, *each) for name, each in zip(names, found, strict=True))
+        return Reading(
+            is_up=True,
+            in_flight=in_flight if isinstance(in_flight, int) else None,
+            queues=tuple(queues),
+        )
+
+    def _learn(self, statuses: Any) -> None:
+        """Take in which queues the workers take from; each reading knows those of the one before.
+
+        A status may be that of another version of the service, or something of another kind.
+        """
+        for stored in statuses.values() if isinstance(statuses, dict) else ():
+            with suppress(msgspec.MsgspecError):
+                self._of_workers.update(msgspec.json.decode(stored, type=WorkerStatus).queues)
+
+    def _names(self) -> list[str]:
+        """The queues that are read, a bounded number of them: those of the settings first."""
+        if not self._has_queues:
+            return []
+        own = list(self._parts.celery.get().amqp.queues)
+        return list(dict.fromkeys((*own, *sorted(self._of_workers))))[:MAX_QUEUES]
+
+
+def _state(  # noqa: PLR0913, PLR0917  as the script answers
+    name: str, now: float, waiting: int, scheduled: int, dead: int, oldest: list[bytes], due: bytes
+) -> QueueState:
+    since = [seconds_since_epoch(text.decode(errors="replace")) for text in oldest]
+    if due:
+        since.append(float(due))
+    known = [each for each in since if each is not None]
+    age = max(0.0, now - min(known)) if known else None
+    return QueueState(name, waiting, scheduled, dead, 0.0 if not waiting else age)

@@ -1,0 +1,252 @@
+"""Every setting: its name, default, unit and meaning. Reports all mistakes in one error."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
+
+from service.errors import ConfigurationError
+from service.settings.declaring import positive_int, seconds, setting
+from service.settings.limits import Limits, parse_limits
+from service.settings.values import (
+    CELERY_PREFIX,
+    one_of,
+    port,
+    read_hosts,
+    read_names,
+    read_origins,
+    read_proxies,
+    read_redis_url,
+    read_secret,
+    read_secrets,
+)
+
+PREFIX: Final = "SERVICE_"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The service's configuration; field `x` is the setting `SERVICE_X`."""
+
+    redis_url: str = setting(
+        "redis://127.0.0.1:6379/0", read_redis_url, "Where the broker and the results are."
+    )
+    redis_timeout: float = seconds(
+        2.0, "How long a request may wait for Redis before it is answered with 503."
+    )
+    task_modules: tuple[str, ...] = setting(
+        (),
+        read_names,
+        "Modules with task blueprints besides `service/tasks/`, separated by commas.",
+    )
+    result_expires: int = setting(
+        86_400,
+        positive_int,
+        "How long a job's record and result are kept after its end.",
+        "seconds",
+    )
+    result_access: str = setting(
+        "id",
+        one_of("id", "owner"),
+        "Who sees a job that has no owner: `id`, whoever has its id; `owner`, administrators"
+        " alone.",
+    )
+    signing_keys: tuple[str, ...] = setting(
+        (),
+        read_secrets,
+        "Secrets that sign links to jobs, 16 letters or more, separated by commas: the first signs,"
+        " all are believed, so that keys can be replaced one by one.",
+        secret=True,
+    )
+    user_header: str = setting("", str, "The header by which a trusted proxy names the user.")
+    roles_header: str = setting("", str, "That by which it names their roles, between commas.")
+    max_result: int = setting(
+        1_048_576,
+        positive_int,
+        "How large a job's record may be; a job whose result is larger fails.",
+        "bytes",
+    )
+    sync_threads: int = setting(
+        32,
+        positive_int,
+        "How many sync task bodies the asyncio pool runs at once; each has a thread.",
+        "threads",
+    )
+    grace: float = seconds(
+        30.0,
+        "How long a worker that was told to stop lets its jobs go on, before it cancels them and"
+        " gives them back to the queue (asyncio pool).",
+        or_zero=True,
+    )
+    loop_warn: float = seconds(
+        0.5,
+        "How long a task may block the event loop before the log names it; 0 turns this off.",
+        or_zero=True,
+    )
+    lease: float = seconds(
+        30.0,
+        "How long a worker holds a job before it must renew; a killed worker's jobs run again"
+        " within 1.5 times this. 0 goes back to Celery's own Redis transport.",
+        or_zero=True,
+    )
+    max_deliveries: int = setting(
+        5,
+        positive_int,
+        "How often a job may be delivered without an end before it becomes a dead letter.",
+        "deliveries",
+    )
+    enqueue_timeout: float = seconds(
+        2.0, "How long handing a job to the broker may take before it is given up."
+    )
+    max_body: int = setting(
+        262_144, positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"
+    )
+    body_timeout: float = seconds(
+        10.0, "How long a request's body may take to come; a slower one is a 408."
+    )
+    max_queue: int = setting(
+        100_000,
+        positive_int,
+        "How many jobs may wait in a queue before HTTP takes no more for it (429).",
+        "jobs",
+    )
+    max_queue_bytes: int = setting(
+        1_073_741_824,
+        positive_int,
+        "How many bytes may wait in a queue before HTTP takes no more jobs for it (429).",
+        "bytes",
+    )
+    max_held_bytes: int = setting(
+        4_294_967_296,
+        positive_int,
+        "How many bytes the results that are kept may have before HTTP takes no more jobs (429).",
+        "bytes",
+    )
+    limits: Limits = setting(  # noqa: RUF009  a field, as the others are
+        Limits(),
+        parse_limits,
+        "What one caller may have (429 beyond); see service/docs/security.md. `off`: no limits.",
+    )
+    max_waiters: int = setting(
+        10_000,
+        positive_int,
+        "How many clients of one process may wait for a change of a job at once (503 beyond); one"
+        " that waits for several jobs counts once more for each ten.",
+        "waiters",
+    )
+    log: str = setting(
+        "text",
+        one_of("text", "json"),
+        "How lines of the log look: `json`, one object for each; see service/docs/logging.md.",
+    )
+    heartbeat: float = seconds(
+        15.0, "How long an event stream may be silent before it carries a comment."
+    )
+    write_timeout: float = seconds(
+        30.0, "How long a client may leave an event of a stream unread before it is cut off."
+    )
+    recent_jobs: int = setting(
+        10_000, positive_int, "How many of the most recent jobs the dashboard lists.", "jobs"
+    )
+    admin_token: str = setting(
+        "",
+        read_secret,
+        "What opens `/dashboard` to whoever sends it, 16 letters or more. Without it the dashboard"
+        " is there only where callers have roles; `service dev` sets one and prints it.",
+        secret=True,
+    )
+    metrics: str = setting(
+        "off",
+        one_of("off", "on"),
+        "Whether a web process has `/metrics`, for Prometheus, behind the admin token; it needs the"
+        " extra `metrics`.",
+    )
+    metrics_port: int = setting(
+        0,
+        port,
+        "The port on which each process, worker or web, serves its own metrics, without a token; 0"
+        " for none. It needs the extra `metrics`.",
+    )
+    metrics_host: str = setting(
+        "127.0.0.1", str, "The address of that port: whoever reaches it may read the metrics."
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        (),
+        read_proxies,
+        "Addresses and networks of the proxies in front, or `unix`, separated by commas: what they"
+        " say in `Forwarded` or `X-Forwarded-*` is believed, and of nobody else.",
+    )
+    trusted_hosts: tuple[str, ...] = setting(
+        (),
+        read_hosts,
+        "The names that are served, separated by commas: `jobs.example`, `.example` for all below"
+        " it, addresses and networks. A request for another one is refused with 421. Where it is"
+        " not set, every name is served; `service dev` sets it to this machine's.",
+    )
+    cors_origins: tuple[str, ...] = setting(
+        (),
+        read_origins,
+        "Origins of other sites whose pages may use the API, separated by commas.",
+    )
+    cors_credentials: str = setting(
+        "omit",
+        one_of("omit", "include"),
+        "Whether their requests may have cookies (`include`), or are refused then (`omit`).",
+    )
+    hsts: float = seconds(
+        31_536_000,
+        "How long a browser that came over HTTPS is to come by nothing else"
+        " (`Strict-Transport-Security`); 0 turns this off.",
+        or_zero=True,
+    )
+    health_file: str = setting(
+        "", str, "A file that the worker writes every 5 s while it is well, for `service health`."
+    )
+    celery: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_settings(*sources: Mapping[str, Any]) -> Settings:
+    """Build the settings from mappings of `SERVICE_*` names; a later mapping wins.
+
+    Raises ConfigurationError naming every name and value that cannot be used.
+    """
+    given = {
+        name.upper() if name.startswith(CELERY_PREFIX) else name: value
+        for source in sources
+        for name, value in _flat(source)
+        if name.startswith(PREFIX)
+    }
+    known = {PREFIX + f.name.upper(): f for f in fields(Settings) if f.metadata}
+    values: dict[str, Any] = {}
+    celery: dict[str, Any] = {}
+    problems: list[str] = []
+    for name, value in given.items():
+        if name.startswith(CELERY_PREFIX):
+            option = name.removeprefix(CELERY_PREFIX).lower()
+            celery[option] = value
+            if isinstance(value, str):
+                with suppress(ValueError):  # JSON (`4`, `true`, `{"a": 1}`) where it is that
+                    celery[option] = json.loads(value)
+        elif name in known:
+            try:
+                values[known[name].name] = known[name].metadata["parse"](value)
+            except (TypeError, ValueError) as error:
+                # Without the value, which may hold a password.
+                problems.append(f"{name} cannot be used: {error}.")
+        else:
+            problems.append(f"{name} is not a setting. service/docs/settings.md lists them.")
+    if problems:
+        raise ConfigurationError(*problems)
+    return Settings(**values, celery=celery)
+
+
+def _flat(source: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The names and values; a mapping SERVICE_CELERY, as files and Quart's own reading of the
+    environment give it, as one name for each of Celery's settings.
+    """
+    for name, value in source.items():
+        if f"{name}__" == CELERY_PREFIX and isinstance(value, Mapping):
+            yield from ((f"{CELERY_PREFIX}{option}", inner) for option, inner in value.items())
+        else:
+            yield name, value

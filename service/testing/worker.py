@@ -1,0 +1,186 @@
+"""Runs an app's jobs on an event loop that others run: Celery's consumer, and our pool."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from functools import partial
+from types import SimpleNamespace
+from typing import Any, Final
+
+from celery.contrib.testing.app import setup_default_app
+from celery.exceptions import TaskRevokedError
+from celery.utils.timer2 import Timer
+from celery.worker import state
+from celery.worker.consumer import Consumer
+
+from service.broker.dead_letters.failure import store_failure
+from service.broker.leases.leases import Leases
+from service.broker.leases.registry import keys_of, lease_options
+from service.jobs.celery.app import QuartCelery
+from service.testing.broker import WaitingJobs
+from service.worker.loop.process import process_of
+from service.worker.pool.pool import AsyncioPool
+from service.worker.pool.running_job import CANCEL_TIME, RunningJob
+
+logger: Final = logging.getLogger(__name__)
+
+HOSTNAME: Final = "celery@test"
+_AT_ONCE: Final = 200  # messages in one take; more jobs at once than any test has
+
+
+class _Pool(AsyncioPool):
+    """Says when a job has ended; ends jobs without blocking the loop, which is the test's."""
+
+    on_end: Callable[[], object]
+
+    @property
+    def running(self) -> list[RunningJob]:
+        """The jobs that have begun and not ended."""
+        return list(self._running.values())
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether it has jobs."""
+        return bool(self._running or self._waiting)
+
+    def free_slot(self, job: RunningJob) -> None:
+        """Take back the job's slot."""
+        super().free_slot(job)
+        self.on_end()
+
+    async def end(self) -> None:
+        """Cancel what runs, and wait for it, though not for ever."""
+        self._closed = True
+        self._waiting.clear()
+        for job in self.running:
+            job.give_back()
+        tasks = [job.task for job in self.running if job.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_TIME)
+        for job in self.running:
+            logger.error("%r goes on after the test: nothing can end it", job)
+        self._watchdog.stop()
+        self.main_thread.close()
+
+
+class InProcessWorker:
+    """A worker without a process of its own. It takes messages only when it is told to.
+
+    Its leases are not renewed: nobody else takes jobs, and a test may stand still in a debugger.
+    `changed` is set whenever a job has ended.
+    """
+
+    def __init__(self, celery: QuartCelery, on_message: Callable[[Any], object]) -> None:
+        """Make the running loop that of the app's jobs; before the app starts."""
+        self.changed = asyncio.Event()
+        self._celery: Any = celery
+        self._on_message = on_message
+        self._cleanup = ExitStack()
+        self._cleanup.enter_context(setup_default_app(celery))
+        celery.set_default()
+        celery.set_current()
+        self._loop = process_of(celery.quart_app).use_running_loop()
+        celery.process_loop = self._loop
+
+    def start(self) -> None:
+        """Connect to the broker, and be ready for messages."""
+        celery = self._celery
+        self._pool: Any = _Pool(_AT_ONCE, app=celery)
+        self._pool.on_end = self.changed.set
+        self._pool.find_loop()
+        self._cleanup.callback(self._connect().release)
+        consumer: Any = Consumer(
+            self._begin,
+            hostname=HOSTNAME,
+            pool=self._pool,
+            app=celery,
+            timer=Timer(),
+            controller=SimpleNamespace(
+                state=state, app=celery, hostname=HOSTNAME, use_eventloop=False
+            ),
+            disable_rate_limits=True,  # a test is not to wait for them
+        )
+        consumer.update_strategies()
+        handle = consumer.create_task_handler()
+
+        def on_message(message: Any) -> None:
+            self._on_message(message)
+            handle(message)
+
+        self._consumers = celery.amqp.TaskConsumer(
+            self._channel, queues=[], on_message=on_message, accept=celery.conf.accept_content
+        )
+
+    def _connect(self) -> Any:
+        connection = self._celery.connection_for_read()
+        channel = self._channel = connection.default_channel
+        keys, fail = keys_of(channel), partial(store_failure, self._celery)
+        self._leases = Leases(channel.client, keys, lease_options(channel), fail=fail)
+        channel.qos.leases = self._leases
+        self._leases.holders.add(channel.qos)
+        self.waiting = WaitingJobs(channel.client, keys)
+        return connection
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether jobs run."""
+        return bool(self._pool.is_busy)
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether code in a thread waits for a job in Celery's own way."""
+        return any(self._celery.backend._pending_results)  # noqa: SLF001  where Celery keeps them
+
+    @property
+    def running(self) -> list[RunningJob]:
+        """The jobs that run."""
+        found: list[RunningJob] = self._pool.running
+        return found
+
+    def take(self, limit: int = _AT_ONCE) -> int:
+        """Begin what is due, of all queues, `limit` jobs at most; how many."""
+        if limit < 1 or not (queues := self.waiting.queues()):
+            return 0
+        # One look finds no more than a hundred jobs that are not due yet.
+        while not (taken := self._take(queues, limit)) and self.waiting.count_due():
+            pass
+        return taken
+
+    def take_job(self, job_id: str) -> bool:
+        """Begin this one job, whenever it is due; whether it waited."""
+        queue = self.waiting.bring_forward(job_id)
+        return queue is not None and bool(self._take([queue], 1))
+
+    def tell_broker(self) -> None:
+        """Tell Redis how deliveries have ended."""
+        dispositions = self._leases.dispositions
+        if self._leases.in_flight.dispositions():
+            dispositions.send_acks(float("inf"))
+            dispositions.move()
+            dispositions.bury()
+
+    async def stop(self) -> None:
+        """End the jobs that still run."""
+        await self._pool.end()
+        self.tell_broker()
+
+    async def close(self) -> None:
+        """Give the loop back. After the app has stopped."""
+        await self._loop.leave()
+        self._celery.process_loop = None
+        self._cleanup.close()
+
+    def _take(self, queues: list[str], limit: int) -> int:
+        known = self._consumers.queues
+        if new := [queue for queue in queues if not self._consumers.consuming_from(queue)]:
+            for queue in new:
+                if queue not in known:
+                    self._consumers.add_queue(self._celery.amqp.queues[queue])
+            self._consumers.consume()
+        taken: int = self._channel.deliver_now(queues, limit)
+        return taken
+
+    def _begin(self, request: Any) -> None:
+        with suppress(TaskRevokedError):  # it is acknowledged then
+            request.execute_using_pool(self._pool)

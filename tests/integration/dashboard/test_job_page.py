@@ -1,0 +1,196 @@
+"""The page of one job: what an operator finds on it besides, and may do; nobody else does."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
+
+import pytest
+from celery import chord
+from quart import Quart
+from quart.typing import TestClientProtocol as Client
+from redis import Redis
+
+from service import Job, create_app, enqueue
+from service.redis.keys import RECORD
+from tests.support.dead import message_of
+from tests.support.site import TOKEN
+
+ADMIN: Final = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
+PUBLIC: Final = {"Accept": "text/html"}
+SENT: Final = "2026-01-02T03:04:05+00:00"
+TRACE: Final = """Traceback (most recent call last):
+  File "/srv/lib/python3.12/site-packages/celery/app/trace.py", line 453, in trace_task
+    R = retval = fun(*args, **kwargs)
+  File "/srv/shop/mail.py", line 12, in send
+    client.post(address)
+  File "/srv/lib/python3.12/site-packages/httpx/_client.py", line 99, in post
+    raise ConnectError("refused")
+httpx.ConnectError: refused
+"""
+
+
+@pytest.fixture
+async def app(redis_url: str) -> AsyncIterator[Quart]:
+    app = create_app(
+        {
+            "SERVICE_REDIS_URL": redis_url,
+            "SERVICE_ADMIN_TOKEN": TOKEN,
+            "SERVICE_TASK_MODULES": "tests.support.form_tasks",
+        }
+    )
+    async with app.test_app():
+        yield app
+
+
+@pytest.fixture
+def client(app: Quart) -> Client:
+    return app.test_client(use_cookies=False)
+
+
+@pytest.fixture
+def redis(redis_url: str) -> Iterator[Redis]:
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
+        yield redis
+
+
+def store(redis: Redis, state: str, job_id: str = "one", **more: Any) -> None:
+    record = {"status": state, "result": None, "name": "demo.my_add", "queued_at": SENT, **more}
+    redis.set(f"{RECORD}{job_id}", json.dumps(record), ex=60)
+
+
+async def page_of(client: Client, headers: dict[str, str], job_id: str = "one") -> str:
+    answer = await client.get(f"/result/{job_id}", headers=headers)
+    assert answer.status_code == 200
+    return re.sub(r"\s+", " ", await answer.get_data(as_text=True))
+
+
+async def test_a_failure_is_told_to_operators_alone(client: Client, redis: Redis) -> None:
+    """The user's own frames first; the attempts before; the jobs around it; where it ran."""
+    error = {"exc_type": "ConnectError", "exc_message": ["refused"], "exc_module": "httpx"}
+    store(redis, "SUCCESS", "sender")
+    store(
+        redis,
+        "FAILURE",
+        attempts=1,
+        result=error,
+        traceback=TRACE,
+        retries=1,
+        worker="celery@here",
+        queue="mails",
+        parent_id="sender",
+        children=[[["child", None], None], [["group", None], [[["member", None], None]]]],
+        started_at=SENT,
+        date_done=SENT,
+    )
+    attempt = {"state": "RETRY", "worker": "celery@there", "type": "OSError", "traceback": TRACE}
+    redis.rpush("service:attempts:one", json.dumps(attempt))
+    redis.expire("service:attempts:one", 60)
+    secrets = ["mail.py", "celery@here", "celery@there", "mails", "sender", "child", "OSError"]
+    public = await page_of(client, PUBLIC)
+    assert [each for each in (*secrets, "Dead letters", "dashboard/jobs") if each in public] == []
+    page = await page_of(client, ADMIN)
+    assert [each for each in (*secrets, "member", "Dead letters") if each not in page] == []
+    own, _, rest = page.partition("All frames, 2 of libraries")
+    assert "client.post(address)" in own
+    assert "httpx.ConnectError: refused" in own
+    assert "site-packages" not in own
+    assert "site-packages/celery" in rest
+
+
+async def test_what_lies_in_the_broker_is_told(client: Client, redis: Redis) -> None:
+    """In the queue, which nobody consumes; with a worker; and until it is due."""
+    store(redis, "QUEUED")
+    message = message_of("one", "demo.my_add", [1, 2])
+    message["headers"] |= {"tenant": "acme", "root_id": "first"}  # type: ignore[operator]  # a dict
+    redis.lpush("celery", json.dumps(message_of("other", "demo.my_add", [])), json.dumps(message))
+    page = await page_of(client, ADMIN)
+    assert "No running worker takes jobs from the queue celery." in page
+    assert "<dt>Before it in its queue</dt><dd>1</dd>" in page
+    assert "<code>tenant</code></dt><dd><code>acme</code>" in page
+    assert 'href="/result/first"' in page
+    assert "tenant" not in await page_of(client, PUBLIC)
+    redis.delete("celery")
+    store(redis, "STARTED", started_at=SENT)
+    redis.hset("unacked", "tag", json.dumps([message, "", "celery"]))
+    redis.zadd("unacked_index", {"tag": 1_700_000_000})
+    page = await page_of(client, ADMIN)
+    assert "<dt>Deliveries</dt><dd>1</dd>" in page
+    assert "<dt>Lease renewed</dt>" in page
+    redis.delete("unacked", "unacked_index")
+
+
+async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, redis: Redis) -> None:
+    """The step before it in its chain, or the parts of its chord."""
+    add = app.extensions["service"].tasks["demo.my_add"]
+    async with app.app_context():
+        chained = await enqueue(add.s(1, 2) | add.s(3) | add.s(4))
+        body = await enqueue(chord([add.s(1, 2), add.s(3, 4)], add.s(5)))
+    for last, number in ((chained, 1), (body, 2)):
+        assert isinstance(last, Job)
+        before = json.loads(str(redis.get(f"{RECORD}{last.id}")))["waits_for"]
+        assert len(before) == number
+        page = await page_of(client, ADMIN, last.id)
+        links = [f'Waits for</span> <a href="/result/{job_id}"' for job_id in before]
+        assert [link in page for link in links] == [True] * number
+        assert "It is sent when the jobs that it waits for have ended." in page
+    redis.flushdb()
+
+
+async def test_a_retry_can_be_run_now(client: Client, redis: Redis) -> None:
+    """Its message is the next one of its queue, and says no time any more."""
+    store(redis, "RETRY", due_at="2099-01-01T00:00:00+00:00")
+    message = message_of("one", "demo.my_add", [1, 2])
+    message["headers"] |= {"eta": "2099-01-01T00:00:00+00:00"}  # type: ignore[operator]  # a dict
+    redis.zadd("celery.scheduled", {json.dumps(message): 4_070_908_800})
+    assert "Retry now" in await page_of(client, ADMIN)
+    assert (await client.post("/dashboard/jobs/one/now", headers=PUBLIC)).status_code == 403
+    answer = await client.post("/dashboard/jobs/one/now", headers=ADMIN)
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/result/one")
+    stored: Any = redis.lrange("celery", 0, -1)
+    assert [json.loads(each)["headers"]["eta"] for each in stored] == [None]
+    assert not redis.exists("celery.scheduled")
+    again = await client.post("/dashboard/jobs/one/now", headers=ADMIN)
+    assert again.status_code == 409
+    assert "run now" in await (await client.get("/dashboard/audit", headers=ADMIN)).get_data(True)
+    redis.delete("celery")
+
+
+async def test_a_job_is_run_again_with_other_arguments(client: Client, redis: Redis) -> None:
+    """As a new job of the same owner; a mistake is told where it was made."""
+    store(redis, "SUCCESS", owner="ada", arguments={"a": 1, "b": 2}, date_done=SENT)
+    assert "Run again…" in await page_of(client, ADMIN)
+    form = await (await client.get("/dashboard/jobs/one/again", headers=ADMIN)).get_data(True)
+    assert re.findall(r' name="([ab])"', form) == ["a", "b"]
+    assert re.findall(r'value="([12])"', form) == ["1", "2"]
+    wrong = await client.post("/dashboard/jobs/one/again", headers=ADMIN, form={"a": "x", "b": "2"})
+    assert wrong.status_code == 400
+    assert "argument &#39;a&#39;" in await wrong.get_data(as_text=True)
+    answer = await client.post(
+        "/dashboard/jobs/one/again", headers=ADMIN, form={"a": "5", "b": "2"}
+    )
+    assert answer.status_code == 303
+    job_id = answer.headers["Location"].rpartition("/")[2]
+    record = json.loads(str(redis.get(f"{RECORD}{job_id}")))
+    assert (record["owner"], record["arguments"]) == ("ada", {"a": 5, "b": 2})
+    public = await client.get("/dashboard/jobs/one/again", headers={"Accept": "application/json"})
+    assert public.status_code == 403
+
+
+async def test_a_cancellation_says_by_whom(client: Client, redis: Redis) -> None:
+    """To operators; the public sees that it was cancelled."""
+    store(redis, "QUEUED")
+    answer = await client.post("/dashboard/jobs/one/cancel", headers=ADMIN)
+    assert answer.status_code == 303
+    assert "<dt>Cancelled by</dt><dd>admin</dd>" in await page_of(client, ADMIN)
+    public = await page_of(client, PUBLIC)
+    assert "It was cancelled before it ran." in public
+    assert "admin" not in public
+
+
+async def test_another_site_cannot_do_any_of_it(client: Client, redis: Redis) -> None:
+    """As with the other forms of operators."""
+    store(redis, "QUEUED")
+    for act in ("cancel", "now", "again"):
+        foreign = {**ADMIN, "Sec-Fetch-Site": "cross-site"}
+        assert (await client.post(f"/dashboard/jobs/one/{act}", headers=foreign)).status_code == 403

@@ -1,0 +1,113 @@
+"""A worker's heartbeat, and `service health`, which reads it."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from _service_command import health
+from service import create_app, get_celery
+from service.health.worker import HealthStep
+from service.worker.loop.process import process_of
+from tests.support.ports import free_port
+from tests.support.process import ROOT
+from tests.support.systemd import Manager
+from tests.support.wait import wait_until
+from tests.support.workers import worker_process
+
+SCRIPT = Path(sys.executable).parent / "service"
+
+
+@pytest.mark.parametrize("pool", ["asyncio", "prefork"])
+def test_a_worker_is_well_from_its_start_to_its_end_though_redis_is_away(
+    tmp_path: Path, pool: str
+) -> None:
+    """Neither Kubernetes nor systemd ends it for that, and both hear when it stops."""
+    manager = Manager(tmp_path, watchdog=1.0)
+    file = tmp_path / "heartbeat"
+    away = f"redis://127.0.0.1:{free_port()}/0"
+    settings = {"SERVICE_HEALTH_FILE": str(file), **manager.env}
+    with worker_process(pool, away, tmp_path, "--hostname", "one@here", **settings) as worker:
+        manager.wait_for("READY=1")
+        manager.wait_for("WATCHDOG=1", times=2)
+        answer = subprocess.run(
+            [SCRIPT, "health", "--file", file], capture_output=True, text=True, check=False
+        )
+        assert (answer.returncode, answer.stderr) == (0, "")
+        assert answer.stdout.startswith("The worker one@here is healthy: its last heartbeat is ")
+        assert manager.heard("STOPPING=1") == 0
+        assert worker.stop() == 0
+    assert manager.heard("STOPPING=1") >= 1
+    assert not file.exists()
+    assert manager.messages[0] == "READY=1"
+    manager.close()
+
+
+def test_a_loop_that_is_blocked_has_no_heartbeat(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that goes on has it again."""
+    manager = Manager(tmp_path, watchdog=0.1)
+    for name, value in manager.env.items():
+        monkeypatch.setenv(name, value)
+    file = tmp_path / "heartbeat"
+    app = create_app({"SERVICE_HEALTH_FILE": str(file)})
+    worker = SimpleNamespace(app=get_celery(app), pool=None, hostname="one@here")
+    step, loop = HealthStep(worker), process_of(app).loop
+    gate = threading.Event()
+    step.start(worker)
+    try:
+        manager.wait_for("WATCHDOG=1")
+        loop.call_soon(gate.wait)
+        ask = ["--file", str(file), "--max-age", "1"]
+        wait_until(lambda: health(ask) == 1, description="the worker is not healthy")
+        gate.set()
+        wait_until(lambda: health(ask) == 0, description="the worker is healthy again")
+    finally:
+        gate.set()
+        step.stop(worker)
+        loop.stop()
+        manager.close()
+
+
+def test_there_is_no_heartbeat_where_nobody_looks() -> None:
+    """The step is left out, with its thread."""
+    worker = SimpleNamespace(app=get_celery(create_app()), pool=None, hostname="one@here")
+    assert not HealthStep(worker).include_if(worker)
+
+
+def test_an_old_or_missing_heartbeat_is_told_in_a_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file of a worker that was killed stays."""
+    file = tmp_path / "heartbeat"
+    monkeypatch.setenv("SERVICE_HEALTH_FILE", str(file))
+    assert health([]) == 1
+    assert capsys.readouterr().out == f"No worker has a heartbeat in {file}: {os.strerror(2)}.\n"
+    file.write_text("one@here\n")
+    os.utime(file, (0, 0))
+    assert health([]) == 1
+    assert "The worker one@here is not healthy: its last heartbeat is " in capsys.readouterr().out
+    monkeypatch.delenv("SERVICE_HEALTH_FILE")
+    with pytest.raises(SystemExit):
+        health([])
+    assert "SERVICE_HEALTH_FILE" in capsys.readouterr().err
+
+
+def test_the_answer_imports_nothing_that_takes_long() -> None:
+    """Kubernetes starts it every few seconds beside the worker."""
+    code = (
+        "import sys; before = set(sys.modules); import _service_command;"
+        "_service_command.health(['--file', '/nowhere']);"
+        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    imported = set(run.stdout.splitlines()[-1].split())
+    assert imported - sys.stdlib_module_names == {"_service_command"}
