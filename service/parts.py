@@ -57,6 +57,7 @@ def init_parts(
         broker_redis = connect(settings, broker_redis_url(settings))
         app.after_serving(broker_redis.aclose)
     watcher = Watcher(redis, settings, keys)
+    app.before_serving(watcher.begin)
     app.after_serving(watcher.aclose)
     store = ResultStore(redis, keys, timeout=settings.redis_timeout)
     enqueuer = Enqueuer(celery, store, watcher, redis)

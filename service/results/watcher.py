@@ -44,6 +44,10 @@ class Watcher:
         self.waiters = 0  # followers that are not closed, by what they cost
         self.stopping = asyncio.Event()  # set when the server stops, so that every stream ends
 
+    def begin(self) -> None:
+        """Be of use again: an app can be started anew, on another event loop, too."""
+        self.stopping = asyncio.Event()
+
     async def follow(self, *job_ids: str, interval: float) -> Follower:
         """Follow jobs from their present records on. Close the follower when done.
 

@@ -58,5 +58,5 @@ def init_web(app: Quart, site: Site, *, whole_app: bool) -> Blueprint:
     init_limits(app, app if whole_app else ours)
     init_security(app if whole_app else ours, own_host=whole_app and site.mount is None)
     init_problems(app if whole_app else ours)
-    init_middleware(app, NAME, whole_app=whole_app, for_any_host=site.probes)
+    init_middleware(app, NAME, whole_app=whole_app, for_any_host=site.for_any_host)
     return ours

@@ -95,6 +95,7 @@ class Middleware:
         """Stop waiting for the server."""
         if self._waiting is not None:
             self._waiting.cancel()
+            self._waiting = None  # the app can be started anew
 
     def _checked(self, scope: Any) -> Any:
         """The request as the app is to see it. Raises RefusedError."""

@@ -102,11 +102,13 @@ class Site:
         return self.pages if self.api is None else self.api
 
     @property
-    def probes(self) -> frozenset[str]:
-        """The addresses that are served under any Host."""
-        if self.health is None:
-            return frozenset()
-        return frozenset({f"{self.health}/healthz", f"{self.health}/readyz"})
+    def for_any_host(self) -> frozenset[str]:
+        """The addresses that are served under any Host: Kubernetes and Prometheus ask by a pod's.
+
+        A page that got here under a name of its own learns nothing: it has no token for `/metrics`.
+        """
+        probes = [] if self.health is None else [f"{self.health}/healthz", f"{self.health}/readyz"]
+        return frozenset([*probes, f"{self.root}/metrics"])
 
     @property
     def has_pages(self) -> bool:

@@ -1,12 +1,15 @@
 """`/healthz` and `/readyz`, as Kubernetes asks for them."""
 
 import asyncio
+from contextlib import closing
 from typing import Any, NoReturn
 
 from quart import Quart
 
 from service import create_app
 from service.parts import parts_of
+from service.results.follower import NoChange
+from service.tasks.demo import my_add
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -85,6 +88,19 @@ async def test_it_is_ready_from_its_start_to_its_stop(redis_url: str) -> None:
         parts_of(app).watcher.stop()  # as the middleware does when the server begins to stop
         assert await probe(app, "/readyz") == (503, "The process is stopping.")
         assert await probe(app, "/healthz") == (200, "")
+
+
+async def test_an_app_that_is_started_again_is_ready_again(redis_url: str) -> None:
+    """And its streams do not end at once: nothing of the stop before is left."""
+    app = create_app({"SERVICE_REDIS_URL": redis_url})
+    for _ in range(2):
+        async with app.test_app():
+            assert await probe(app, "/readyz") == (200, "")
+            async with app.app_context():
+                job = await my_add.enqueue(1, 2)
+            with closing(await parts_of(app).watcher.follow(job.id, interval=0.01)) as follower:
+                assert await anext(follower, None) is NoChange.QUIET
+        assert await probe(app, "/readyz") == (503, "The start-up is not done.")
 
 
 async def test_a_broker_of_another_kind_is_asked_as_well(redis_url: str) -> None:

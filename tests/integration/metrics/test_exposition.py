@@ -78,6 +78,19 @@ async def test_every_task_is_there_before_it_runs(app: Quart, client: Client) ->
     assert found.value("jobs_ended_total", task="demo.my_add", state="FAILURE") == 0
 
 
+async def test_it_is_served_under_any_name(redis_url: str) -> None:
+    """Prometheus finds pods by their addresses. The token is asked for all the same."""
+    by_address = {"Host": "10.1.2.3:8000"}
+    app = create_app(
+        {**ON, "SERVICE_REDIS_URL": redis_url, "SERVICE_TRUSTED_HOSTS": "jobs.example"}
+    )
+    async with app.test_app():
+        client = app.test_client(use_cookies=False)
+        assert (await client.get("/metrics", headers={**BEARER, **by_address})).status_code == 200
+        assert (await client.get("/metrics", headers=by_address)).status_code == 401
+        assert (await client.get("/tasks", headers={**BEARER, **by_address})).status_code == 421
+
+
 async def test_what_is_enqueued_and_waits(app: Quart, client: Client, valkey: Valkey) -> None:
     """Counted by the process that enqueues; the queue is read from Redis."""
     async with app.app_context():
