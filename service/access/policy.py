@@ -75,7 +75,7 @@ class Action(StrEnum):
     START = "start"  # a job of a task
     SEE = "see"  # a job: its state, progress, result and error
     SEE_ARGUMENTS = "see arguments"
-    SEE_OUTPUT = "see output"  # its log, its output and its files
+    SEE_OUTPUT = "see output"  # what its attempts have left behind: tracebacks, log, files
     CANCEL = "cancel"
     RUN_AGAIN = "run again"
     WATCH = "watch"  # the dashboard

@@ -4,14 +4,15 @@ import json
 from typing import Final
 
 DEAD: Final = "celery.dead"  # the list of the default queue's
+ENDLESS: Final = "Delivered 5 times without an end."
 
 
-def dead_letter(job_id: str, task: str, args: list[object]) -> str:
+def dead_letter(job_id: str, task: str, args: list[object], reason: str = ENDLESS) -> str:
     """One whose job can be replayed."""
     letter = {
         "message": json.dumps(message_of(job_id, task, args)),
         "queue": "celery",
-        "reason": "Delivered 5 times without an end.",
+        "reason": reason,
         "deliveries": 5,
         "at": 1_700_000_000.5,
     }

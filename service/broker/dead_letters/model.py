@@ -32,6 +32,12 @@ class DeadLetter:
         return _header(self.message, OWNER)
 
     @property
+    def reason_in_short(self) -> str:
+        """The reason without the text of an error, which may have some of the arguments."""
+        beginning, colon, _ = self.reason.partition(": ")
+        return f"{beginning}." if colon else self.reason
+
+    @property
     def can_be_replayed(self) -> bool:
         """Whether a worker could read the message: else it would be a dead letter again at once."""
         return self.job_id is not None and self.task is not None

@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, Final
+from typing import Final
 
 from quart import Blueprint, current_app, redirect, request, url_for
 from quart.typing import ResponseReturnValue
@@ -14,7 +14,7 @@ from service.access.policy import Action
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.dashboard.extension import dashboard_of
-from service.dashboard.pages.sign_in import may, require
+from service.dashboard.pages.sign_in import may, require, sees_in_full
 from service.parts import parts_of
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
@@ -45,7 +45,11 @@ async def show() -> ResponseReturnValue:
         newest = await store.newest(MOST)
     page = await render(
         "dashboard/dead_letters.html",
-        queues=[(queue, map(_shown, page.letters), page.total) for queue, page in pages.items()],
+        queues=[
+            (queue, [(each, _text_of(each)) for each in page.letters], page.total)
+            for queue, page in pages.items()
+        ],
+        in_full=await sees_in_full(),
         groups=_grouped(newest),
         looked_at=len(newest),
         total=sum(page.total for page in pages.values()),
@@ -67,6 +71,7 @@ async def ask_for_many() -> ResponseReturnValue:
         "dashboard/many/letters.html",
         act=act,
         letters=letters,
+        in_full=await sees_in_full(),
         most=MOST,
         until=max((letter.at.timestamp() for letter in letters), default=0.0),
     )
@@ -167,8 +172,9 @@ def _back(done: str, count: int = 1) -> ResponseReturnValue:
     return redirect(url_for("service.dead_letters.show", done=done, count=count), 303)
 
 
-def _shown(letter: DeadLetter) -> dict[str, Any]:
+def _text_of(letter: DeadLetter) -> str:
+    """The message as people read it."""
     text = letter.message.decode(errors="replace")
     with suppress(ValueError, RecursionError):
         text = pretty(json.loads(text))
-    return {"letter": letter, "text": text[:_MAX_TEXT]}
+    return text[:_MAX_TEXT]

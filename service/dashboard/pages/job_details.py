@@ -73,12 +73,13 @@ async def find_details(record: StoredRecord) -> JobDetails:
     consumed = await _consumed_queues()
     is_due = result.state in {State.QUEUED, State.RETRY} and found is not None
     waits = is_due and found is not None and found.held_since is None
+    shows_output = may(Action.SEE_OUTPUT, record)
     return JobDetails(
         facts=dict(_facts(record, fields, found)),
         moments=dict(_moments(found)),
         relatives=await _relatives(parts, record, fields, found),
-        trace=trace_in(fields.get("traceback")),
-        attempts=await attempts_of(parts, record, fields),
+        trace=trace_in(fields.get("traceback")) if shows_output else None,
+        attempts=await attempts_of(parts, record, fields) if shows_output else (),
         headers=_headers(found),
         notes=[*_notes(record, fields, found, consumed)],
         may_cancel=not result.ready and may(Action.CANCEL, record),

@@ -6,7 +6,7 @@ from quart import request
 
 from service.access.policy import Action
 from service.dashboard.events.recent import Query
-from service.dashboard.pages.sign_in import may
+from service.dashboard.pages.sign_in import may, sees_in_full
 from service.results.model import State
 
 STATES: Final = tuple(state.value for state in State if state is not State.PROGRESS)
@@ -26,17 +26,14 @@ _MAX_TEXT: Final = 300  # characters
 
 
 async def query_of() -> Query:
-    """What `state`, `q`, `task`, `worker`, `queue`, `failure`, `sort`, `order` and `page` ask for.
-
-    Only administrators see the texts of errors and arguments: these belong to the jobs' owners.
-    """
+    """What the parameters of the address ask for: a state, a text, filters, an order, a page."""
     given: Any = request.args
     sort, state = given.get("sort", "queued"), given.get("state", "")
     return Query(
         state=state if state in STATES else "",
         search=given.get("q", "")[:_MAX_TEXT],
         **{name: given.get(name, "")[:_MAX_TEXT] for name in FILTERS},
-        in_full=await may(Action.ADMINISTER),
+        in_full=await sees_in_full(),
         may_operate=await may(Action.OPERATE),
         sort=sort if sort in COLUMNS else "queued",
         descending=given.get("order", "desc") != "asc",

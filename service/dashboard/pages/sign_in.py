@@ -41,6 +41,14 @@ async def may(action: Action) -> bool:
     return access_of(current_app).may_do(await caller_of(), action)
 
 
+async def sees_in_full() -> bool:
+    """Whether the request's caller is shown arguments and the texts of errors on these pages.
+
+    They belong to the jobs' owners. So of the roles only that of administrators shows them.
+    """
+    return await may(Action.ADMINISTER)
+
+
 @admin.get("/sign-in")
 async def ask() -> ResponseReturnValue:
     """Ask for the token."""

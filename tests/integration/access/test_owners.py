@@ -84,6 +84,25 @@ async def test_a_policy_hides_arguments_on_each_page(redis_url: str) -> None:
             assert "secret" not in body
 
 
+async def test_a_policy_hides_output_from_operators(redis_url: str) -> None:
+    """Tracebacks may have what the job was given; the state is no secret."""
+    hidden: set[Action] = set()
+
+    def allow(caller: Caller | None, action: Action, subject: Subject) -> bool:
+        return action not in hidden and allow_by_default(caller, action, subject)
+
+    async with serving(redis_url, identify=identify, allow=allow, tasks=[tasks]) as client:
+        job_id = await start(client, "ada")
+        with Redis.from_url(redis_url) as redis:
+            record = {"status": "RETRY", "owner": "ada", "traceback": "of this", "result": None}
+            redis.set(f"celery-task-meta-{job_id}", json.dumps(record), ex=60)
+        for is_shown in (True, False):
+            hidden |= set() if is_shown else {Action.SEE_OUTPUT}
+            status, _, body = await seen(client, "root admin", "GET", f"/result/{job_id}", PAGE)
+            assert (status, "to be tried again" in body) == (200, True)
+            assert ("of this" in body) is is_shown
+
+
 @pytest.mark.parametrize("user", STRANGERS)
 async def test_for_a_stranger_a_job_is_as_one_that_never_was(redis_url: str, user: str) -> None:
     """The same status, the same headers, the same bytes, at each address."""

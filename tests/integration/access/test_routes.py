@@ -11,11 +11,15 @@ from redis import Redis
 from werkzeug.routing import Rule
 
 from service import create_app
+from service.broker.dead_letters.model import DeadLetter
 from service.results.record import encode_job
 from tests.integration.access.test_starting import identify
+from tests.support.dead import DEAD, dead_letter
 
 TOKEN = "a-token-for-this-test"  # noqa: S105  of an app that lives for a test
 SECRET = "what-the-job-returned"  # noqa: S105  not one
+REASON = f"The message cannot be decoded: ValueError('no date: {SECRET}')"
+LETTER = dead_letter("dead", "demo.my_add", [SECRET], REASON)
 JOB, OTHER, UNKNOWN = "job-of-ada", "job-of-eve", "job-of-nobody"
 # By role, the user as `X-Test-User` has it.
 ROLES = {
@@ -88,9 +92,10 @@ def store_jobs(redis: Redis, jobs: Mapping[str, tuple[str, str]]) -> None:
 
 @pytest.fixture
 async def app(redis_url: str) -> AsyncIterator[Quart]:
-    """An app with a job of ada's that has ended, and one of eve's."""
+    """An app with a job of ada's that has ended, one of eve's, and a dead letter of a third one."""
     with Redis.from_url(redis_url) as redis:
         store_jobs(redis, {JOB: ("ada", SECRET), OTHER: ("eve", SECRET)})
+        redis.lpush(DEAD, LETTER)
     config = {"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN}
     config |= {"SERVICE_LIMITS": "off"}
     app = create_app(config, identify=identify)
@@ -103,7 +108,8 @@ async def ask(client: Client, route: tuple[str, Rule], role: str, accept: str, j
     method, rule = route
     values = {**_VALUES, "job_id": job}
     path = re.sub(r"<(?:\w+:)?(\w+)>", lambda found: values[found[1]], rule.rule)
-    query = f"id={job}&view=page&job={job}&q={job}&t={job}"
+    group = DeadLetter.decode(LETTER).group
+    query = f"id={job}&view=page&job={job}&q={job}&t={job}&act=drop&group={group}"
     takes_json = rule.endpoint == "service.tasks.start"
     body = {} if method in {"GET", "DELETE"} else _BODY if takes_json else _FORM
     send = getattr(client, method.lower())
@@ -147,9 +153,11 @@ async def test_each_role_passes_where_it_may_and_sees_its_own(
 async def test_the_table_has_jobs_to_see(app: Quart) -> None:
     """Or it would say of nothing that it is not shown."""
     client = app.test_client(use_cookies=False)
-    shown = set()
+    shown: dict[str, set[str]] = {"owner": set(), "admin": set()}
     for method, rule in routes():
-        if method == "GET":
-            _, body = await ask(client, (method, rule), "owner", "text/html", JOB)
-            shown |= {rule.rule} if SECRET in body else set()
-    assert shown >= {"/result/<job_id>", "/result/<job_id>/events", "/jobs", "/"}
+        for role in shown if method == "GET" else ():
+            _, body = await ask(client, (method, rule), role, "text/html", JOB)
+            shown[role] |= {rule.rule} if SECRET in body else set()
+    of_jobs = {"/result/<job_id>", "/result/<job_id>/events", "/jobs", "/"}
+    assert shown["owner"] >= of_jobs
+    assert shown["admin"] >= of_jobs | {"/dashboard/dead-letters", "/dashboard/dead-letters/many"}
