@@ -29,6 +29,7 @@ from service.web.http.site import NAME, Site, add_site
 from service.web.jobs.job_cards import job_cards
 from service.web.jobs.results import results
 from service.web.limits.checks import init_limits
+from service.web.tasks.docs import docs
 from service.web.tasks.pages import pages
 from service.web.tasks.tasks import tasks
 
@@ -48,6 +49,7 @@ def init_web(app: Quart, site: Site, *, whole_app: bool) -> Blueprint:
         (results, site.results),
         (tasks, site.api),
         (openapi, site.docs),
+        (docs, site.docs),
         (job_cards, site.pages),
     ):
         if prefix is not None:

@@ -18,7 +18,7 @@ from service.parts import parts_of
 from service.web.asgi.problem import ProblemView
 from service.web.http.negotiation import JSON
 from service.web.http.problems import TRY_AGAIN
-from service.web.http.site import NAME, render, site_of
+from service.web.http.site import NAME, site_of
 
 F = TypeVar("F", bound=Callable[..., Any])
 View = type[msgspec.Struct]
@@ -65,24 +65,15 @@ def parameter(name: str, where: str, description: str, **schema: Any) -> dict[st
 
 def build_document(app: Quart, caller: Caller | None = None) -> dict[str, Any]:
     """The OpenAPI document of an app, with the tasks that the caller may start."""
-    described = [*_operations(app)]
-    views: set[View] = {ProblemView}
-    for _, operation in described:
-        for content in operation.answers.values():
-            views.update(filter(None, content.values()))
-    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
-    for view in views:
-        name = _schema_name(view)
-        schemas[name] = schemas.pop(view.__name__) | {"title": name}
+    schemas = view_schemas(app)
     paths: dict[str, dict[str, Any]] = {}
-    for rule, operation in described:
-        method = next(m for m in sorted(rule.methods or ()) if m not in {"HEAD", "OPTIONS"})
-        about = _describe(operation, inspect.getdoc(app.view_functions[rule.endpoint]) or "")
+    for rule, operation in _operations(app):
+        about = _describe(app, rule, operation)
         entries = (
             _per_task(app, rule, schemas, caller) if operation.per_task else _plain(rule, about)
         )
         for path, more in entries:
-            paths.setdefault(path, {})[method.lower()] = about | more
+            paths.setdefault(path, {})[_method(rule).lower()] = about | more
     return {
         "openapi": "3.1.0",
         "info": {"title": site_of(app).title, "version": _VERSION},
@@ -90,6 +81,27 @@ def build_document(app: Quart, caller: Caller | None = None) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": schemas},
     }
+
+
+def view_schemas(app: Quart) -> dict[str, Any]:
+    """The schemas of all that the routes answer, by name."""
+    views: set[View] = {ProblemView}
+    for _, operation in _operations(app):
+        for content in operation.answers.values():
+            views.update(filter(None, content.values()))
+    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
+    for view in views:
+        name = _schema_name(view)
+        schemas[name] = schemas.pop(view.__name__) | {"title": name}
+    return schemas
+
+
+def routes_of(app: Quart) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Of each route the method, the path, and what the document says; one for all tasks."""
+    for rule, operation in _operations(app):
+        about = _describe(app, rule, operation)
+        ((path, more),) = _plain(rule, about)
+        yield _method(rule), path, about | more
 
 
 def _operations(app: Quart) -> Iterator[tuple[Rule, Operation]]:
@@ -101,7 +113,7 @@ def _operations(app: Quart) -> Iterator[tuple[Rule, Operation]]:
 
 def _plain(rule: Rule, described: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     path = rule.rule.replace("<", "{").replace(">", "}")
-    ids = [{"name": name, **_JOB_ID} for name in sorted(rule.arguments)]
+    ids = [{"name": name, **_JOB_ID} for name in sorted(rule.arguments & {"job_id"})]
     yield path, {"operationId": _operation_id(rule), "parameters": described["parameters"] + ids}
 
 
@@ -131,7 +143,12 @@ def _per_task(
         )
 
 
-def _describe(operation: Operation, text: str) -> dict[str, Any]:
+def _method(rule: Rule) -> str:
+    return next(each for each in sorted(rule.methods or ()) if each not in {"HEAD", "OPTIONS"})
+
+
+def _describe(app: Quart, rule: Rule, operation: Operation) -> dict[str, Any]:
+    text = inspect.getdoc(app.view_functions[rule.endpoint]) or ""
     summary, _, description = text.partition("\n")
     problem: dict[str, View | None] = {"application/problem+json": ProblemView}
     problems = dict.fromkeys(sorted({*operation.problems, 401, 429, 500}), problem)
@@ -168,9 +185,3 @@ openapi = Blueprint("openapi", __name__)
 async def document() -> ResponseReturnValue:
     """This document."""
     return build_document(current_app, await caller_of()), {"Cache-Control": "no-store"}
-
-
-@openapi.get("/docs")
-async def docs() -> ResponseReturnValue:
-    """The document as a page, which loads nothing from elsewhere."""
-    return await render("docs.html", document=build_document(current_app, await caller_of()))

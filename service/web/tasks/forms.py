@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from service.errors import InvalidArgumentsError
+from service.web.tasks.schemas import resolved
 
 _INPUTS: Final = {"date": "date", "email": "email"}
 # A browser's own fields for times know no time zone, which RFC 3339 asks for.
@@ -21,7 +22,6 @@ _HINTS: Final = {
     "base64": "bytes, as Base64",
 }
 _TEXT_LIMITS: Final = {"minLength": "minlength", "maxLength": "maxlength", "pattern": "pattern"}
-_REF: Final = "#/$defs/"
 _MAX_DEPTH: Final = 2  # of fields in fields; what is deeper is JSON
 
 
@@ -60,7 +60,7 @@ def fields_of(schema: Mapping[str, Any]) -> tuple[Field, ...]:
     definitions = schema.get("$defs", {})
     fields: list[Field] = []
     for name, part in schema.get("properties", {}).items():
-        found = _resolve(part, definitions)
+        found = resolved(part, definitions)
         if name in required and _has_fields(found) and name.count(".") < _MAX_DEPTH:
             inside = {f"{name}.{inner}": each for inner, each in found["properties"].items()}
             needed = [f"{name}.{inner}" for inner in found.get("required", ())]
@@ -110,7 +110,7 @@ def _field(
     name: str, schema: Mapping[str, Any], *, optional: bool, defs: Mapping[str, Any]
 ) -> Field:
     default = schema.get("default")
-    branches = [_resolve(part, defs) for part in schema.get("anyOf", ())]
+    branches = [resolved(part, defs) for part in schema.get("anyOf", ())]
     rest = [part for part in branches if part.get("type") != "null"]
     if branches:
         known = {"description": schema.get("description")}
@@ -140,7 +140,7 @@ def _field(
                 hint=hint or _HINTS.get(form, ""),
             )
         case "array":
-            items = _resolve(schema.get("items") or {}, defs).get("type")
+            items = resolved(schema.get("items") or {}, defs).get("type")
             if items in {"integer", "number", "string"}:
                 return make(
                     kind="list",
@@ -150,15 +150,6 @@ def _field(
                 )
     shown = "" if default is None else json.dumps(default)
     return make(kind="json", default=shown, hint=hint or "JSON")
-
-
-def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema that a reference stands for; what stands beside the reference wins."""
-    reference = schema.get("$ref")
-    if not isinstance(reference, str):
-        return schema
-    beside = {key: value for key, value in schema.items() if key != "$ref"}
-    return {**definitions.get(reference.removeprefix(_REF), {}), **beside}
 
 
 def _number_limits(schema: Mapping[str, Any]) -> dict[str, Any]:

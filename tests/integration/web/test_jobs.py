@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -291,8 +292,17 @@ async def test_the_public_tasks_are_described(client: Client) -> None:
 async def test_the_page_of_the_interface_loads_nothing_from_elsewhere(client: Client) -> None:
     """It has to work where there is no way out."""
     text = await (await client.get("/docs")).get_data(as_text=True)
-    assert "POST /tasks/demo.my_add" in text
-    assert "//" not in text.replace("//127.0.0.1", "")
+    assert "<code>/tasks/demo.my_add</code>" in text
+    assert not re.findall(r"""(?:href|src)\s*=\s*["']?(?:\w+:)?//""", text)
+
+
+async def test_the_page_of_the_interface_says_what_each_problem_means(client: Client) -> None:
+    """Once for all requests."""
+    document = await (await client.get("/openapi.json")).get_json()
+    routes = [route for path in document["paths"].values() for route in path.values()]
+    problems = {status for route in routes for status in route["responses"] if status >= "400"}
+    text = await (await client.get("/docs")).get_data(as_text=True)
+    assert problems <= {*re.findall(r"<dt>(\d+)</dt>", text)}
 
 
 @pytest.mark.timeout(20)

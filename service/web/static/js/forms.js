@@ -100,7 +100,7 @@ function show(form, error) {
   }
 }
 
-// `onStart({ id, task, values })` is called for each job that was accepted.
+// `onStart({ id, task, values }, accepted, form)` is called for each job that was accepted.
 export function useForms(onStart) {
   for (const form of document.querySelectorAll("form[data-task]")) {
     const button = form.querySelector("[type=submit]");
@@ -112,7 +112,7 @@ export function useForms(onStart) {
       try {
         const values = read(form);
         const job = await startJob(form.dataset.url, values);
-        onStart({ id: job.id, task: form.dataset.task, values });
+        onStart({ id: job.id, task: form.dataset.task, values }, job, form);
         form.querySelector(".started").hidden = false;
       } catch (error) {
         if (!(error instanceof FieldError || error instanceof Problem)) throw error;
