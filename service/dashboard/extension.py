@@ -6,6 +6,7 @@ from typing import Any, Final
 from quart import Quart
 
 from service.dashboard.events.failures import group_id
+from service.dashboard.events.history import Chart
 from service.dashboard.events.reader import Reader
 from service.dashboard.events.recent import Query
 from service.dashboard.events.recorder import Recorder
@@ -13,10 +14,39 @@ from service.dashboard.events.snapshot import Snapshot
 from service.errors import ResultsUnavailableError
 from service.parts import Parts, parts_of
 from service.web.http.site import render
+from service.web.http.streams import event
 
 _EXTENSION: Final = "service.dashboard"
 _FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks", "failures")
-_FOR_QUERY: Final = ("filters", "jobs", "pager")
+_FOR_QUERY: Final = ("spans", "filters", "jobs", "pager")
+
+
+class Content:
+    """What the page shows at one moment to all who ask for the same."""
+
+    def __init__(self, fragments: dict[str, str], chart: Chart) -> None:
+        self._fragments = fragments
+        self._chart = chart
+        self._events: dict[Content | None, str] = {}
+
+    def since(self, old: "Content | None") -> dict[str, Any]:
+        """What is new to whoever was shown the old content."""
+        known = {} if old is None else old._fragments  # noqa: SLF001  of its own class
+        changed = {name: html for name, html in self._fragments.items() if known.get(name) != html}
+        chart = self._chart.since(None if old is None else old._chart)  # noqa: SLF001
+        return {"fragments": changed, "chart": chart}
+
+    def event_since(self, old: "Content | None") -> str:
+        """The same as the text of an event: made once, as nearly all have seen the same before."""
+        if old is self:
+            return ""
+        if old not in self._events:
+            self._events[old] = event(self.since(old))
+        return self._events[old]
+
+    def forget(self) -> None:
+        """Let go of what was shown before."""
+        self._events.clear()
 
 
 class Dashboard:
@@ -26,7 +56,8 @@ class Dashboard:
         self.recorder = Recorder(parts.settings)
         self.reader = Reader(parts)
         self._snapshot: Snapshot | None = None
-        self._fragments: dict[Query | bool, dict[str, str]] = {}  # bool: for all who see as much
+        self._for_all: dict[bool, dict[str, str]] = {}  # by whether they see texts in full
+        self._contents: dict[Query, Content] = {}
 
     async def read(self, query: Query) -> Snapshot:
         """What there is now. A search of arguments that Redis does not answer goes without them."""
@@ -41,19 +72,27 @@ class Dashboard:
         page = self.reader.jobs.find(query)
         return {"now": now, "query": query, "page": page, "group_id": group_id}
 
-    async def render(self, now: Snapshot, query: Query) -> dict[str, str]:
-        """Each fragment's HTML by its name: rendered once a reading for all who look at it."""
+    async def content(self, query: Query) -> Content:
+        """What the page shows now: rendered once a reading for all who look at the same."""
+        now = await self.read(query)
         if now is not self._snapshot:
-            self._snapshot, self._fragments = now, {}
-        rendered = self._fragments  # which the next reading replaces, maybe while this one renders
-        for key, names in ((query.in_full, _FOR_ALL), (query, _FOR_QUERY)):
-            if key not in rendered:
-                context = self.context(now, query)
-                rendered[key] = {
-                    name: await render(f"dashboard/fragments/{name}.html", **context)
-                    for name in names
-                }
-        return rendered[query.in_full] | rendered[query]
+            for content in self._contents.values():
+                content.forget()
+            self._snapshot, self._for_all, self._contents = now, {}, {}
+        # Which the next reading replaces, maybe while this one renders.
+        for_all, contents = self._for_all, self._contents
+        context = self.context(now, query)
+        if query.in_full not in for_all:
+            for_all[query.in_full] = await _render(_FOR_ALL, context)
+        if query not in contents:
+            fragments = for_all[query.in_full] | await _render(_FOR_QUERY, context)
+            chart = self.reader.history.chart(query.span, task=query.task, queue=query.queue)
+            contents.setdefault(query, Content(fragments, chart))
+        return contents[query]
+
+
+async def _render(names: tuple[str, ...], context: dict[str, Any]) -> dict[str, str]:
+    return {name: await render(f"dashboard/fragments/{name}.html", **context) for name in names}
 
 
 def add_dashboard(app: Quart) -> Dashboard:

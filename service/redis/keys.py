@@ -124,9 +124,9 @@ class ResultKeys:
         """The dashboard's sorted set: a group of failures by when the last of it was."""
         return f"{self.own}service:failures:seen"
 
-    def stats(self, bucket: int) -> str:
-        """The dashboard's hash of counts of one bucket of time."""
-        return f"{self.own}service:stats:{bucket}"
+    def stats(self, bucket: int, seconds: int) -> str:
+        """The dashboard's hash of counts of one bucket of time, which is so long."""
+        return f"{self.own}service:stats:{seconds}:{bucket}"
 
     def report_mark(self, report: str) -> str:
         """What tells that a report of a recorder was taken."""

@@ -66,11 +66,17 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
         "forms.until"
     )
     await expect(page.locator(".uplot")).to_have_count(2)
-    newest = page.get_by_label("Jobs queued, finished and failed").locator(".u-legend")
-    await expect(newest).to_have_text(re.compile(r"Time\d.*queued\d.*finished\d"))
+    legend = page.get_by_label("Jobs queued, finished and failed").locator(".u-legend")
+    await expect(legend).to_have_text(re.compile(r"Time1 hour.*queued\d.*finished[1-9]"))
     await page.locator(".u-over").first.hover()
+    await expect(legend).to_have_text(re.compile(r"Time\d+:\d\d:\d\d"))
     await page.mouse.move(0, 0)  # at rest again, it is not left without values
-    await expect(newest).to_have_text(re.compile(r"Time\d.*queued\d.*finished\d"))
+    await page.get_by_role("link", name="5 minutes").click()
+    await expect(legend).to_have_text(re.compile(r"Time5 minutes.*queued\d.*finished[1-9]"))
+    tasks = page.get_by_role("region", name="Tasks in the last hour")
+    await tasks.get_by_role("link", name="forms.until").click()
+    await expect(page.locator(".spans")).to_contain_text("Of the task forms.until")
+    await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished1"))
 
 
 async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site) -> None:

@@ -2,16 +2,17 @@
 
     recorder   takes the job events of this process; every second a thread reports them to Redis
     report.lua the one step that takes a report: events, worker statuses, counts, failures
-    stats      counts events by task and by ten seconds
+    stats      counts events by task and queue, in buckets of ten seconds and of five minutes
+    history    keeps these counts, and makes the rows of charts of them
     oldest.lua since when the first message of a queue waits
     flow       how fast queues fill
     failures   groups failures by error and place
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
     reader     reads the stream, the counts, the workers and the queues into memory
     stored     reads what workers and jobs have stored themselves
-    snapshot   what the reader found at one moment, and the figures of charts, tiles and tables
+    snapshot   what the reader found at one moment, and the figures of tiles and tables
 
-job_changed -> recorder and stats -> report.lua -> Redis -> reader -> recent and snapshot
+job_changed -> recorder and stats -> report.lua -> Redis -> reader -> recent, history and snapshot
 
 Threads: any thread may record; one thread per process reports, in a worker the reporter's. The
 reader belongs to the event loop. Imports results, Redis, signals, and the parts of the app.

@@ -14,9 +14,10 @@ from service.broker.pauses import read_pauses
 from service.dashboard.events.failures import read_groups
 from service.dashboard.events.flow import SPAN as SPAN_OF_FLOW
 from service.dashboard.events.flow import Flow
+from service.dashboard.events.history import History
 from service.dashboard.events.recent import RecentJobs, decode_events
 from service.dashboard.events.snapshot import Queue, Snapshot, Worker
-from service.dashboard.events.stats import SPAN, STEP, bucket_of, by_task, overall, read_counts
+from service.dashboard.events.stats import by_task, total
 from service.dashboard.events.stored import event_of_record, workers_in
 from service.errors import ResultsUnavailableError
 from service.parts import Parts
@@ -31,7 +32,6 @@ logger: Final = logging.getLogger(__name__)
 INTERVAL: Final = 1.0  # seconds
 
 _ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stall Redis
-_OPEN_BUCKETS: Final = 2  # the newest ones: reports of them may still come
 _ASK_AFTER: Final = 3.0  # seconds after which the record of an unfinished job is read
 _RECORDS: Final = 100  # records in one reading
 _OLDEST: Final = Script.load("service.dashboard.events", "oldest")
@@ -42,13 +42,12 @@ _TAILS: Final = 500  # in one reading
 class Reader:
     """One per web process. It reads when somebody asks, and one reading serves all for a second.
 
-    `jobs` are the recent jobs, `snapshot` is the rest.
+    `jobs` are the recent jobs, `history` has what charts show, `snapshot` is the rest.
     """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._last_entry = ""
-        self._buckets: dict[int, dict[str, int]] = {}
         self._asked_at: dict[str, float] = {}  # by id of an unfinished job
         self._worker_queues: set[str] = set()  # names of those that workers took jobs from
         self._flow = Flow()
@@ -56,6 +55,7 @@ class Reader:
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
         self.jobs = RecentJobs(parts.settings.recent_jobs)
+        self.history = History()
         self.snapshot = Snapshot()
 
     async def refresh(self) -> Snapshot:
@@ -142,23 +142,23 @@ class Reader:
                 self.jobs.add_arguments(zip(ids, texts, strict=True))
 
     async def _read_snapshot(self) -> Snapshot:
-        keys, newest = self._parts.keys, bucket_of(time.time())
-        shown = range(newest - SPAN // STEP, newest + 1)
-        final = range(shown.start, newest - _OPEN_BUCKETS)
-        self._buckets = {n: counts for n, counts in self._buckets.items() if n in final}
-        missing = [number for number in shown if number not in self._buckets]
+        keys, at = self._parts.keys, time.time()
+        to_read = self.history.to_read(at)
         pipe = self._parts.redis.pipeline(transaction=False)
-        for number in missing:
-            pipe.hgetall(keys.stats(number))
+        for buckets, numbers in to_read:
+            for number in numbers:
+                pipe.hgetall(keys.stats(number, buckets.step))
         pipe.time()
         pipe.hgetall(keys.workers)
         pipe.zrange(keys.workers_seen, 0, -1, withscores=True)
         pipe.hgetall(keys.failures)
-        *buckets, moment, statuses, seen, failures = await pipe.execute(raise_on_error=False)
+        *counts, moment, statuses, seen, failures = await pipe.execute(raise_on_error=False)
         if isinstance(moment, ResponseError):  # Redis itself refuses
             raise moment
-        for number, counts in zip(missing, buckets, strict=True):
-            self._buckets[number] = read_counts(_or_empty(counts))
+        answers = map(_or_empty, counts)
+        for buckets, numbers in to_read:
+            buckets.take(at, [(number, next(answers)) for number in numbers])
+        of_hour = self.history.hour.sum
         now = moment[0] + moment[1] / 1e6
         workers = tuple(workers_in(now, _or_empty(statuses), _or_empty(seen)))
         queues, deliveries = await self._read_queues(workers, now)
@@ -166,9 +166,9 @@ class Reader:
             workers=workers,
             queues=queues,
             deliveries=deliveries,
-            points=tuple((n * STEP, overall(self._buckets[n])) for n in shown),
-            total=overall(*self._buckets.values()),
-            tasks=by_task(self._buckets.values()),
+            per_second=self.history.per_second,
+            total=total(of_hour),
+            tasks=by_task(of_hour),
             failures=read_groups(_or_empty(failures)),
             at=now,
             jobs=len(self.jobs),

@@ -64,8 +64,9 @@ _VALUES: Final[dict[str, Callable[[JobEvent], Any]]] = {
 class Query:
     """What to show of the list; `page` counts from 1. A filter that is empty lets all jobs pass.
 
-    `failure` is a group of failures. What is said `in_full` has the texts of errors and arguments,
-    which are not for everybody who may see the list; who `may_operate` is shown what to do.
+    `failure` is a group of failures, `span` is the time that charts show. What is said `in_full`
+    has the texts of errors and arguments, which are not for everybody who may see the list; who
+    `may_operate` is shown what to do.
     """
 
     state: str = ""
@@ -76,6 +77,7 @@ class Query:
     failure: str = ""
     in_full: bool = False
     may_operate: bool = False
+    span: str = "hour"
     sort: str = "queued"
     descending: bool = True
     page: int = 1

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from service.dashboard.events.failures import FailureGroup, grouped
 from service.dashboard.events.recent import newer
-from service.dashboard.events.stats import SPAN, count
+from service.dashboard.events.stats import LONG_SPAN, LONG_STEP, SPAN, STEP, bucket_of, count
 from service.redis.clients import connect_blocking
 from service.redis.keys import result_keys
 from service.redis.script import Script
@@ -32,7 +32,9 @@ _GROUPS: Final = 50  # groups of failures in one call
 _MOST_GROUPS: Final = 500  # that wait to be reported
 _EVENTS_PER_JOB: Final = 3  # queued, started, ended
 _BACKLOG: Final = 200_000  # events of one second; beyond that the oldest go
-_BUCKET_TTL: Final = SPAN + 120  # seconds: longer than it is shown, by more than clocks differ
+# Seconds: longer than it is shown, by more than clocks differ.
+_BUCKET_TTL: Final = SPAN + 120
+_LONG_BUCKET_TTL: Final = LONG_SPAN + 2 * LONG_STEP
 
 
 class Recorder:
@@ -167,18 +169,25 @@ class Recorder:
         settings, keys = self._settings, self._keys
         ids = list(islice(self._newest, _CHUNK))
         events = msgspec.json.encode([self._newest.pop(job_id) for job_id in ids])
-        buckets = sorted({bucket for bucket, _ in self._counts})
-        limits = (settings.recent_jobs * _EVENTS_PER_JOB, keys.ttl, _BUCKET_TTL)
+        counts = Counter(
+            {(keys.stats(b, STEP), field): n for (b, field), n in self._counts.items()}
+        )
+        shorter = dict.fromkeys(key for key, _ in counts)
+        for (bucket, field), amount in self._counts.items():
+            counts[keys.stats(bucket_of(bucket * STEP, LONG_STEP), LONG_STEP), field] += amount
+        buckets = {key: number for number, key in enumerate(dict.fromkeys(k for k, _ in counts), 1)}
+        limits = (settings.recent_jobs * _EVENTS_PER_JOB, keys.ttl)
+        lives = (len(shorter), _BUCKET_TTL, _LONG_BUCKET_TTL)
         encoded = msgspec.json.encode(status) if status else b""
         failures = b""
         if self._failures:
             failures = msgspec.json.encode(self._failures[:_GROUPS])
             del self._failures[:_GROUPS]
-        arguments: list[Any] = [*limits, worker, encoded, len(ids), events, failures]
-        for (bucket, field), amount in self._counts.items():
-            arguments += (1 + buckets.index(bucket), field, amount)
+        arguments: list[Any] = [*limits, worker, encoded, len(ids), events, failures, *lives]
+        for (key, field), amount in counts.items():
+            arguments += (buckets[key], field, amount)
         self._counts.clear()
         mark = keys.report_mark(uuid.uuid4().hex)
         own = [mark, keys.recent_jobs, keys.workers, keys.workers_seen]
         own += [keys.failures, keys.failures_seen]
-        return [*own, *map(keys.stats, buckets)], arguments
+        return [*own, *buckets], arguments

@@ -1,9 +1,11 @@
 -- Take one process's report of the last second; a report that comes twice is taken once.
 -- KEYS: mark, recent jobs, workers, when they were seen, groups of failures, when they were seen,
---       then the buckets of counts
--- ARGV: how many events to keep, their TTL, the buckets' TTL, the worker's name ('' for none),
+--       then the buckets of counts, the shorter ones first
+-- ARGV: how many events to keep, their TTL, the worker's name ('' for none),
 --       its status ('' when it leaves), how many events, the events as one JSON array,
---       the failures as a JSON array of groups ('' for none), then triples: which bucket (from 1), field, how much to add
+--       the failures as a JSON array of groups ('' for none),
+--       how many shorter buckets, their TTL, the TTL of the others,
+--       then triples: which bucket (from 1), field, how much to add
 -- Answers 1; 0 if the report was taken before.
 local MARK_TTL = 60 -- seconds, as is each TTL
 local MOST_GROUPS = 200
@@ -13,10 +15,11 @@ local WORKERS_TTL = 3600
 local FORGET_WORKER_AFTER = 600 -- without a report
 
 local mark, recent, workers, seen = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local keep, recent_ttl, bucket_ttl = tonumber(ARGV[1]), ARGV[2], ARGV[3]
-local worker, status, count, events = ARGV[4], ARGV[5], tonumber(ARGV[6]), ARGV[7]
-local groups, groups_seen, failures = KEYS[5], KEYS[6], ARGV[8]
-local FIRST_BUCKET, FIRST_TRIPLE = 7, 9 -- in KEYS and ARGV
+local keep, recent_ttl = tonumber(ARGV[1]), ARGV[2]
+local worker, status, count, events = ARGV[3], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local groups, groups_seen, failures = KEYS[5], KEYS[6], ARGV[7]
+local shorter, shorter_ttl, longer_ttl = tonumber(ARGV[8]), ARGV[9], ARGV[10]
+local FIRST_BUCKET, FIRST_TRIPLE = 7, 11 -- in KEYS and ARGV
 
 local function forget(name)
   redis.call('HDEL', workers, name)
@@ -82,5 +85,7 @@ end
 for i = FIRST_TRIPLE, #ARGV, 3 do
   redis.call('HINCRBY', KEYS[FIRST_BUCKET - 1 + ARGV[i]], ARGV[i + 1], ARGV[i + 2])
 end
-for i = FIRST_BUCKET, #KEYS do redis.call('EXPIRE', KEYS[i], bucket_ttl) end
+for i = FIRST_BUCKET, #KEYS do
+  redis.call('EXPIRE', KEYS[i], i < FIRST_BUCKET + shorter and shorter_ttl or longer_ttl)
+end
 return 1

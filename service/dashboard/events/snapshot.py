@@ -5,11 +5,10 @@ from typing import Final
 
 from service.broker.pauses import Pause
 from service.dashboard.events.failures import FailureGroup
-from service.dashboard.events.stats import STEP, TaskStats
+from service.dashboard.events.stats import TaskStats
 from service.signals import WorkerStatus
 
 _GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
-_LAST_MINUTE: Final = 60 // STEP  # buckets
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ class Snapshot:
     workers: tuple[Worker, ...] = ()
     queues: tuple[Queue, ...] = ()
     deliveries: int = 0  # those of workers that are gone included
-    points: tuple[tuple[int, TaskStats], ...] = ()  # when each bucket begins, and what jobs did
+    per_second: float = 0.0  # jobs that ended, in the last minute
     total: TaskStats = field(default_factory=TaskStats)
     tasks: dict[str, TaskStats] = field(default_factory=dict)
     failures: tuple[FailureGroup, ...] = ()  # the one with the newest failure first
@@ -78,32 +77,7 @@ class Snapshot:
         return max(0, self.deliveries - sum(queue.deliveries for queue in self.queues))
 
     @property
-    def per_second(self) -> float:
-        """Jobs that ended in the last minute, by the second."""
-        last_minute = self.points[-1 - _LAST_MINUTE : -1]
-        ended = sum(stats.finished for _, stats in last_minute)
-        return ended / (STEP * len(last_minute)) if last_minute else 0.0
-
-    @property
     def slowest_tasks(self) -> list[tuple[str, TaskStats]]:
         """The tasks of the last hour by name, the slowest first."""
         found = [(name, of) for name, of in self.tasks.items() if of.finished or of.retried]
         return sorted(found, key=lambda task: (-(task[1].mean or 0), task[0]))
-
-    def rows(self, *, since: int) -> list[list[float | None]]:
-        """A row for each bucket from `since` on, for the charts: when, queued, ended well and badly
-        (jobs per second), and within how many seconds half and nearly all of them ran. The last,
-        unfinished, is left out.
-        """
-        return [
-            [
-                at,
-                stats.queued / STEP,
-                stats.ok / STEP,
-                (stats.failed + stats.revoked) / STEP,
-                stats.quantile(0.5),
-                stats.quantile(0.95),
-            ]
-            for at, stats in self.points[:-1]
-            if at >= since
-        ]

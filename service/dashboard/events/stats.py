@@ -1,4 +1,4 @@
-"""Counts what jobs did, by task and by ten seconds; pure."""
+"""Counts what jobs did, by task and queue, in buckets of time; pure."""
 
 import math
 import re
@@ -6,13 +6,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from service.results.model import State
 from service.signals import JobEvent
 
-STEP: Final = 10  # seconds in one bucket
-SPAN: Final = 3600  # seconds that are shown
+STEP: Final = 10  # seconds in one bucket of the last hour
+SPAN: Final = 3600  # seconds
+LONG_STEP: Final = 300  # seconds in one bucket of the last day
+LONG_SPAN: Final = 86_400  # seconds
 
 _PRECISION: Final = 1.26  # factor by which a quantile may be wrong
 _CLASS: Final = re.compile(r"t([0-9]{1,2})")  # a field's name: of 100 classes
@@ -30,33 +32,41 @@ _KINDS: Final[dict[str, str]] = {
 _COUNTED: Final = frozenset({*_KINDS.values(), "ms"})
 
 
-def bucket_of(time: float) -> int:
+def bucket_of(time: float, step: int = STEP) -> int:
     """The bucket that a moment belongs to."""
-    return int(time // STEP)
+    return int(time // step)
 
 
 def count(events: Iterable[JobEvent]) -> Counter[tuple[int, str]]:
-    """How much to add to which field of which bucket for these events."""
-    counts: dict[tuple[int, str, str], int] = {}
-    run_times: dict[tuple[int, str], list[float]] = {}
+    """How much to add to which field of which bucket for these events.
+
+    A field is named by what it counts, the task and the queue, where that is known.
+    """
+    counts: dict[tuple[int, str, str, str | None], int] = {}
+    run_times: dict[tuple[int, str, str | None], list[float]] = {}
     for event in events:
         if (kind := _KINDS.get(event.state)) is None:
             continue
-        bucket, task = bucket_of(event.at), event.task
-        counts[bucket, kind, task] = counts.get((bucket, kind, task), 0) + 1
+        bucket, task, queue = bucket_of(event.at), event.task, event.queue
+        key = (bucket, kind, task, queue)
+        counts[key] = counts.get(key, 0) + 1
         if (ran_for := event.ran_for) is not None:
-            run_times.setdefault((bucket, task), []).append(ran_for)
-    totals = Counter({(b, f"{kind}{_SEPARATOR}{task}"): n for (b, kind, task), n in counts.items()})
-    for (bucket, task), times in run_times.items():
-        totals[bucket, f"ms{_SEPARATOR}{task}"] = round(sum(times) * 1000)
+            run_times.setdefault((bucket, task, queue), []).append(ran_for)
+    totals = Counter({(key[0], _name_of(*key[1:])): number for key, number in counts.items()})
+    for (bucket, task, queue), times in run_times.items():
+        totals[bucket, _name_of("ms", task, queue)] = round(sum(times) * 1000)
         for number, jobs in Counter(map(_class_of, times)).items():
-            totals[bucket, f"t{number}{_SEPARATOR}{task}"] = jobs
+            totals[bucket, _name_of(f"t{number}", task, queue)] = jobs
     return totals
+
+
+def _name_of(kind: str, task: str, queue: str | None) -> str:
+    return _SEPARATOR.join((kind, task, queue) if queue else (kind, task))
 
 
 @dataclass(slots=True)
 class TaskStats:
-    """What jobs of one task, or of all, did within some time."""
+    """What jobs of one task, or of several, did within some time."""
 
     queued: int = 0
     ok: int = 0
@@ -101,34 +111,58 @@ class TaskStats:
         elif (number := _CLASS.fullmatch(kind)) is not None:
             self.times[int(number[1])] += amount
 
+    def add_all(self, other: "TaskStats") -> None:
+        """Add what other jobs did."""
+        self.queued += other.queued
+        self.ok += other.ok
+        self.failed += other.failed
+        self.retried += other.retried
+        self.revoked += other.revoked
+        self.ms += other.ms
+        for number, jobs in other.times.items():
+            self.times[number] += jobs
 
-def read_counts(stored: Mapping[bytes, bytes]) -> dict[str, int]:
-    """The counts of a stored bucket. Fields that are not whole numbers are left out."""
-    counts: dict[str, int] = {}
+
+# What jobs did in one bucket, or in several: by task, and by queue ("" where it is not known).
+Bucket: TypeAlias = dict[tuple[str, str], TaskStats]
+
+
+def read_bucket(stored: Mapping[bytes, bytes]) -> Bucket:
+    """A stored bucket. Fields that do not count anything are left out."""
+    found: Bucket = {}
     for name, amount in stored.items():
         with suppress(ValueError):  # UnicodeDecodeError is one
             if abs(many := int(amount)) <= _MOST:
-                counts[name.decode()] = many
-    return counts
-
-
-def by_task(buckets: Iterable[Mapping[str, int]]) -> dict[str, TaskStats]:
-    """The buckets' sum for each task."""
-    found: dict[str, TaskStats] = {}
-    for bucket in buckets:
-        for name, amount in bucket.items():
-            kind, _, task = name.partition(_SEPARATOR)
-            found.setdefault(task, TaskStats()).add(kind, amount)
+                kind, _, of = name.decode().partition(_SEPARATOR)
+                task, _, queue = of.partition(_SEPARATOR)
+                found.setdefault((task, queue), TaskStats()).add(kind, many)
     return found
 
 
-def overall(*buckets: Mapping[str, int]) -> TaskStats:
-    """The buckets' sum over all tasks."""
-    total = TaskStats()
+def together(buckets: Iterable[Bucket]) -> Bucket:
+    """What jobs did in all of these buckets."""
+    found: Bucket = {}
     for bucket in buckets:
-        for name, amount in bucket.items():
-            total.add(name.partition(_SEPARATOR)[0], amount)
-    return total
+        for of, stats in bucket.items():
+            found.setdefault(of, TaskStats()).add_all(stats)
+    return found
+
+
+def total(bucket: Bucket, *, task: str = "", queue: str = "") -> TaskStats:
+    """The sum over all tasks and queues, or over those of this name."""
+    found = TaskStats()
+    for (of_task, of_queue), stats in bucket.items():
+        if task in ("", of_task) and queue in ("", of_queue):
+            found.add_all(stats)
+    return found
+
+
+def by_task(bucket: Bucket) -> dict[str, TaskStats]:
+    """The sum over all queues for each task."""
+    found: dict[str, TaskStats] = {}
+    for (task, _), stats in bucket.items():
+        found.setdefault(task, TaskStats()).add_all(stats)
+    return found
 
 
 def _class_of(seconds: float) -> int:

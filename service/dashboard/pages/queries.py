@@ -5,6 +5,7 @@ from typing import Any, Final
 from quart import request
 
 from service.access.policy import Action
+from service.dashboard.events.history import SPANS
 from service.dashboard.events.recent import Query
 from service.dashboard.pages.sign_in import may, sees_in_full
 from service.results.model import State
@@ -26,15 +27,17 @@ _MAX_TEXT: Final = 300  # characters
 
 
 async def query_of() -> Query:
-    """What the parameters of the address ask for: a state, a text, filters, an order, a page."""
+    """What the address asks for: a state, a text, filters, a span, an order, a page."""
     given: Any = request.args
     sort, state = given.get("sort", "queued"), given.get("state", "")
+    span = given.get("span", "hour")
     return Query(
         state=state if state in STATES else "",
         search=given.get("q", "")[:_MAX_TEXT],
         **{name: given.get(name, "")[:_MAX_TEXT] for name in FILTERS},
         in_full=await sees_in_full(),
         may_operate=await may(Action.OPERATE),
+        span=span if span in SPANS else "hour",
         sort=sort if sort in COLUMNS else "queued",
         descending=given.get("order", "desc") != "asc",
         page=max(1, given.get("page", 1, type=int)),

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from typing import Any
 
 from quart import Blueprint, current_app, request, stream_with_context
 from quart.typing import ResponseReturnValue
@@ -12,14 +11,14 @@ from service.access.access import access_of
 from service.access.policy import Action
 from service.dashboard.events.reader import INTERVAL
 from service.dashboard.events.recent import Query
-from service.dashboard.extension import dashboard_of
+from service.dashboard.extension import Content, dashboard_of
 from service.dashboard.pages.queries import COLUMNS, STATES, query_of
 from service.dashboard.pages.sign_in import require
 from service.parts import parts_of
 from service.redis.deadline import Deadline
 from service.web.http.negotiation import wants_events
 from service.web.http.site import render
-from service.web.http.streams import RETRY, event, stream, when_request_ends
+from service.web.http.streams import RETRY, stream, when_request_ends
 from service.web.limits.checks import hold
 
 dashboard = Blueprint("dashboard", __name__)
@@ -57,14 +56,14 @@ async def updates() -> ResponseReturnValue:
     """What has changed on the dashboard: once, or as an event stream every second."""
     query = await query_of()
     if not wants_events():
-        return await _update(query, {}, since=0), {"Cache-Control": "no-store"}
+        content = await dashboard_of(current_app).content(query)
+        return content.since(None), {"Cache-Control": "no-store"}
     when_request_ends(hold("streams"))
     return stream(stream_with_context(_events)(query))
 
 
 async def _events(query: Query) -> AsyncIterator[str]:
-    sent: dict[str, str] = {}
-    since = 0
+    shown: Content | None = None
     parts, access = parts_of(current_app), access_of(current_app)
     stopping, asked_at = parts.watcher.stopping, time.monotonic()
     yield RETRY
@@ -73,20 +72,10 @@ async def _events(query: Query) -> AsyncIterator[str]:
             if not access.may_do(await access.find_caller(request), Action.WATCH):
                 return
             asked_at = time.monotonic()
-        update = await _update(query, sent, since=since)
-        if update["points"]:
-            since = update["points"][-1][0]
-        yield event(update)
+        now = await dashboard_of(current_app).content(query)
+        if text := now.event_since(shown):
+            yield text
+        shown = now
         with suppress(TimeoutError):
             async with Deadline(INTERVAL):
                 await stopping.wait()
-
-
-async def _update(query: Query, sent: dict[str, str], *, since: int) -> dict[str, Any]:
-    """The fragments that differ from those `sent`, which is brought up to date, and new points."""
-    own = dashboard_of(current_app)
-    now = await own.read(query)
-    fragments = await own.render(now, query)
-    changed = {name: html for name, html in fragments.items() if sent.get(name) != html}
-    sent |= changed
-    return {"fragments": changed, "points": now.rows(since=since)}

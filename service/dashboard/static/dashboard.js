@@ -17,13 +17,13 @@ const follower = new Follower({
   address: () => `${document.getElementById("charts").dataset.updates}?${query}`,
   waits: false,
   onState: showConnection,
-  onData: ({ fragments, points }) => {
+  onData: ({ fragments, chart }) => {
     for (const [name, html] of Object.entries(fragments)) {
       const element = document.querySelector(`[data-fragment="${name}"]`);
       if (name === "jobs") rows.show(html);
       else if (element) replaceContent(element, html);
     }
-    charts.add(points);
+    charts.add(chart, query.get("span") ?? "hour");
   },
 });
 
@@ -78,11 +78,14 @@ document.addEventListener("click", (event) => {
     choose({ sort: link.dataset.sort, order: link.dataset.order, page: "" });
     return;
   }
+  const span = query.get("span");
   query = new URLSearchParams(link.search);
+  if (span && link.dataset.set !== "span") query.set("span", span);
   form.elements.q.value = query.get("q") ?? "";
   form.elements.state.value = query.get("state") ?? "";
   ask();
-  if (!form.parentElement.contains(link)) document.getElementById("jobs-title").scrollIntoView();
+  const stays = link.closest("[data-fragment=spans]") || form.parentElement.contains(link);
+  if (!stays) document.getElementById("jobs-title").scrollIntoView();
 });
 
 localTimes();

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from service import create_app
-from service.dashboard.events.stats import bucket_of
+from service.dashboard.events.stats import STEP, bucket_of
 from service.parts import parts_of
 from service.redis.keys import ResultKeys
 
@@ -30,9 +30,9 @@ ODD: Any = {
 def write_odd(redis: Redis, keys: ResultKeys) -> None:
     """Something odd under each key that the dashboard reads."""
     for number in range(bucket_of(time.time()) - 3, bucket_of(time.time()) + 2):
-        redis.hset(keys.stats(number), mapping={**ODD, "ok\x1fgood.task": "6"})
-        redis.expire(keys.stats(number), 60)
-    redis.set(keys.stats(bucket_of(time.time()) - 9), "no hash", ex=60)
+        redis.hset(keys.stats(number, STEP), mapping={**ODD, "ok\x1fgood.task": "6"})
+        redis.expire(keys.stats(number, STEP), 60)
+    redis.set(keys.stats(bucket_of(time.time()) - 9, STEP), "no hash", ex=60)
     for status in ("no json", "[]", "{}", "7"):
         redis.hset(keys.workers, f"worker-{status}", status)
     redis.zadd(keys.workers_seen, {"worker-{}": float("inf"), "other": float("-inf")})

@@ -1,5 +1,6 @@
 """Job events as Redis keeps them, counts of them, and the list of recent jobs."""
 
+from collections import Counter
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import pytest
 from service.dashboard.events.flow import Flow
 from service.dashboard.events.recent import PAGE, Query, RecentJobs, decode_events, newer
 from service.dashboard.events.snapshot import Queue, Snapshot
-from service.dashboard.events.stats import by_task, count, overall
+from service.dashboard.events.stats import Bucket, by_task, count, read_bucket, together, total
 from service.signals import JobEvent
 
 
@@ -25,6 +26,14 @@ def ended(
     started: float | None = None,
 ) -> JobEvent:
     return JobEvent(job_id, state, task, at, "w", 97.0, started, at)
+
+
+def stored(totals: Counter[tuple[int, str]], bucket: int) -> Bucket:
+    """What is read of a bucket that these counts were added to."""
+    of = {
+        field.encode(): str(many).encode() for (at, field), many in totals.items() if at == bucket
+    }
+    return read_bucket(of)
 
 
 def test_events_survive_redis() -> None:
@@ -55,16 +64,16 @@ def test_counts_are_by_task_and_time() -> None:
     events += [ended("x", "FAILURE", task="b.task"), ended("y", "REVOKED", task="b.task", at=111.0)]
     events += [event("z", "STARTED"), event("q", "QUEUED")]
     totals = count(events)
-    buckets = [{f: a for (b, f), a in totals.items() if b == wanted} for wanted in (10, 11)]
-    tasks = by_task(buckets)
+    buckets = [stored(totals, bucket) for bucket in (10, 11)]
+    tasks = by_task(together(buckets))
     assert (tasks["a.task"].ok, tasks["a.task"].queued) == (101, 1)
     assert (tasks["b.task"].failed, tasks["b.task"].revoked) == (1, 1)
     assert tasks["a.task"].mean == pytest.approx(0.5)
     assert tasks["a.task"].quantile(0.5) == pytest.approx(0.5, rel=0.27)
     assert tasks["a.task"].quantile(0.95) == pytest.approx(0.95, rel=0.27)
     assert tasks["b.task"].quantile(0.5) is None
-    assert (overall(buckets[0]).finished, overall(buckets[1]).finished) == (102, 1)
-    assert overall({"t\x1fnonsense": 1, "new\x1ftask": 2}).finished == 0
+    assert (total(buckets[0]).finished, total(buckets[1]).finished) == (102, 1)
+    assert total(read_bucket({b"t\x1fnonsense": b"1", b"new\x1ftask": b"2"})).finished == 0
 
 
 def filled() -> RecentJobs:
@@ -123,7 +132,7 @@ def test_a_quantile_is_not_shown_below_a_mean_that_it_may_as_well_be() -> None:
     )
     shown = []
     for totals in (alike, long_tail):
-        stats = by_task([{field: amount for (_, field), amount in totals.items()}])
+        stats = by_task(stored(totals, 10))
         ((_, task),) = Snapshot(tasks=stats).slowest_tasks
         shown.append((task.mean, task.high))
     assert shown[0] == (4.2, 4.2)
