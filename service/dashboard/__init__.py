@@ -20,8 +20,9 @@ from pathlib import Path
 from quart import Blueprint, Quart
 
 from service.dashboard.extension import add_dashboard
-from service.dashboard.pages import audit, dead_letters, job_actions, many, queues, sign_in, views
-from service.dashboard.pages.job_details import find_details
+from service.dashboard.pages import audit, dead_letters, many, queues, sign_in, views
+from service.dashboard.pages.job import actions, logs
+from service.dashboard.pages.job.details import find_details
 from service.parts import parts_of
 from service.web.http.files import FileBlueprint
 from service.web.http.site import site_of
@@ -46,7 +47,8 @@ def init_dashboard(app: Quart, ours: Blueprint) -> None:
         (many.many, f"{site.dashboard}/many"),
         (queues.queues, f"{site.dashboard}/queues"),
         (dead_letters.dead_letters, f"{site.dashboard}/dead-letters"),
-        (job_actions.job_actions, f"{site.dashboard}/jobs"),
+        (actions.job_actions, f"{site.dashboard}/jobs"),
+        (logs.job_logs, f"{site.dashboard}/jobs"),
         (audit.audit_trail, f"{site.dashboard}/audit"),
         (files, f"{site.root}/static/dashboard"),
     ):

@@ -97,6 +97,7 @@ class CurrentJob:
     retries: int
     report: Callable[[Progress], None] = field(repr=False, compare=False)
     request_id: str | None = None  # of the HTTP request that the job was enqueued in
+    started_at: str | None = None  # ISO time, of this attempt
 
 
 # Set by ContextTask while a body runs. Child asyncio tasks and `asyncio.to_thread` copy it.

@@ -5,5 +5,5 @@ json_lines.py  JSON: one object for each record (`SERVICE_LOG=json`)
 ids.py         the id of the request that the code works for, and those of its trace
 handlers.py    gives a web process's handlers these lines, where the user has set none up
 
-The worker's handlers are Celery's: worker/job_log.py gives them these lines, and knows of jobs.
+The worker's handlers are Celery's: worker/log_records.py gives them these lines, and knows of jobs.
 """

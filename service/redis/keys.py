@@ -16,6 +16,8 @@ RECORD: Final = "celery-task-meta-"
 # Kombu's defaults for what stands between a queue's name and a priority, and for the priorities.
 SEPARATOR: Final = "\x06\x16"
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
+# Stands for the start of an attempt where that is not known.
+NO_START: Final = "-"
 # What tells that a database is one that tests may empty.
 TESTING: Final = "service:testing"
 _OPEN_TTL: Final = 31_536_000  # seconds: a year
@@ -58,6 +60,20 @@ class ResultKeys:
     def attempts(self, job_id: str) -> str:
         """A list of the attempts of a job before its last one, as store.lua notes them."""
         return f"{self.own}service:attempts:{job_id}"
+
+    def job_log(self, job_id: str, started_at: str) -> str:
+        """A stream of the lines that the attempt which began then has logged."""
+        return f"{self.own}service:log:{job_id}:{started_at}"
+
+    @property
+    def job_logs(self) -> str:
+        """The sorted set of such logs: the key of each by when it expires."""
+        return f"{self.own}service:logs"
+
+    @property
+    def job_logs_bytes(self) -> str:
+        """The hash of how many bytes each such log has, and under an empty name all of them."""
+        return f"{self.own}service:logs:bytes"
 
     @property
     def journals(self) -> str:

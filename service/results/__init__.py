@@ -6,6 +6,7 @@ short.py     shortens what a record, or a log, says of errors
 record.py    encodes a record in every state; alone knows that the state stands first
 decoding.py  decodes a record of ours or of stock Celery
 attempt.py   tells by a record whether the attempt that a message asks for has ended before
+job_log.py   the lines that an attempt logs: written as JSON, and read
 store.py     reads one record, or compares and sets it, within a timeout
 feed.py      one connection on which records are read and their changes heard, in one order
 follower.py  an async iterator over the changes of some jobs, for one reader

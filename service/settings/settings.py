@@ -140,6 +140,12 @@ class Settings:
         one_of("text", "json"),
         "How lines of the log look: `json`, one object for each; see service/docs/logging.md.",
     )
+    job_log: str = setting(
+        "on", one_of("on", "off"), "Whether what jobs log and print is kept, for their pages."
+    )
+    max_job_logs: int = setting(
+        268_435_456, positive_int, "How much of it is kept; the oldest logs go first.", "bytes"
+    )
     heartbeat: float = seconds(
         15.0, "How long an event stream may be silent before it carries a comment."
     )

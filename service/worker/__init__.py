@@ -2,7 +2,8 @@
 
     backend/      Celery calls it for each state (STARTED, RETRY, SUCCESS …): it stores the record
     reporter      says every second how the worker is
-    job_log       puts a job's ids into its log records, and figures into the line of its end
+    log_records   puts a job's ids into its log records, and figures into the line of its end
+    job_log/      keeps what jobs log and print, for operators
     log_pipe      lets the worker outlive the reader of its output
     task/         one job: from the tracer's call to its body and hooks
     pool/         many jobs: AsyncioPool, which runs Celery's tracers on the event loop
@@ -26,6 +27,7 @@ Threads of a worker with the asyncio pool; with prefork each child has those mar
     stop-limit         hears the signals to stop; ends a process that takes too long to stop
     log-pipe *         sees the reader of the output end, where that is a pipe
     loop-watchdog      names the job that blocks the loop
+    job-log *          writes what jobs have logged, once one has
     health             service/health: its heartbeat, where that is asked for
     reporter           the worker's status, every second
     metrics-port, metrics-children   with metrics: their port, and what prefork's children tell

@@ -79,6 +79,24 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished1"))
 
 
+async def test_what_a_job_logs_comes_to_its_page(page: Page, served: Site, tmp_path: Path) -> None:
+    """Line by line, at the levels that somebody wants to see."""
+    await open_dashboard(page, served)
+    job_id = served.start_job("forms.until", path=str(tmp_path / "end"))
+    await page.goto(f"{served.url}/result/{job_id}")
+    log = page.get_by_role("region", name="Log")
+    rows = log.get_by_role("listitem")
+    await expect(rows.filter(has_text="INFO forms took step 2")).to_have_count(1)
+    await expect(rows.nth(9)).to_be_visible()
+    assert re.match(r"\d\d:\d\d:\d\d\.\d{3} ", await rows.first.inner_text())
+    await log.get_by_label("Least level").select_option("Warnings and errors")
+    await expect(rows).to_have_count(0)
+    (tmp_path / "end").touch()
+    await expect(page.locator(".headline .state").first).to_have_text("SUCCESS")
+    await log.get_by_label("Least level").select_option("All lines")
+    await expect(rows.first).to_be_visible()
+
+
 async def test_the_list_is_filtered_searched_and_sorted(page: Page, served: Site) -> None:
     """By state; by task, worker and id; by any column, both ways. The address keeps it."""
     failed = served.start_job("demo.fail")

@@ -1,6 +1,7 @@
 """Tasks for the pages: one with an argument of every kind, and results that are hard to show."""
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -77,6 +78,7 @@ async def until(path: str) -> int:
     while not await asyncio.to_thread(Path(path).exists):
         step += 1
         report_progress(step % 100, 100, f"step {step}")
+        logging.getLogger("forms").info("took step %d", step)
         await asyncio.sleep(0.1)
     return step
 

@@ -22,7 +22,7 @@ _KINDS: Final = [
 # The threads that the package starts, by the first words of their names.
 _OURS: Final = (
     *("event-loop", "loop-watchdog", "sync-body", "blocking-call", "to-thread"),
-    *("recorder", "reporter", "broker"),
+    *("recorder", "reporter", "broker", "job-log"),
     *("enqueuing", "tls front"),  # of the tests' own
 )
 # Those of a process's leases on a broker end with the process: what it holds outlives every app.

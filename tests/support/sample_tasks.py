@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -111,6 +112,45 @@ async def log_async() -> None:
 
     await asyncio.gather(child(), asyncio.to_thread(_log, "a thread"))
     _log("a body")
+
+
+def _write_log(name: str) -> None:
+    """One of each kind of line."""
+    logger = logging.getLogger("tests.kept")
+    logger.info("hello %s", name)
+    print("a", 1, name)  # noqa: T201  jobs may
+    print("10 %\r100 %", end="", file=sys.stderr)  # noqa: T201
+    print(" done\nno end", end="", file=sys.stderr)  # noqa: T201
+    logger.warning("odd %d", "no number")
+    try:
+        _raise("ValueError")
+    except ValueError:
+        logger.exception("\x1b[31mred\x1b[0m \x07 \ud800")
+    logger.info("x" * 100_000)
+
+
+@tasks.task
+def write_log(name: str) -> None:
+    _write_log(name)
+
+
+@tasks.task(bind=True, max_retries=1, default_retry_delay=0)
+async def write_log_async(self: Any, name: str) -> None:
+    """Written by a child task and at a retry, too."""
+
+    async def child() -> None:
+        await asyncio.sleep(0)
+        logging.getLogger("tests.kept").info("child of %s", name)
+
+    await asyncio.gather(child(), asyncio.to_thread(_write_log, name))
+    if self.request.retries == 0:
+        raise self.retry()
+
+
+@tasks.task
+async def write_much(lines: int) -> None:
+    for number in range(lines):
+        logging.getLogger("tests.kept").info("line %d of many", number)
 
 
 class Weighed(Task):  # type: ignore[type-arg]  # celery-types: generic, Celery: not

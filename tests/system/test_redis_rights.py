@@ -29,6 +29,7 @@ from tests.support.sample_tasks import (
     retry_once,
     total,
     wait_in_celerys_way,
+    write_log,
 )
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -119,6 +120,14 @@ async def run_jobs(app: Quart, folder: Path) -> None:
     added = await end_of(client, await started(client, "demo.my_add", a=1, b=2))
     assert added["result"] == 3
     assert (await end_of(client, await started(client, "demo.fail")))["state"] == "FAILURE"
+    logged = await write_log.enqueue("ada")
+    await logged.result(timeout=20)
+
+    async def is_kept() -> bool:
+        log = await client.get(f"/dashboard/jobs/{logged.id}/log", headers=ADMIN)
+        return b"hello ada" in await log.get_data()
+
+    await wait_until_async(is_kept, description="what a job logged is shown")
     await (await retry_once.enqueue("retried", 0.1)).result(timeout=20)
     assert await (await add.options(countdown=0.5).enqueue(1, 2)).result(timeout=20) == 3
     few: Any = chord([add.s(1, 1), add.s(2, 2)], total.s())

@@ -5,10 +5,7 @@
     many          asks once more, and then retries, cancels or drops many jobs
     queues        shows one queue, pauses and resumes it
     dead_letters  shows dead letters, replays and drops them
-    job_details   what the page of a job, which is the web's, shows to operators besides
-    job_attempts  the attempts of a job
-    job_actions   cancels a job, runs it now, or again
-    frames        tells the user's own frames of a traceback from others
+    job/          what the page of a job, which is the web's, shows to operators besides
     audit         shows what operators did
     sign_in       lets only callers with a role see the others; takes the admin token for a cookie
 

@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown, Wor
 from service.errors import TaskAbortedError
 from service.parts import parts_of
 from service.results.record import encode_strictly
-from service.worker import job_log, log_pipe  # noqa: F401  they connect to Celery's signals
+from service.worker import log_pipe, log_records  # noqa: F401  they connect to Celery's signals
 from service.worker.celery_types import JobRequest
 from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
 from service.worker.loop.celery_stacks import key_by_job

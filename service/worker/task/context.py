@@ -17,6 +17,8 @@ from service.logs.ids import REQUEST_ID
 from service.redis.deadline import Deadline
 from service.results.model import Progress
 from service.worker.celery_types import JobRequest, JobTask
+from service.worker.job_log.buffer import OPEN
+from service.worker.job_log.capture import end_log
 from service.worker.loop.bridge import Bridge, BridgePhase, JobCancelledError, current_bridge
 from service.worker.loop.celery_stacks import own_stacks
 from service.worker.loop.forks import COPIES, end_copy
@@ -176,6 +178,8 @@ class BodyCall:
                 bridge.body_is_over = True
             if self.progress is not None:
                 await self.progress.finish()
+            if OPEN:
+                end_log(running.get())
             running.reset(token)
 
     def _call_on_own_stacks(self, loop: ProcessLoop) -> Any:
@@ -186,6 +190,8 @@ class BodyCall:
             finally:
                 if COPIES:
                     end_copy()
+                if OPEN:
+                    end_log(running.get())
             return loop.run(value) if inspect.iscoroutine(value) else value
 
     def _current_job(self) -> CurrentJob:
@@ -197,6 +203,7 @@ class BodyCall:
             retries=self.request.retries or 0,
             report=self._report,
             request_id=getattr(self.request, REQUEST_ID, None),
+            started_at=getattr(self.request, "started_at", None),
         )
 
     def _report(self, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from celery.worker.state import task_ready
 from service.broker.celery_worker import began, gives_message_back
 from service.broker.messages import ETA
 from service.errors import ResultsUnavailableError
-from service.worker.job_log import ending
+from service.worker.log_records import ending
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.loop.process import process_of
 

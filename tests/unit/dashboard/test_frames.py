@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.dashboard.pages.frames import read_trace
+from service.dashboard.pages.job.frames import read_trace
 
 _CELERY = '  File "/venv/lib/python3.12/site-packages/celery/app/trace.py", line 4, in t\n    fun()'
 _STANDARD = '  File "/usr/lib/python3.12/asyncio/tasks.py", line 5, in step\n    go()\n    ^^^^'

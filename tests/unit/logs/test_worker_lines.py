@@ -9,7 +9,7 @@ from celery.app.defaults import DEFAULTS
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
 
-import service.worker.job_log  # noqa: F401  it connects to Celery's signals
+import service.worker.log_records  # noqa: F401  it connects to Celery's signals
 
 FORGED = "[2026-01-01 00:00:00,000: CRITICAL/MainProcess] all is lost"
 EVIL = f"x\n{FORGED}\r\x1b[31mred\x1b[0m\x9b2J\x85\u2028{FORGED}\u202e"

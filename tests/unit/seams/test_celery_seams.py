@@ -44,7 +44,7 @@ from kombu.transport.virtual import Message as VirtualMessage
 from werkzeug.local import LocalProxy
 
 from service import create_app, get_celery
-from service.worker import job_log
+from service.worker import log_records
 
 
 def test_the_current_app_may_be_a_proxy() -> None:
@@ -525,7 +525,7 @@ def test_a_task_says_whether_its_failures_are_acknowledged() -> None:
 
 
 def test_the_log_of_a_worker_is_set_up_as_we_augment_it() -> None:
-    """worker/job_log.py gives the handlers of Celery's set-up another formatter.
+    """worker/log_records.py gives the handlers of Celery's set-up another formatter.
 
     If this changes, look there at how Celery makes its formatter and at its default format.
     """
@@ -534,15 +534,15 @@ def test_the_log_of_a_worker_is_set_up_as_we_augment_it() -> None:
 
 
 def test_celery_tells_of_the_end_of_a_job_in_these_words() -> None:
-    """worker/job_log.py knows by them which line is to have the figures of an end.
+    """worker/log_records.py knows by them which line is to have the figures of an end.
 
     If one is worded otherwise, its line has none: write the new words there. The words that are
     ours are not Celery's. `_announce_revoked` sends the signal by which that line is written.
     """
-    assert trace.logger.name == job_log._TRACER
+    assert trace.logger.name == log_records._TRACER
     tracing = inspect.getsource(trace)
     assert all(f"'{name}': " in tracing for name in ("id", "name", "runtime"))
     source = inspect.getsource(Request)
-    missing = [words for words in job_log._ENDS_OUTSIDE if f"'{words}'" not in source]
+    missing = [words for words in log_records._ENDS_OUTSIDE if f"'{words}'" not in source]
     assert missing == ["Task %s[%s] was terminated"]
     assert "send_revoked(self.task, request=self._context" in source

@@ -1,61 +1,128 @@
-"""A record knows its job, and gets in the way of nobody's `extra` or formatter."""
+"""What jobs log waits in memory within bounds, and knows its attempt."""
 
-import copy
+import asyncio
+import io
 import logging
 from collections.abc import Iterator
 
 import pytest
 
 from service.jobs.job import CurrentJob, running
-from service.worker.job_log import JobFormatter, JobRecord
+from service.results.job_log import MAX_BYTES, MAX_TEXT, LogLine, encode_lines, make_line
+from service.settings import read_settings
+from service.worker.job_log.buffer import OPEN, Buffer
+from service.worker.job_log.capture import JobLogHandler, JobStream
+from service.worker.job_log.writer import JobLogs
+
+ONE = ("one", "2026-01-02T03:04:05+00:00")
+
+
+class Quiet(JobLogs):
+    """Writes nothing: a test takes the lines."""
+
+    def wake(self) -> None:
+        pass
 
 
 @pytest.fixture
-def logger() -> Iterator[logging.Logger]:
-    """A logger whose records are JobRecords."""
-    before = logging.getLogRecordFactory()
-    logging.setLogRecordFactory(JobRecord)
-    yield logging.Logger("of the test")
-    logging.setLogRecordFactory(before)
+def logs() -> Iterator[JobLogs]:
+    yield Quiet(read_settings({}))
+    OPEN.clear()
 
 
 @pytest.fixture
-def in_a_job() -> Iterator[None]:
-    token = running.set(CurrentJob(id="7", task="shop.buy", retries=0, report=lambda _: None))
-    yield
-    running.reset(token)
+def buffer() -> Iterator[Buffer]:
+    yield Buffer()
+    OPEN.clear()
 
 
-def record(logger: logging.Logger, **extra: str) -> logging.LogRecord:
-    return logger.makeRecord("x", logging.INFO, "f", 1, "hello %s", ("Ada",), None, extra=extra)
+def taken(buffer: Buffer) -> list[tuple[int, str, str]]:
+    lines = [line for each in buffer.take() for line in each.lines]
+    return [(line.level, line.source, line.text) for line in lines]
 
 
-def test_outside_of_a_job_a_line_is_as_before(logger: logging.Logger) -> None:
-    """A formatter that has the names in it writes nothing for them."""
-    assert JobFormatter("%(in_job)s%(message)s", use_color=False).format(record(logger)) == (
-        "hello Ada"
-    )
-    assert logging.Formatter("<%(task_name)s> <%(task_id)s>").format(record(logger)) == "<> <>"
+def in_job(job_id: str = "one") -> CurrentJob:
+    return CurrentJob(job_id, "shop.buy", 0, lambda _: None, started_at=ONE[1])
 
 
-@pytest.mark.usefixtures("in_a_job")
-def test_a_line_names_the_job(logger: logging.Logger) -> None:
-    """In our format, in any other, and in the copy that a queue's handler makes."""
-    line = JobFormatter("%(in_job)s%(message)s", use_color=False).format(record(logger))
-    assert line == "shop.buy[7]: hello Ada"
-    copied = copy.copy(record(logger))
-    for style, text in (("%", "%(task_name)s %(task_id)s"), ("{", "{task_name} {task_id}")):
-        assert logging.Formatter(text, style=style).format(copied) == "shop.buy 7"  # type: ignore[arg-type]
+async def test_a_line_goes_to_the_job_that_wrote_it(logs: JobLogs) -> None:
+    """Of jobs that take turns on one loop, and of their child tasks and threads."""
+    logger, plain = logging.Logger("shop"), io.StringIO()
+    logger.addHandler(JobLogHandler(logs))
+    out = JobStream(plain, "stdout", logs)
+
+    async def body(name: str) -> None:
+        running.set(in_job(name))
+        for _ in range(3):
+            logger.info("of %s", name)
+            await asyncio.gather(
+                asyncio.sleep(0), asyncio.to_thread(print, "print of", name, file=out)
+            )
+
+    logger.info("of no job")
+    print("of no job", file=out)
+    await asyncio.gather(*(asyncio.create_task(body(name)) for name in ("one", "two")))
+    by_job = {each.log.id[0]: {line.text for line in each.lines} for each in logs.buffer.take()}
+    assert by_job == {name: {f"of {name}", f"print of {name}"} for name in ("one", "two")}
+    assert plain.getvalue().count("\n") == 7
 
 
-@pytest.mark.usefixtures("in_a_job")
-def test_extra_of_the_same_name_is_the_users(logger: logging.Logger) -> None:
-    """The logging module refuses `extra` that a record has already."""
-    line = logging.Formatter("%(task_name)s %(task_id)s").format(record(logger, task_id="mine"))
-    assert line == "shop.buy mine"
+async def test_no_record_fails_a_body(logs: JobLogs) -> None:
+    """Not one that cannot be formatted, nor one of half characters."""
+    running.set(in_job())
+    logger = logging.Logger("shop")
+    logger.addHandler(JobLogHandler(logs))
+    logger.info("%d letters", "no number")
+    logger.info("\ud800")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError:
+        logger.exception("no luck")
+    lines = [line for each in logs.buffer.take() for line in each.lines]
+    assert lines[0].text == "A record that could not be written: TypeError"
+    assert "ZeroDivisionError: division by zero" in lines[2].text
+    assert b"\\ud800" in encode_lines(lines)
 
 
-def test_a_record_of_another_factory_is_shown_without_a_job() -> None:
-    """The user's code may make its own."""
-    plain = logging.LogRecord("x", logging.INFO, "f", 1, "hello", (), None)
-    assert JobFormatter("%(in_job)s%(message)s", use_color=False).format(plain) == "hello"
+def test_prints_are_lines(buffer: Buffer) -> None:
+    """However many writes make one; of a progress bar what is seen at last; the rest at the end."""
+    for text in ("a ", "b\nc", "\n", "10 %\r", "20 %\r", "done\n", "no end"):
+        buffer.print(ONE, "stdout", text)
+    assert taken(buffer) == [(0, "stdout", text) for text in ("a b", "c", "done")]
+    buffer.end(ONE)
+    assert taken(buffer) == [(0, "stdout", "no end")]
+    assert not OPEN
+    buffer.end(ONE)
+    assert taken(buffer) == []
+
+
+def test_memory_is_bounded(buffer: Buffer) -> None:
+    """A long line is cut, a long log loses its beginning, and all together have a bound."""
+    buffer.print(ONE, "stdout", "x" * 10_000_000)
+    buffer.end(ONE)
+    assert len(taken(buffer)[0][2]) <= MAX_TEXT
+    for number in range(10_000):
+        buffer.add(ONE, make_line(0, 20, "shop", f"{number:04d}" + "y" * 96))
+    lines = taken(buffer)
+    assert "lines were not kept" in lines[0][2]
+    assert lines[-1][2].startswith("9999")
+    assert sum(len(text) for _, _, text in lines) <= MAX_BYTES
+    for number in range(100):
+        for _ in range(32):
+            buffer.add((str(number), ""), make_line(0, 20, "shop", "z" * MAX_TEXT))
+    waiting = [each for _ in range(100) for each in buffer.take()]
+    assert sum(len(line.text) for each in waiting for line in each.lines) <= 17_000_000
+    assert "lines were not kept" in waiting[-1].lines[0].text
+
+
+def test_what_could_not_be_written_goes_first(buffer: Buffer) -> None:
+    """In its order, and the attempt's end is told with it."""
+    line = LogLine(0, 20, "shop", "first")
+    buffer.add(ONE, line)
+    buffer.end(ONE)
+    waiting = buffer.take()
+    buffer.add(ONE, LogLine(0, 20, "shop", "late"))
+    buffer.put_back(waiting)
+    (again,) = buffer.take()
+    assert [each.text for each in again.lines] == ["first", "late"]
+    assert again.is_over

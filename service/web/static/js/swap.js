@@ -55,6 +55,10 @@ export function replaceContent(element, html) {
   });
 }
 
+export function appendHtml(element, html) {
+  element.append(fragment(html.trim()));
+}
+
 export function makeElement(html) {
   return fragment(html).firstElementChild;
 }

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from service.dashboard.pages.frames import Trace, read_trace
+from service.dashboard.pages.job.frames import Trace, read_trace
 from service.parts import Parts
 from service.redis.bounded import bounded
 from service.results.decoding import moment_of

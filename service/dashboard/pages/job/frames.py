@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 _FRAME: Final = re.compile(r'^[ |]*File "(?P<path>.+?)", line \d+, in ')
-_ROOM: Final = Path(__file__).parents[2]
+_ROOM: Final = Path(__file__).parents[3]
 _OURS: Final = f"{_ROOM}{os.sep}"
 _EXAMPLES: Final = f"{_ROOM / 'tasks'}{os.sep}"
 _STANDARD: Final = re.compile(r"^<|[/\\](?:python3\.\d+|Lib)[/\\](?!.*-packages[/\\])")

@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -14,9 +13,10 @@ from service.access.access import sight
 from service.access.policy import Action
 from service.broker.finding.message import FoundMessage, find_message
 from service.dashboard.extension import dashboard_of
-from service.dashboard.pages.frames import Trace
-from service.dashboard.pages.job_attempts import AttemptView, attempts_of, text_in, trace_in
-from service.errors import UnknownJobError
+from service.dashboard.pages.job.attempts import AttemptView, attempts_of, text_in, trace_in
+from service.dashboard.pages.job.family import Relative, relatives_of
+from service.dashboard.pages.job.frames import Trace
+from service.dashboard.pages.job.log_lines import LogView, newest_lines
 from service.parts import Parts, parts_of
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
@@ -24,7 +24,6 @@ from service.results.decoding import moment_of, record_fields
 from service.results.model import State
 from service.results.store import StoredRecord
 
-_MOST: Final = 50  # related jobs of one kind
 _MAX_TEXT: Final = 4_000  # characters of a header
 # Headers that Celery and we put into each message; the page tells them otherwise, if at all.
 _OF_CELERY: Final = frozenset(
@@ -35,15 +34,6 @@ _OF_CELERY: Final = frozenset(
         "stamped_headers",
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Relative:
-    """A job that has to do with this one; `state` and `task` are empty where nothing is known."""
-
-    id: str
-    task: str = ""
-    state: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +48,14 @@ class JobDetails:
     headers: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
     may_cancel: bool = False
+    shows_log: bool = False
     may_run_again: bool = False
     may_run_now: bool = False
+    record: StoredRecord
+
+    async def log(self) -> LogView:
+        """The newest lines of the present attempt, or of the last one; the page asks for them."""
+        return await newest_lines(parts_of(current_app), self.record.result)
 
 
 async def find_details(record: StoredRecord) -> JobDetails:
@@ -77,11 +73,13 @@ async def find_details(record: StoredRecord) -> JobDetails:
     return JobDetails(
         facts=dict(_facts(record, fields, found)),
         moments=dict(_moments(found)),
-        relatives=await _relatives(parts, record, fields, found),
+        relatives=await relatives_of(parts, record, fields, found),
         trace=trace_in(fields.get("traceback")) if shows_output else None,
         attempts=await attempts_of(parts, record, fields) if shows_output else (),
         headers=_headers(found),
         notes=[*_notes(record, fields, found, consumed)],
+        shows_log=shows_output and parts.settings.job_log == "on",
+        record=record,
         may_cancel=not result.ready and may(Action.CANCEL, record),
         may_run_again=result.ready and result.task in parts.tasks and may(Action.RUN_AGAIN, record),
         may_run_now=waits and found is not None and found.due_at is not None,
@@ -181,60 +179,3 @@ def _notes(
         return
     if consumed is not None and found.queue and found.queue not in consumed:
         yield f"No running worker takes jobs from the queue {found.queue}."
-
-
-async def _relatives(
-    parts: Parts, record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
-) -> dict[str, list[Relative]]:
-    headers = found.headers if found else {}
-    root = text_in(fields.get("root_id")) or text_in(headers.get("root_id"))
-    parent = text_in(fields.get("parent_id")) or text_in(headers.get("parent_id"))
-    parent = "" if parent == record.job_id else parent  # as that of a retry is
-    waits_for = fields.get("waits_for") if not record.result.ready and found is None else ()
-    kinds: dict[str, list[str]] = {
-        "Began with": [root] if root not in {"", record.job_id, parent} else [],
-        "Sent by": [parent] if parent else [],
-        "Waits for": [text_in(each) for each in waits_for or () if text_in(each)],
-        "Has sent": [
-            each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
-        ],
-        "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
-    }
-    ids = [*dict.fromkeys(job_id for each in kinds.values() for job_id in each[:_MOST])]
-    known = await _relatives_of(parts, ids)
-    return {
-        name: [known.get(job_id, Relative(job_id)) for job_id in each[:_MOST]]
-        for name, each in kinds.items()
-        if each
-    }
-
-
-async def _relatives_of(parts: Parts, ids: Sequence[str]) -> dict[str, Relative]:
-    """Of the jobs with these ids, those that the caller may see."""
-    if not ids:
-        return {}
-    async with bounded(parts.settings.redis_timeout):
-        stored: Any = await parts.redis.mget([parts.keys.record(job_id) for job_id in ids])
-    may = await sight()
-    found: dict[str, Relative] = {}
-    for job_id, data in zip(ids, stored, strict=True):
-        with suppress(UnknownJobError):
-            if data is not None and may(Action.SEE, record := StoredRecord(job_id, data)):
-                result = record.result
-                found[job_id] = Relative(job_id, result.task or "", result.state.value)
-    return found
-
-
-def _ids(children: Any) -> Iterator[str]:
-    """The jobs in what Celery stores of results: `[[id, parent], members]`, or a list of such."""
-    if not isinstance(children, list):
-        return
-    match children:
-        case [[str() as job_id, _], None]:
-            yield job_id
-        case [[str(), _], list() as members]:
-            for each in members:
-                yield from _ids(each)
-        case _:
-            for each in children:
-                yield from _ids(each)

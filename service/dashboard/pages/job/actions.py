@@ -9,7 +9,7 @@ from werkzeug.exceptions import Conflict
 from service.access.access import audit, caller_of, read_job, shows_arguments
 from service.access.policy import Action
 from service.broker.finding.message import hasten
-from service.dashboard.pages.job_details import find
+from service.dashboard.pages.job.details import find
 from service.dashboard.pages.sign_in import require
 from service.errors import InvalidArgumentsError, UnknownTaskError
 from service.jobs.handle import AnyHandle

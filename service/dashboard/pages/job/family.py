@@ -1,0 +1,84 @@
+"""The jobs that a job has to do with: those before it, beside it, and after it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from service.access.access import sight
+from service.access.policy import Action
+from service.broker.finding.message import FoundMessage
+from service.dashboard.pages.job.attempts import text_in
+from service.errors import UnknownJobError
+from service.parts import Parts
+from service.redis.bounded import bounded
+from service.results.store import StoredRecord
+
+_MOST: Final = 50  # related jobs of one kind
+
+
+@dataclass(frozen=True, slots=True)
+class Relative:
+    """A job that has to do with this one; `state` and `task` are empty where nothing is known."""
+
+    id: str
+    task: str = ""
+    state: str = ""
+
+
+async def relatives_of(
+    parts: Parts, record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
+) -> dict[str, list[Relative]]:
+    """The jobs around this one by what they are to it. Raises ResultsUnavailableError."""
+    headers = found.headers if found else {}
+    root = text_in(fields.get("root_id")) or text_in(headers.get("root_id"))
+    parent = text_in(fields.get("parent_id")) or text_in(headers.get("parent_id"))
+    parent = "" if parent == record.job_id else parent  # as that of a retry is
+    waits_for = fields.get("waits_for") if not record.result.ready and found is None else ()
+    kinds: dict[str, list[str]] = {
+        "Began with": [root] if root not in {"", record.job_id, parent} else [],
+        "Sent by": [parent] if parent else [],
+        "Waits for": [text_in(each) for each in waits_for or () if text_in(each)],
+        "Has sent": [
+            each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
+        ],
+        "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
+    }
+    ids = [*dict.fromkeys(job_id for each in kinds.values() for job_id in each[:_MOST])]
+    known = await _known_of(parts, ids)
+    return {
+        name: [known.get(job_id, Relative(job_id)) for job_id in each[:_MOST]]
+        for name, each in kinds.items()
+        if each
+    }
+
+
+async def _known_of(parts: Parts, ids: Sequence[str]) -> dict[str, Relative]:
+    """Of the jobs with these ids, those that the caller may see."""
+    if not ids:
+        return {}
+    async with bounded(parts.settings.redis_timeout):
+        stored: Any = await parts.redis.mget([parts.keys.record(job_id) for job_id in ids])
+    may = await sight()
+    found: dict[str, Relative] = {}
+    for job_id, data in zip(ids, stored, strict=True):
+        with suppress(UnknownJobError):
+            if data is not None and may(Action.SEE, record := StoredRecord(job_id, data)):
+                result = record.result
+                found[job_id] = Relative(job_id, result.task or "", result.state.value)
+    return found
+
+
+def _ids(children: Any) -> Iterator[str]:
+    """The jobs in what Celery stores of results: `[[id, parent], members]`, or a list of such."""
+    if not isinstance(children, list):
+        return
+    match children:
+        case [[str() as job_id, _], None]:
+            yield job_id
+        case [[str(), _], list() as members]:
+            for each in members:
+                yield from _ids(each)
+        case _:
+            for each in children:
+                yield from _ids(each)
