@@ -7,15 +7,18 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.support.site import Site, running_site
+from tests.support.wait import PATIENCE
 
 _FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     "--host-resolver-rules=MAP jobs.example 127.0.0.1",  # a name that is not this machine's own
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+
+expect.set_options(timeout=PATIENCE * 1000)  # as with all else that tests wait for
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -32,7 +32,7 @@ async def test_the_page_says_that_the_server_is_away_and_comes_back(
     (tmp_path / "end").touch()
     own_site.restart_web()
     # It says "Connected again." for two seconds, in which a busy machine may not look.
-    await expect(page.locator("#connection")).to_have_attribute("data-kind", "back", timeout=20_000)
+    await expect(page.locator("#connection")).to_have_attribute("data-kind", "back")
     await expect(page.locator("#connection")).to_have_text("")
     await expect(followed.locator(".state")).to_have_text("SUCCESS")
     form = page.get_by_role("form", name="demo.my_add")
@@ -65,7 +65,7 @@ async def follow_with(page: Page, served: Site, end: Path, ways: set[str]) -> No
     await expect(page.locator(".note")).to_have_text(re.compile("step"))
     await wait_until_async(lambda: ways <= asked, timeout=30, description=f"asked by {ways}")
     await asyncio.to_thread(end.touch)
-    await expect(page.locator(".state")).to_have_text("SUCCESS", timeout=15_000)
+    await expect(page.locator(".state")).to_have_text("SUCCESS")
 
 
 async def test_without_event_streams_it_polls_long(

@@ -60,7 +60,7 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
         re.compile(r"celery\s+0\s+0\s+1\s+0")
     )
     (tmp_path / "end").touch()
-    await expect(row.locator(".state")).to_have_text("SUCCESS", timeout=10_000)
+    await expect(row.locator(".state")).to_have_text("SUCCESS")
     await expect(row).to_contain_text(re.compile(r"\d m?s"))
     await expect(page.get_by_role("region", name="Tasks in the last hour")).to_contain_text(
         "forms.until"
@@ -181,7 +181,7 @@ async def test_it_is_readable_without_scripts(browser: Browser, served: Site) ->
     await plain.get_by_role("button", name="Filter").click()
     # The page refreshes itself.
     row = plain.locator("table.jobs tbody tr")
-    await expect(row).to_have_attribute("data-id", job_id, timeout=12_000)
+    await expect(row).to_have_attribute("data-id", job_id)
     await context.close()
 
 
@@ -197,7 +197,7 @@ async def test_it_says_in_words_that_no_worker_is_running(page: Page, own_site: 
         re.compile(r"gone.*\d s ago", re.DOTALL)
     )
     with site_worker(own_site.valkey) as worker:
-        await expect(words).to_have_count(0, timeout=20_000)
+        await expect(words).to_have_count(0)
         worker.stop()
         await expect(words).to_be_visible()
 

@@ -14,7 +14,7 @@ from redis import Redis
 
 from tests.support.enqueuing import Enqueuing
 from tests.support.process import Process
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE, wait_until
 
 LEASED: Final = "service.broker.transport:Transport"
 TASKS: Final = "faults"
@@ -152,7 +152,7 @@ class Bench:
         """The stored state."""
         return self.result(job).get("status")
 
-    def wait_for(self, job: str, state: str = "SUCCESS", timeout: float = 20) -> None:
+    def wait_for(self, job: str, state: str = "SUCCESS", timeout: float = PATIENCE) -> None:
         """Wait until a job has this state."""
         wait_until(
             lambda: self.state(job) == state, timeout=timeout, description=f"{job} is {state}"
@@ -167,7 +167,9 @@ class Bench:
         """How often a job was at this point."""
         return sum(1 for note in self.notes() if note[:2] == [what, label])
 
-    def wait_for_note(self, what: str, label: str, times: int = 1, timeout: float = 20) -> None:
+    def wait_for_note(
+        self, what: str, label: str, times: int = 1, timeout: float = PATIENCE
+    ) -> None:
         """Wait until a job has been at this point so often."""
         wait_until(
             lambda: self.count(what, label) >= times,
@@ -205,7 +207,7 @@ class Bench:
         keys += [f"{key}.scheduled" for key in keys[:4]]
         return not self.redis.exists(*(prefix + key for key in (*keys, f"{queue}.dead")))
 
-    def wait_until_empty(self, queue: str = "celery", timeout: float = 10) -> None:
+    def wait_until_empty(self, queue: str = "celery", timeout: float = PATIENCE) -> None:
         """Wait until nothing is queued, held or dead."""
         wait_until(lambda: self.is_empty(queue), timeout=timeout, description=f"{queue} is empty")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE, wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 _TAIL_LINES: Final = 40
@@ -80,7 +80,7 @@ class Process:
         lines = self.output.splitlines()[-_TAIL_LINES:]
         return "\n".join([f"--- the last lines of {self.name} ---", *lines])
 
-    def wait_for_output(self, pattern: str, timeout: float = 45) -> re.Match[str]:
+    def wait_for_output(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """Wait until the output has a match of `pattern`; fail at once if the process ends."""
 
         def find() -> re.Match[str] | None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from quart import Quart
 
@@ -11,12 +11,16 @@ from service import create_app, get_celery
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker
 
+# How long Redis may take where it is well. The default is for users who wait for an answer; on a
+# busy machine that is no fault.
+PATIENT: Final = {"SERVICE_REDIS_TIMEOUT": "20", "SERVICE_ENQUEUE_TIMEOUT": "20"}
+
 
 @asynccontextmanager
 async def serving_app(worker: Worker, modules: str, **settings: str) -> AsyncIterator[Quart]:
     """An app like the web side's for the worker's Redis; its context is that of the block."""
     base = {"SERVICE_REDIS_URL": worker.redis_url, "SERVICE_TASK_MODULES": modules}
-    app = create_app({**base, **settings})
+    app = create_app({**base, **PATIENT, **settings})
     async with app.test_app(), app.app_context():
         yield app
 

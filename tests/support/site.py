@@ -10,6 +10,7 @@ from typing import Any, Final
 import httpx
 
 from tests.support.process import Process
+from tests.support.serving import PATIENT
 from tests.support.valkey import Valkey
 from tests.support.web import Web
 
@@ -20,6 +21,7 @@ _ENV: Final = {
     "SERVICE_MAX_RESULT": "2000000",
     "SERVICE_RECENT_JOBS": "500",
     "SERVICE_GRACE": "0",
+    **PATIENT,
 }
 
 

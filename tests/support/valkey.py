@@ -48,7 +48,7 @@ class Valkey:
     def start(self) -> Self:
         """Start the server and wait until it answers."""
         self._process.start()
-        wait_until(self.answers, timeout=10, description="Valkey answers a PING")
+        wait_until(self.answers, description="Valkey answers a PING")
         return self
 
     def begin(self, config: Mapping[str, str]) -> None:

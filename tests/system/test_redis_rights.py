@@ -121,27 +121,27 @@ async def run_jobs(app: Quart, folder: Path) -> None:
     assert added["result"] == 3
     assert (await end_of(client, await started(client, "demo.fail")))["state"] == "FAILURE"
     logged = await write_log.enqueue("ada")
-    await logged.result(timeout=20)
+    await logged.result(timeout=45)
 
     async def is_kept() -> bool:
         log = await client.get(f"/dashboard/jobs/{logged.id}/log", headers=ADMIN)
         return b"hello ada" in await log.get_data()
 
     await wait_until_async(is_kept, description="what a job logged is shown")
-    await (await retry_once.enqueue("retried", 0.1)).result(timeout=20)
-    assert await (await add.options(countdown=0.5).enqueue(1, 2)).result(timeout=20) == 3
+    await (await retry_once.enqueue("retried", 0.1)).result(timeout=45)
+    assert await (await add.options(countdown=0.5).enqueue(1, 2)).result(timeout=45) == 3
     few: Any = chord([add.s(1, 1), add.s(2, 2)], total.s())
-    assert await (await enqueue(few)).result(timeout=20) == 6
-    body = await (await canvas.enqueue("chord")).result(timeout=20)
+    assert await (await enqueue(few)).result(timeout=45) == 6
+    body = await (await canvas.enqueue("chord")).result(timeout=45)
     await wait_for_state(client, f"/result/{body}", "SUCCESS")
     waited = await wait_in_celerys_way.enqueue("group")
-    assert (await waited.result(timeout=20))[0] == 3
+    assert (await waited.result(timeout=45))[0] == 3
 
 
 async def send_long_canvases() -> None:
     """Those that take more than one step of Redis are put into a journal first."""
     many: Any = chord([add.s(1, number) for number in range(150)], total.s())
-    assert await (await enqueue(many)).result(timeout=20) == 150 + sum(range(150))
+    assert await (await enqueue(many)).result(timeout=45) == 150 + sum(range(150))
     unusable: Any = group([*many.tasks, *many.tasks, add.s(1, object())])
     with pytest.raises(InvalidArgumentsError):
         await enqueue(unusable)

@@ -35,4 +35,4 @@ async def test_the_error_of_a_header_is_raised_whenever_it_comes(shared_worker: 
         last: Any = AsyncResult("body-of-it", app=celery, parent=header)
         header.last = last.id
         with pytest.raises(ValueError, match="its own"):
-            await asyncio.to_thread(last.get, timeout=10)
+            await asyncio.to_thread(last.get, timeout=45)

@@ -19,5 +19,5 @@ async def test_a_group_subscribes_when_it_is_waited_for(shared_worker: Worker) -
         result = group(my_add.s(0, 0), inner).apply_async()
         with Redis.from_url(shared_worker.redis_url) as redis:
             assert redis.pubsub_channels("celery-task-meta-*") == []
-            assert await asyncio.to_thread(result.get, timeout=10) == [0, 3, 7]
+            assert await asyncio.to_thread(result.get, timeout=45) == [0, 3, 7]
             assert redis.pubsub_channels("celery-task-meta-*") == []

@@ -84,7 +84,7 @@ def test_a_job_that_asks_for_its_record_is_answered_after_a_loss(valkey: Valkey)
 
     async def use() -> None:
         client = connect(read_settings({}, {"SERVICE_REDIS_URL": valkey.url}))
-        reader = RecordReader(client, timeout=2.0)
+        reader = RecordReader(client, timeout=5.0)
         try:
             assert await reader.read(b"nothing") is None
             pool: Any = client.connection_pool
@@ -93,7 +93,7 @@ def test_a_job_that_asks_for_its_record_is_answered_after_a_loss(valkey: Valkey)
             # What `get_connection` looks at, the server's word, comes after the command has begun.
             connection.can_read = connection.can_read_destructive = _nothing
             await _lose(connection)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 assert await reader.read(b"nothing") is None
         finally:
             await reader.close()

@@ -1,13 +1,11 @@
 """Many waiters, one connection, and no change missed."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 from quart import Quart
-from redis.asyncio import Redis
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from service import create_app
 from service.errors import (
@@ -22,17 +20,18 @@ from service.results.follower import Change, Follower, NoChange
 from service.results.watcher import Watcher
 from tests.support.records import publish
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until_async
+from tests.support.wait import wait_until_async, within_twice
 
-TIMEOUT = 0.5
+TIMEOUT = 0.5  # of a watcher whose Redis is silent
 
 
 @pytest.fixture
-async def app(own_valkey: Valkey) -> AsyncIterator[Quart]:
+async def app(request: pytest.FixtureRequest, own_valkey: Valkey) -> AsyncIterator[Quart]:
+    """An app that is patient on a busy machine, or gives up after what a test asks for."""
     app = create_app(
         {
             "SERVICE_REDIS_URL": own_valkey.url,
-            "SERVICE_REDIS_TIMEOUT": TIMEOUT,
+            "SERVICE_REDIS_TIMEOUT": getattr(request, "param", 20.0),
             "SERVICE_MAX_WAITERS": 50,
         }
     )
@@ -52,6 +51,19 @@ def state_in(follower: Follower) -> str:
 def subscriptions(valkey: Valkey) -> int:
     with valkey.client() as redis:
         return len(redis.pubsub_channels())
+
+
+async def insist(watcher: Watcher, job_id: str, *, interval: float) -> Follower:
+    """Follow a job, however often Redis does not answer in time."""
+
+    async def follow() -> Follower | None:
+        with suppress(ResultsUnavailableError):
+            return await watcher.follow(job_id, interval=interval)
+        return None
+
+    found = await wait_until_async(follow, description=f"{job_id} is followed")
+    assert found is not None
+    return found
 
 
 async def test_each_waiter_sees_each_change_in_order(watcher: Watcher, own_valkey: Valkey) -> None:
@@ -93,7 +105,7 @@ async def test_no_result_is_missed_between_reading_and_waiting(
         job_id = f"job-{number}"
         with own_valkey.client() as redis:
             publish(redis, job_id, "QUEUED")
-            waiting = asyncio.create_task(watcher.wait(job_id, 10))
+            waiting = asyncio.create_task(watcher.wait(job_id, 30))
             for _ in range(number % 7):
                 await asyncio.sleep(0)
             publish(redis, job_id, "SUCCESS", result=number)
@@ -110,7 +122,7 @@ async def test_a_change_during_a_loss_of_the_connection_is_not_missed(
     """The connection is made again, and every job that is waited for is read again."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-    waiting = [asyncio.create_task(watcher.wait("one", 20)) for _ in range(3)]
+    waiting = [asyncio.create_task(watcher.wait("one", 30)) for _ in range(3)]
     await wait_until_async(lambda: subscriptions(own_valkey) == 1, description="a subscription")
     if fault == "restart":
         await asyncio.to_thread(own_valkey.restart)
@@ -125,27 +137,21 @@ async def test_a_change_during_a_loss_of_the_connection_is_not_missed(
     assert [(await each).result for each in waiting] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("app", [TIMEOUT], indirect=True, ids=["impatient"])
 async def test_a_silent_redis_is_an_error_within_the_timeout(
     watcher: Watcher, own_valkey: Valkey
 ) -> None:
     """For a new waiter; one that waits already goes on, and is told at the end of its time.
 
-    "Within" by what one command with the same timeout takes: to be silent twice would be double.
+    To wait twice for it would be too long.
     """
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
         publish(redis, "two", "QUEUED")
-    early = await watcher.follow("one", interval=1.5)
+    early = await insist(watcher, "one", interval=1.5)
     own_valkey.freeze()
-    began = time.monotonic()
-    async with Redis.from_url(own_valkey.url, socket_timeout=TIMEOUT, retry=None) as client:
-        with pytest.raises(RedisTimeoutError):
-            await client.ping()
-    one_command = time.monotonic() - began
-    began = time.monotonic()
     with pytest.raises(ResultsUnavailableError):
-        await watcher.follow("two", interval=1)
-    assert time.monotonic() - began < 1.8 * one_command
+        await within_twice(TIMEOUT, watcher.follow("two", interval=1))
     assert await anext(early) is NoChange.LOST
     own_valkey.thaw()
     with own_valkey.client() as redis:
@@ -163,7 +169,7 @@ async def test_a_job_that_redis_forgets_is_unknown_again(
     """A Redis that came back empty must not leave its waiters waiting."""
     with own_valkey.client() as redis:
         publish(redis, "one", "QUEUED")
-        waiting = asyncio.create_task(watcher.wait("one", 20))
+        waiting = asyncio.create_task(watcher.wait("one", 30))
         await wait_until_async(lambda: subscriptions(own_valkey) == 1, description="subscribed")
         redis.flushall()
         redis.client_kill_filter(_type="pubsub")
@@ -244,7 +250,7 @@ async def stuck_write(watcher: Watcher, own_valkey: Valkey) -> asyncio.Event:
     assert watcher._feed is not None
     watcher._feed._connection.send_packed_command = send
     watcher._feed.add(["other"])
-    await asyncio.wait_for(sending.wait(), 5)
+    await asyncio.wait_for(sending.wait(), 30)
     return cancelled
 
 
@@ -252,7 +258,7 @@ async def test_closing_ends_though_a_write_loses_the_cancellation(
     watcher: Watcher, stuck_write: asyncio.Event
 ) -> None:
     """Or the server would never stop."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await watcher.aclose()
     assert stuck_write.is_set()
     assert watcher._feeding is not None
@@ -266,5 +272,5 @@ async def test_a_loss_ends_though_a_write_loses_the_cancellation(
     with own_valkey.client() as redis:
         redis.client_kill_filter(_type="pubsub")
         publish(redis, "one", "SUCCESS", result=1)
-    assert (await watcher.wait("one", 5)).result == 1
+    assert (await watcher.wait("one", 30)).result == 1
     assert stuck_write.is_set()

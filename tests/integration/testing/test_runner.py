@@ -121,7 +121,7 @@ async def test_what_was_enqueued_is_known_before_and_after_it_ran(jobs: JobRunne
     ]
     await jobs.drain()
     assert log[1:] == ["tea"]
-    assert await job.result(timeout=1) == 3
+    assert await job.result(timeout=20) == 3
     (sent,) = jobs.enqueued(add)
     assert (sent.id, sent.args, sent.kwargs) == (job.id, (1,), {"b": 2})
     assert jobs.enqueued(in_thread)[0].args == (datetime(2026, 1, 1, tzinfo=UTC),)
@@ -186,7 +186,7 @@ async def test_a_canvas_runs(jobs: JobRunner) -> None:
         assert await jobs.run(many) == [0, 2, 4]
         job: Any = await enqueue(chord([add.s(1, 2), add.s(3, 4)], note.s()))
         await jobs.drain()
-        assert await job.result(timeout=1) is None
+        assert await job.result(timeout=20) is None
     assert log == [[3, 7]]
 
 
@@ -194,7 +194,7 @@ async def test_jobs_run_as_they_come_in_a_block(jobs: JobRunner) -> None:
     """For code that follows a job: here the page of one."""
     async with jobs.working():
         job = await note.enqueue("now")
-        await job.result(timeout=10)
+        await job.result(timeout=20)
     assert log == ["now"]
 
 

@@ -112,7 +112,7 @@ async def test_other_processes_learn_what_a_caller_has_had(redis_url: str, serve
     limit = Limit(10, 3600)
     async with serve("off") as app:
         parts = parts_of(app)
-        one, other = (Ledger(parts.redis, parts.keys, timeout=2) for _ in range(2))
+        one, other = (Ledger(parts.redis, parts.keys, timeout=20) for _ in range(2))
         for _ in range(9):
             assert one.take("requests", limit, "ada")[1] == 0
 
@@ -120,7 +120,7 @@ async def test_other_processes_learn_what_a_caller_has_had(redis_url: str, serve
             _, wait = other.take("requests", limit, "ada")
             return wait > 0
 
-        await wait_until_async(is_known, description="the other process refuses", timeout=10)
+        await wait_until_async(is_known, description="the other process refuses")
         assert other.take("requests", limit, "bob")[1] == 0
         await one.aclose()
         await other.aclose()

@@ -21,7 +21,7 @@ from service.worker.loop.bridge import Bridge, await_
 from service.worker.loop.process import process_of
 from service.worker.results.writer import STORE, RecordWrite, ResultsWriter, store_blocking
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until, wait_until_async
+from tests.support.wait import PATIENCE, wait_until, wait_until_async
 
 pytestmark = pytest.mark.leaves("keys", reason="they write records under keys of their own")
 
@@ -49,7 +49,9 @@ def client(redis_url: str) -> Iterator[SyncRedis]:
 @pytest.fixture
 async def writer(redis_url: str) -> AsyncIterator[ResultsWriter]:
     writer = ResultsWriter(
-        connect(Settings(redis_url=redis_url)), asyncio.get_running_loop(), timeout=0.5
+        connect(Settings(redis_url=redis_url, redis_timeout=20)),
+        asyncio.get_running_loop(),
+        timeout=20,
     )
     yield writer
     await writer.close()
@@ -105,7 +107,7 @@ async def test_many_records_take_one_round_trip(client: SyncRedis, writer: Resul
     with client.pubsub() as subscriber:  # type: ignore[no-untyped-call]  # redis-py
         subscriber.subscribe("job-3")
         await asyncio.gather(*(writer.write(write_of(f"job-{n}", "SUCCESS")) for n in range(100)))
-        messages = (subscriber.get_message(timeout=1) for _ in range(5))
+        messages = (subscriber.get_message(timeout=9) for _ in range(5))
         assert any(m and m["type"] == "message" and "SUCCESS" in m["data"] for m in messages)
     assert client.info("commandstats")["cmdstat_evalsha"]["calls"] == 1
     assert {state_of(client, f"job-{n}") for n in range(100)} == {"SUCCESS"}
@@ -285,7 +287,7 @@ async def test_the_writer_insists_until_redis_is_back(own_valkey: Valkey) -> Non
         dropped.cancel()
         assert not kept.done()
         own_valkey.start()
-        await asyncio.wait_for(kept, 10)
+        await asyncio.wait_for(kept, PATIENCE)
         with own_valkey.client() as client:
             assert state_of(client, "kept") == "SUCCESS"
     finally:
@@ -305,7 +307,7 @@ async def test_a_full_server_is_waited_for(own_valkey: Valkey) -> None:
             await asyncio.wait({waiting}, timeout=0.3)
             assert not waiting.done()
             client.config_set("maxmemory", "0")
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, PATIENCE)
             assert state_of(client, "job") == "SUCCESS"
         finally:
             await writer.close()
@@ -332,7 +334,7 @@ async def test_those_who_follow_hear_of_an_end_whose_publish_was_refused(
             )
             assert not waiting.done()
             client.acl_setuser("default", enabled=True, categories=["+@all"])
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, PATIENCE)
             messages = (follower.get_message(timeout=1) for _ in range(3))
             told = [m["data"] for m in messages if m and m["type"] == "message"]
             assert told == [client.get("job")]
@@ -363,7 +365,7 @@ async def test_a_demoted_server_is_left_for_whatever_its_address_leads_to_now(
             )
             assert not waiting.done()
             client.replicaof("NO", "ONE")
-            await asyncio.wait_for(waiting, 10)
+            await asyncio.wait_for(waiting, PATIENCE)
             assert state_of(client, "job") == "SUCCESS"
         finally:
             await writer.close()
@@ -385,5 +387,5 @@ def test_the_blocking_backend_leaves_a_demoted_server_too(own_valkey: Valkey) ->
         )
         assert not waiting.done()
         client.replicaof("NO", "ONE")
-        waiting.result(10)
+        waiting.result(PATIENCE)
         assert state_of(client, "job") == "SUCCESS"

@@ -61,7 +61,7 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
     with worker_process(pool, redis_url, tmp_path) as process:
         worker = Worker(pool, process, redis_url, tmp_path)
         process.wait_for_output(r"ready\.")
-        await (await leave_note.options(countdown=0.7).enqueue("last")).result(timeout=20)
+        await (await leave_note.options(countdown=0.7).enqueue("last")).result(timeout=45)
         assert noted(worker) == ["last"]
     for job in jobs:
         assert await state(app, job.id) == "REVOKED"
@@ -85,7 +85,7 @@ async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
 
             await wait_until_async(is_scheduled, description="it is scheduled")
             assert await cancel(app, "member") == (200, "REVOKED")
-        result = await parts_of(app).watcher.wait(body.id, 20)
+        result = await parts_of(app).watcher.wait(body.id, 45)
         assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
         assert redis.zcard("celery.scheduled") == 0
 
@@ -101,10 +101,10 @@ async def test_a_running_job_is_stopped(shared_worker: Worker) -> None:
 
         await wait_until_async(runs, description="it runs")
         assert await cancel(app, job.id) == (202, "PROGRESS")
-        assert (await parts_of(app).watcher.wait(job.id, 10)).state == "REVOKED"
+        assert (await parts_of(app).watcher.wait(job.id, 45)).state == "REVOKED"
         response = await app.test_client().delete(f"/result/{job.id}")
         assert response.status_code == 409
-        assert await (await add.enqueue(1, 2)).result(timeout=20) == 3
+        assert await (await add.enqueue(1, 2)).result(timeout=45) == 3
 
 
 async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
@@ -125,7 +125,7 @@ async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
             return sum('"QUEUED"' in (each or "") for each in stored)
 
         await wait_until_async(lambda: waiting() == 0, description="nothing waits")
-        await (await leave_note.options(countdown=0.5).enqueue("end")).result(timeout=20)
+        await (await leave_note.options(countdown=0.5).enqueue("end")).result(timeout=45)
         assert noted(worker) == ["end"]
     assert await state(app, last.id) == "REVOKED"
     assert await state(app, body.id) == "REVOKED"

@@ -260,7 +260,7 @@ async def test_a_body_that_was_ended_and_sent_calls_its_errbacks_once(
         errback = sample.errback.s()
         body = sample.total.s().set(task_id=body_id).on_error(errback)
         await enqueue(chord([pool.ignored.si(), sample.add.si(1, 1)], body))
-        assert (await parts_of(app).watcher.wait(body_id, 30)).state == "REVOKED"
+        assert (await parts_of(app).watcher.wait(body_id, 45)).state == "REVOKED"
         wait_until(lambda: body_id in called(shared_worker), description="the errback is called")
         # By Celery's own means: ours accept no id twice.
         again = sample.total.s([1]).set(task_id=body_id).on_error(errback)
@@ -297,7 +297,7 @@ async def test_a_body_ends_although_the_process_died_that_was_to_end_it(
         header = [first.set(task_id=uuid()), chain(pool.wait_at_gate.si(gate), second)]
         body = sample.total.s().on_error(sample.errback_that_dies_once.s())
         job: Any = await enqueue(chord(header, body))
-        await parts_of(app).watcher.wait(first.id, 30)
+        await parts_of(app).watcher.wait(first.id, 45)
         shared_worker.open_gate(gate)
-        assert (await parts_of(app).watcher.wait(job.id, 30)).state == "FAILURE"
+        assert (await parts_of(app).watcher.wait(job.id, 45)).state == "FAILURE"
     shared_worker.wait_for_note(f"errback {job.id}")  # prefork's parent does not wait for it

@@ -65,7 +65,7 @@ async def test_a_record_lives_on_while_its_job_runs(
     await reached(app, job.id, "PROGRESS")
     assert life(job.id) > DAY
     shared_worker.open_gate(job.id)
-    await job.result(timeout=20)
+    await job.result(timeout=45)
     assert 0 < life(job.id) <= DAY
 
 
@@ -84,7 +84,7 @@ async def test_a_record_lives_on_while_its_job_waits(
     assert {queued.id, scheduled.id, last.id} <= set(waiting)
     assert min(map(life, (*waiting, retried.id))) > 2 * DAY
     redis.delete(WAITING)
-    await retried.result(timeout=20)
+    await retried.result(timeout=45)
     assert 0 < life(retried.id) <= DAY
 
 
@@ -138,7 +138,7 @@ async def test_what_a_chord_counts_lives_on_until_its_last_part_is_in(
     await wait_until_async(lambda: len(lives()) > 2, description="the first part is counted")
     assert min(lives()) > DAY
     redis.lmove(WAITING, "celery")
-    await parts_of(app).watcher.wait(body.id, 20)
+    await parts_of(app).watcher.wait(body.id, 45)
     await wait_until_async(
         lambda: len(lives()) <= 2 and max(lives(), default=0) <= DAY, description="it is forgotten"
     )

@@ -97,7 +97,7 @@ def noted(worker: Worker, line: str) -> list[str]:
 
 
 async def end_of(app: Quart, job: Job[Any]) -> str:
-    return (await parts_of(app).watcher.wait(job.id, 20)).state.value
+    return (await parts_of(app).watcher.wait(job.id, 45)).state.value
 
 
 @every_pool
@@ -161,7 +161,7 @@ async def test_a_part_that_has_ended_still_counts_for_its_chord(app: Quart, post
     post.deliver(first, again=True)
     post.wait_until_acknowledged()
     post.deliver(second)
-    assert await body.result(timeout=20) == 44  # 2 + 4, had the first part run again
+    assert await body.result(timeout=45) == 44  # 2 + 4, had the first part run again
     for part in (first, second):
         post.deliver_again(part)
 
@@ -264,5 +264,5 @@ async def _is_killed_before_the_ack(
         worker.open_gate("after")
         with worker_process(pool, redis_url, folder, **settings) as heir:
             heir.wait_for_output(f"Job {job.id} is not run again")
-            await (await leave_note.enqueue("next")).result(timeout=20)
+            await (await leave_note.enqueue("next")).result(timeout=45)
     assert [line for line in worker.notes if line in {"once", "next"}] == ["once", "next"]

@@ -79,7 +79,7 @@ async def check_options(worker: Process) -> None:
         "countdown": await add.options(countdown=1).enqueue(1, 2),
     }
     for job in jobs.values():
-        assert await job.result(timeout=20) == 3
+        assert await job.result(timeout=45) == 3
     assert time.monotonic() - began > 0.9
     seen = {}
     for line in worker.output.splitlines():
@@ -103,11 +103,11 @@ async def check_canvases(app: Quart) -> None:
     together: Any = await enqueue(group(add.s(n, n) for n in range(3)))
     summed: Any = await enqueue(chord([add.s(1, 1), add.s(2, 2)], total.s()))
     both: Any = await enqueue(chain(group([add.s(1, 1), add.s(2, 2)]), total.s(), add.s(1)))
-    assert await single.result(timeout=20) == 3
-    assert await chained.result(timeout=20) == 10
-    assert await together.result(timeout=20) == [0, 2, 4]
-    assert await summed.result(timeout=20) == 6
-    assert await both.result(timeout=20) == 7
+    assert await single.result(timeout=45) == 3
+    assert await chained.result(timeout=45) == 10
+    assert await together.result(timeout=45) == [0, 2, 4]
+    assert await summed.result(timeout=45) == 6
+    assert await both.result(timeout=45) == 7
     assert parts_of(app).watcher.waiters == 0
 
 
@@ -129,12 +129,12 @@ async def test_a_stock_worker_reads_what_is_annotated(redis_url: str) -> None:
             now, ident = datetime.now(UTC), UUID(int=1)
             items = [typed.Item("pen", Decimal("1.50")), typed.Item("ink", Decimal("2.25"))]
             summed = await typed.total.enqueue(typed.Order(ident, now, items, b"\xff"))
-            assert await summed.result(timeout=20) == Decimal("3.75")
+            assert await summed.result(timeout=45) == Decimal("3.75")
             simple = await typed.simple.enqueue(
                 now, now.date(), ident, Decimal(1), b"\xff", typed.Size.SMALL
             )
             names = ["datetime", "date", "UUID", "Decimal", "bytes", "str"]
-            assert await simple.result(timeout=20) == names
+            assert await simple.result(timeout=45) == names
             arguments = {
                 "at": now.isoformat(),
                 "day": "2026-01-02",
@@ -153,7 +153,7 @@ async def test_an_expired_job_is_not_run(redis_url: str) -> None:
     async with enqueuing(redis_url, CONF) as app:
         job = await add.options(expires=0.01).enqueue(1, 2)
         with stock_worker(redis_url, redis_url, CONF):
-            assert (await parts_of(app).watcher.wait(job.id, 20)).state == "REVOKED"
+            assert (await parts_of(app).watcher.wait(job.id, 45)).state == "REVOKED"
 
 
 @pytest.mark.rabbitmq
@@ -173,7 +173,7 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
             await add.options(job_id="early").enqueue(1, 2)
             assert (await parts_of(app).store.get("early")).state == "QUEUED"
             with stock_worker(broker, redis_url, conf) as worker:
-                assert await early.result(timeout=20) == 3
+                assert await early.result(timeout=45) == 3
                 await check_options(worker)
                 assert worker.output.count('"id": "early"') == 1
             os.killpg(server.pid, signal.SIGSTOP)
@@ -184,4 +184,4 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
             os.killpg(server.pid, signal.SIGCONT)
             with stock_worker(broker, redis_url, conf):
                 job = await add.options(job_id="late").enqueue(1, 2)
-                assert await job.result(timeout=20) == 3
+                assert await job.result(timeout=45) == 3

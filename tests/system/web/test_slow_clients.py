@@ -28,7 +28,7 @@ def valkey_here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
 @pytest.fixture(scope="module")
 def web(valkey_here: Valkey) -> Iterator[Web]:
     settings = {
-        "SERVICE_BODY_TIMEOUT": "0.5",
+        "SERVICE_BODY_TIMEOUT": "2",
         "SERVICE_WRITE_TIMEOUT": "2",
         "SERVICE_LIMITS": "bodies=3",
     }

@@ -24,8 +24,8 @@ async def test_prefork_ends_what_hangs_and_runs_the_next_job(tmp_path: Path) -> 
         )
         async with app.test_app(), app.app_context():
             with pytest.raises(JobFailedError, match="TimeLimitExceeded"):
-                await (await sample.hang.enqueue()).result(timeout=15)
-            assert await (await sample.add_async.enqueue(1, 2)).result(timeout=15) == 3
+                await (await sample.hang.enqueue()).result(timeout=45)
+            assert await (await sample.add_async.enqueue(1, 2)).result(timeout=45) == 3
 
 
 @pytest.mark.parametrize("errback", [sample.errback, sample.errback_async])
@@ -43,5 +43,5 @@ async def test_preforks_parent_has_hooks_and_errbacks_run_in_a_child(
                 f"{errback.name.removeprefix('sample.')} {sent.id} {sent.id} {sent.id}"
                 f" sample.hang_with_hooks TimeLimitExceeded of the sample {thread}"
             )
-            assert await (await sample.add_async.enqueue(1, 2)).result(timeout=15) == 3
+            assert await (await sample.add_async.enqueue(1, 2)).result(timeout=45) == 3
         assert "never awaited" not in worker.process.output

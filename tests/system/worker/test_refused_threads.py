@@ -14,7 +14,7 @@ from tests.system.worker.test_pool_shutdown import queued, worker_on
 
 MODULES = "tests.support.sample_tasks,tests.support.pool_tasks,tests.support.stop_tasks"
 ENV = {"SERVICE_TASK_MODULES": MODULES}
-TIMEOUT = 30.0
+TIMEOUT = 45.0
 TOO_LITTLE = 6 << 20  # bytes: a thread wants a stack of 8 MB
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it asks /proc")

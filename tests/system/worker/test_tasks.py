@@ -22,7 +22,7 @@ from tests.support.wait import wait_until_async
 from tests.support.workers import Worker
 
 POOLS = ["asyncio", "prefork", "threads", "solo"]
-TIMEOUT = 15.0
+TIMEOUT = 45.0
 
 Handle = TaskHandle[..., Any, Any]
 

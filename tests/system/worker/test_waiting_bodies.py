@@ -11,7 +11,7 @@ from tests.support import sample_tasks as sample
 from tests.support.serving import serving_app
 from tests.support.workers import Worker
 
-TIMEOUT = 20.0
+TIMEOUT = 45.0
 POOLS = ["asyncio", "threads", "prefork"]  # under solo no other job runs meanwhile
 
 

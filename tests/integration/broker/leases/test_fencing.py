@@ -23,13 +23,13 @@ def test_a_thawed_workers_late_ack_takes_nothing(bench: Bench, pool: str) -> Non
         bench.wait_for_note("start", "job")
         frozen, other = (one, two) if _runs(one, bench) else (two, one)
         _freeze_group(frozen, signal.SIGSTOP)
-        bench.wait_for_note("start", "job", times=2, timeout=5 * bench.lease)
+        bench.wait_for_note("start", "job", times=2)
         held = bench.redis.hkeys("unacked")
         _freeze_group(frozen, signal.SIGCONT)
         frozen.wait_for_output("was lost before its job ended")  # said when it has told of the end
         assert bench.count("end", "job") == 1
         assert bench.redis.hkeys("unacked") == held
-        bench.wait_for(job, timeout=6 * bench.lease)
+        bench.wait_for(job)
         bench.wait_until_empty(timeout=6 * bench.lease)
         assert bench.count("start", "job") == 2
         assert frozen.returncode is None
@@ -59,12 +59,11 @@ def test_a_waiting_job_that_went_to_another_worker_is_not_begun_here(
             _freeze_group(one, signal.SIGSTOP)
             wait_until(
                 lambda: bench.redis.hkeys("unacked") not in ([], [held]),
-                timeout=3 * bench.lease,
                 description="the other one holds it",
             )
             _freeze_group(one, signal.SIGCONT)
-            one.wait_for_output(f"Job {job} is not begun here", timeout=8 * bench.lease)
-            bench.wait_for(job, timeout=6 * bench.lease)
+            one.wait_for_output(f"Job {job} is not begun here")
+            bench.wait_for(job)
             assert bench.count("start", "later") == 1
             bench.wait_until_empty()
 
@@ -86,7 +85,7 @@ def test_nothing_is_begun_on_a_lease_that_was_not_renewed_in_time(bench: Bench, 
                 bench.wait_for_note("start", label)
             _freeze_group(one, signal.SIGCONT)
             for job in jobs:
-                bench.wait_for(job, timeout=10 * bench.lease)
+                bench.wait_for(job)
         bench.wait_for(bench.send("work", "last"))
         bench.wait_until_empty()
         assert {label: bench.count("start", label) for label in labels} == dict.fromkeys(labels, 1)
@@ -107,6 +106,6 @@ def test_what_waits_for_a_slot_is_not_begun_on_a_lost_lease(bench: Bench, pool: 
             bench.wait_for_note("start", "second")
             _freeze_group(one, signal.SIGCONT)
             for job in (first, second):
-                bench.wait_for(job, timeout=10 * bench.lease)
+                bench.wait_for(job)
         bench.wait_until_empty()
         assert bench.count("start", "second") == 1

@@ -3,14 +3,13 @@
 import os
 import random
 import signal
-import time
 from contextlib import ExitStack
 
 import pytest
 
 from tests.support.broker import MAINLY_ASYNCIO, POOLS, Bench, ready
 from tests.support.process import Process
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE, wait_until
 
 both_pools = pytest.mark.parametrize("pool", POOLS)
 
@@ -19,7 +18,7 @@ both_pools = pytest.mark.parametrize("pool", POOLS)
 def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
     bench: Bench, pool: str
 ) -> None:
-    """This is what a user waits for after a crash, and as much longer as the machine is slow."""
+    """This is what a user waits for after a crash, on a calm machine."""
     with bench.worker("doomed", pool=pool, concurrency=1) as doomed:
         ready(doomed)
         job = bench.send("work", "crash", 1.0)
@@ -27,17 +26,15 @@ def test_a_killed_workers_job_runs_again_within_one_and_a_half_leases(
         with bench.worker("heir", pool=pool, concurrency=1) as heir:
             ready(heir)
             wait_until(lambda: bench.count("end", "crash"), description="the first run ends")
-            sent = time.time()
             bench.send("work", "crash2", 600)
             bench.wait_for_note("start", "crash2")
             # Whoever runs it dies; the other one, which has swept for a lease already, inherits.
             victim = doomed if "crash2" in _running(doomed, bench) else heir
             victim.kill()
             started = bench.times("start", "crash2")[0]
-            to_start_a_job = started - sent  # some 20 ms on a calm machine
-            bench.wait_for_note("start", "crash2", times=2, timeout=4 * bench.lease)
+            bench.wait_for_note("start", "crash2", times=2)
             waited = bench.times("start", "crash2")[1] - started
-            assert waited <= 1.5 * bench.lease + 0.3 + 10 * to_start_a_job
+            assert waited <= 1.5 * bench.lease + 2.0
     assert bench.state(job) == "SUCCESS"
 
 
@@ -77,7 +74,7 @@ def _kill_under_load(bench: Bench, pool: str, kills: int) -> None:
         ready(survivor)
         wait_until(
             lambda: all(bench.state(job) == "SUCCESS" for job in jobs),
-            timeout=10 * bench.lease + kills,
+            timeout=PATIENCE + kills,
             description="every job has ended",
         )
         bench.wait_until_empty()

@@ -24,7 +24,7 @@ def test_long_and_scheduled_jobs_run_once(bench: Bench, pool: str) -> None:
             bench.send("work", "eta", 0, countdown=three),
         ]
         for job in jobs:
-            bench.wait_for(job, timeout=5 * bench.lease)
+            bench.wait_for(job)
         bench.wait_until_empty()
         assert bench.count("start", "long") == bench.count("start", "eta") == 1
         assert "LOST" not in one.output + two.output

@@ -51,7 +51,7 @@ class Sentinels:
         """A client of whoever is the master."""
         known: Any = Sentinel([("127.0.0.1", port) for port in self.ports])  # type: ignore[no-untyped-call]  # by redis-py
         try:
-            with known.master_for("main", decode_responses=True, socket_timeout=2) as client:
+            with known.master_for("main", decode_responses=True, socket_timeout=5) as client:
                 yield client
         finally:
             for sentinel in known.sentinels:
@@ -65,7 +65,7 @@ class Sentinels:
         """Whether all sentinels say that this is the master's port."""
         told = []
         for sentinel_port in self.ports:
-            with Redis(port=sentinel_port, socket_timeout=1) as sentinel:
+            with Redis(port=sentinel_port, socket_timeout=5) as sentinel:
                 told.append(sentinel.sentinel_get_master_addr_by_name("main")[1])
         return set(told) == {port}
 
@@ -73,7 +73,7 @@ class Sentinels:
         def known() -> bool:
             answers = []
             for port in self.ports:
-                with Redis(port=port, socket_timeout=1) as sentinel:
+                with Redis(port=port, socket_timeout=5) as sentinel:
                     try:
                         answers.append(sentinel.sentinel_master("main"))
                     except (RedisError, OSError):
@@ -82,7 +82,7 @@ class Sentinels:
                 int(a["num-other-sentinels"]) == 2 and int(a["num-slaves"]) == 1 for a in answers
             )
 
-        wait_until(known, timeout=20, description="the sentinels know each other and the replica")
+        wait_until(known, description="the sentinels know each other and the replica")
 
 
 @pytest.fixture
@@ -116,8 +116,8 @@ def test_work_goes_on_when_the_master_dies(sentinels: Sentinels, tmp_path: Path,
                     timeout=30,
                     description="the replica is the master, and all know it",
                 )
-                bench.wait_for(running, timeout=20)
-                bench.wait_for(after, timeout=20)
+                bench.wait_for(running)
+                bench.wait_for(after)
                 assert bench.web.result("faults.work", "late") == "late"
                 wait_until(lambda: not replica.exists("unacked"), description="nothing is held")
             assert bench.count("start", "running") == 1
