@@ -4,18 +4,31 @@ Like `celery.worker.state`, which most of it is read from, this is the state of 
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.signals import task_rejected, task_unknown, worker_ready
+from celery.signals import task_rejected, task_unknown, worker_init, worker_ready
 from celery.worker import state
 
 _ready: list[Any] = []
+_options: dict[str, Any] = {}
+# Each of these parts of Celery's worker publishes, as long as an option does not leave it out.
+_TALKATIVE: Final = ("mingle", "gossip", "heartbeat")
 
 
 @worker_ready.connect(dispatch_uid="service.broker.worker_ready")
 def _remember(sender: Any, **_: Any) -> None:
     _ready.append(sender)
+
+
+@worker_init.connect(dispatch_uid="service.broker.worker_init")
+def _remember_options(sender: Any, **_: Any) -> None:
+    _options.update(sender.options)
+
+
+def has_to_publish() -> bool:
+    """Whether the worker that starts or runs here ends where it may not publish broadcasts."""
+    return bool(_options) and not all(_options.get(f"without_{part}") for part in _TALKATIVE)
 
 
 def is_worker() -> bool:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from redis.exceptions import ResponseError
 
+from service.broker import celery_worker
 from service.broker.leases.registry import keys_of
 from service.broker.scripts import text
 from service.broker.transport.channel import Channel
@@ -120,11 +121,11 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
         return connection
 
     def _note_publish(self, refusal: str) -> None:
-        """Raise ResponseError where this process has lost the right to publish."""
+        """Raise ResponseError where this process has lost the right to publish, or needs it."""
         broker = self.client.as_uri()
         if not any(words in refusal for words in _MAY_NOT_RUN):
             self._published.add(broker)
-        elif broker in self._published:
+        elif broker in self._published or celery_worker.has_to_publish():
             raise ResponseError(refusal)
 
     def register_with_event_loop(self, connection: Any, loop: Any) -> None:

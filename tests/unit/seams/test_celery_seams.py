@@ -34,8 +34,8 @@ from celery.local import Proxy
 from celery.utils.collections import ConfigurationView
 from celery.utils.log import ColorFormatter
 from celery.utils.threads import LocalManager, LocalStack
-from celery.worker import components, control, state, strategy
-from celery.worker.consumer import Consumer
+from celery.worker import WorkController, components, control, state, strategy
+from celery.worker.consumer import Consumer, Gossip, Heart, Mingle
 from celery.worker.request import Request
 from greenlet import getcurrent, greenlet
 from kombu.asynchronous import Hub
@@ -62,6 +62,18 @@ def test_the_current_app_may_be_a_proxy() -> None:
         assert in_thread(lambda: task.app is app)
     finally:
         Celery.set_default(before)
+
+
+def test_a_worker_has_the_options_that_leave_parts_of_it_out() -> None:
+    """service/broker/celery_worker.py reads them at `worker_init`: a worker that does not broadcast
+    may do without the right to publish. If they are elsewhere, read them there.
+    """
+    source = inspect.getsource(WorkController.setup_instance)
+    assert source.index("self.options = kwargs") < source.index("worker_init.send(sender=self)")
+    for step in (Mingle, Gossip, Heart):
+        assert f"without_{'heartbeat' if step is Heart else step.__name__.lower()}" in (
+            inspect.signature(step).parameters
+        )
 
 
 def in_thread(function: Any) -> Any:

@@ -1,6 +1,7 @@
 """Redis answers, but refuses, for a while: the worker lives, waits, and serves again."""
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _KINDS = (
     *("busy", "loading"),
 )
 _LONG = ("readonly", "oom", "noeval")
+_AT_START = ("readonly", "oom", "noreplicas", "misconf", "noauth", "busy")
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,28 @@ def test_a_worker_outlives_a_refusal(scene: Scene, kind: str, is_cut: bool) -> N
 def test_a_worker_outlives_a_long_refusal(scene: Scene, kind: str, is_cut: bool) -> None:
     """Also that of scripts alone: all else is allowed, so that a worker can connect."""
     _is_refused(scene, kind, is_cut=is_cut, seconds=_LASTS_LONG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool"),
+    [
+        ("nopublish", "asyncio"),
+        pytest.param("nopublish", "prefork", marks=pytest.mark.chaos),
+        *(pytest.param(kind, "asyncio", marks=pytest.mark.chaos) for kind in _AT_START),
+    ],
+)
+def test_a_worker_that_starts_meanwhile_serves_afterwards(
+    own_bench: Bench, own_valkey: Valkey, kind: str, pool: str
+) -> None:
+    """Without the right to publish it ended: its first broadcast was refused."""
+    bench = own_bench
+    with ExitStack() as stack:
+        with getattr(Refusals(own_valkey), kind)():
+            worker = stack.enter_context(bench.worker(pool=pool, talks=True))
+            worker.wait_for_output(r"Cannot connect to redis.*\(4/None\)")
+            assert worker.returncode is None
+        bench.wait_for(bench.send("work", "afterwards"))
+        assert worker.output.count("Cannot connect") < 10  # it pauses for longer and longer
 
 
 @pytest.mark.parametrize("rights", ["-publish", "resetchannels"])
