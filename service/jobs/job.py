@@ -1,9 +1,10 @@
 """Jobs as code sees them: those that it enqueued, and the one that it runs in."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, Generic, Protocol, TypeVar, cast
 
 from werkzeug.local import LocalProxy
@@ -71,9 +72,15 @@ class Job(Generic[V]):
 class JobGroup:
     """The accepted calls of a group, in its order; a group within it is a JobGroup too."""
 
-    def __init__(self, group_id: str, jobs: "Sequence[Job[Any] | JobGroup]") -> None:
+    def __init__(self, group_id: str, jobs: "Callable[[], Iterable[Job[Any] | JobGroup]]") -> None:
+        """`jobs` gives them; it is called where somebody asks for them, as they may be many."""
         self.id = group_id
-        self.jobs = tuple(jobs)
+        self._make_jobs = jobs
+
+    @cached_property
+    def jobs(self) -> "tuple[Job[Any] | JobGroup, ...]":
+        """The jobs."""
+        return tuple(self._make_jobs())
 
     def __repr__(self) -> str:
         return f"<JobGroup {self.id}: {len(self.jobs)} jobs>"

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from celery.canvas import group, maybe_signature
 from celery.result import GroupResult
@@ -18,19 +18,22 @@ _LONG: Final = 100  # members of a group; a longer one is read in slices
 _NAMED: Final = 20  # of the jobs that a later job waits for, in its record
 _SLICE: Final = 10  # members that are read at once: other threads get little done meanwhile
 
+# The id of a job and its task, or of a group and its members: tuples of text, which Python's
+# garbage collector does not look at again, as it would at a hundred thousand jobs.
+Made: TypeAlias = "tuple[str, str | tuple[Made, ...]]"
+
 
 @dataclass(frozen=True, slots=True)
 class CanvasContent:
     """What sending a canvas takes, or a slice of a long group.
 
     `calls` publish its first messages; `followers` are the records of jobs that other jobs will
-    send; `stores` are calls of the result backend to be made before. `tasks` has the task of each
-    job by its id, where it is known. `result` is Celery's.
+    send; `stores` are calls of the result backend to be made before. `made` is what its caller is
+    given.
     """
 
-    result: Any
+    made: Made
     calls: list[PublishCall]
-    tasks: dict[str, str]
     followers: list[BuiltMessage]
     stores: list[Callable[[], object]]
 
@@ -54,8 +57,8 @@ def read_canvas(celery: Any, signature: Any, owner: str | None = None) -> Iterat
             headers = call.options["headers"]
             if headers.get("group_index") is not None:
                 headers["group_index"] += start
-        if content.result.id != group_id:  # Celery unwraps a lone member that ends in a group
-            content = replace(content, result=GroupResult(group_id, [content.result]))
+        if content.made[0] != group_id:  # Celery unwraps a lone member that ends in a group
+            content = replace(content, made=(group_id, (content.made,)))
         yield content
 
 
@@ -84,7 +87,13 @@ def _read(canvas: Any, owner: str | None) -> CanvasContent:
         for job_id, before in dict(_jobs_of(result)).items()
         if job_id not in sent
     ]
-    return CanvasContent(result, calls, tasks, followers, capture.stores)
+    return CanvasContent(_made(result, tasks), calls, followers, capture.stores)
+
+
+def _made(result: Any, tasks: Mapping[str, str]) -> Made:
+    if isinstance(result, GroupResult):
+        return str(result.id), tuple([_made(one, tasks) for one in result.results or ()])
+    return str(result.id), tasks.get(result.id, "")
 
 
 def is_simple(canvas: Any) -> bool:

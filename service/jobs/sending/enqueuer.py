@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from itertools import chain
 from typing import Any, Final, Protocol, cast
 
 from celery.exceptions import TaskRevokedError
-from celery.result import GroupResult
 from kombu.exceptions import EncodeError
 from kombu.utils.uuid import uuid
 from redis.asyncio import Redis
@@ -25,7 +25,7 @@ from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.builder import CeleryBuilder
 from service.jobs.job import Job, JobControl, JobGroup
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.canvas import CanvasContent, is_simple, read_canvas, unencodable_in
+from service.jobs.sending.canvas import CanvasContent, Made, is_simple, read_canvas, unencodable_in
 from service.jobs.sending.journal import Journals
 from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
 from service.jobs.sending.message import Accepted, Conditions, SendRequest
@@ -153,7 +153,7 @@ class Enqueuer:
             )
         publisher = self._publisher or await self._ready()
         sent: list[tuple[str, str]] = []
-        made: list[Job[Any] | JobGroup] = []
+        made: list[Made] = []
         try:
             async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
                 await publisher.send_canvas(contents)
@@ -165,10 +165,11 @@ class Enqueuer:
             self._signals.send_queued(job_id, task)
             if number % _SIGNALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        if len(made) == 1:
-            return made[0]
-        slices = cast("list[JobGroup]", made)
-        return JobGroup(slices[0].id, [job for part in slices for job in part.jobs])
+        (first_id, first), *others = made
+        if others:
+            members = chain(first, *(part for _, part in others))
+            return self._as_job((first_id, tuple(cast("Iterable[Made]", members))))
+        return self._as_job((first_id, first))
 
     async def cancel(self, job_id: str, *, by: str | None = None) -> Result:
         """Cancel a job: one that waits at once; one that runs as soon as its worker's pool can.
@@ -230,7 +231,7 @@ class Enqueuer:
         signature: Any,
         owner: str | None,
         sent: list[tuple[str, str]],
-        made: list[Job[Any] | JobGroup],
+        made: list[Made],
     ) -> AsyncGenerator[CanvasContent, None]:
         """Read a canvas; note the jobs that its messages are, and what its caller is given."""
         contents = read_canvas(publisher.celery, signature, owner)
@@ -239,7 +240,7 @@ class Enqueuer:
             content = next(contents, None)
             if content is not None:
                 sent.extend((call.job_id, call.task) for call in content.calls if call.job_id)
-                made.append(self._as_job(content.result, content.tasks))
+                made.append(content.made)
             return content
 
         simple = is_simple(signature)
@@ -248,13 +249,10 @@ class Enqueuer:
                 await self._threads.run(lambda: [store() for store in stores])
             yield content
 
-    def _as_job(self, result: Any, tasks: Mapping[str, str]) -> Job[Any] | JobGroup:
-        if isinstance(result, GroupResult):
-            parts = [self._as_job(one, tasks) for one in result.results or ()]
-            return JobGroup(str(result.id), parts)
-        return self._job(result.id, tasks.get(result.id, ""))
-
-    def _job(self, job_id: str, task: str) -> Job[Any]:
-        handle = self._celery.tasks.get(task)
+    def _as_job(self, made: Made) -> Job[Any] | JobGroup:
+        job_id, rest = made
+        if isinstance(rest, tuple):
+            return JobGroup(job_id, lambda: map(self._as_job, rest))
+        handle = self._celery.tasks.get(rest)
         decoder = None if handle is None else handle.arguments.result_decoder
-        return Job(job_id, task, self._control, decoder)
+        return Job(job_id, rest, self._control, decoder)

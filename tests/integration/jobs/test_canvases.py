@@ -1,6 +1,7 @@
 """A canvas is sent in whole, however long it is, or leaves nothing; others are served meanwhile."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -61,6 +62,8 @@ async def test_a_long_group_is_no_outage(app: Quart, own_valkey: Valkey) -> None
 
     jobs = await enqueue(group(members()))
     assert isinstance(jobs, JobGroup)
+    # An object for each member would lengthen every full pass of the garbage collector.
+    assert sum(type(each) is Job and each.task == "sample.add" for each in gc.get_objects()) < MANY
     ids = [job.id for job in jobs.jobs]
     assert len(set(ids)) == MANY
     assert sent(own_valkey) == ids
