@@ -19,6 +19,7 @@ parts.py    all that an app has, under one key of `app.extensions`
 jobs/       declares tasks, builds the Celery app, sends jobs
 broker/     the Redis transport that loses nothing: queues, leases, dead letters, checks
 dev/        `service dev`: the service and a Valkey in one command
+processes/  `service worker`: one worker process per core, kept alive; what systemd hears
 logs/       how log records become lines, in text and as JSON
 results/    the record of a job; reads it, and follows its changes
 redis/      clients, keys, scripts: the only room that knows redis-py

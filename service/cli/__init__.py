@@ -2,6 +2,7 @@
 
     main.py          the click group `service`: turns errors into a sentence and an exit code
     dev.py           `service dev`: reads the options and checks the app before anything starts
+    worker.py        `service worker`: several worker processes under one parent
     check.py         `service check`: what is wrong, and what is missing to go public
     health.py        `service health`: hands over to `_service_command.py` beside the package
     dead_letters.py  `service dead-letters`: list, show, replay, drop

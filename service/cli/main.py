@@ -15,6 +15,7 @@ from service.cli.health import worker_health
 from service.cli.pauses import pause_queue, resume_queue
 from service.cli.tasks import tasks
 from service.cli.tokens import tokens
+from service.cli.worker import workers
 
 _INTERRUPTED = 130  # the shell's exit code for Ctrl-C
 
@@ -42,6 +43,7 @@ def service(ctx: click.Context) -> None:
 
 
 service.add_command(dev)
+service.add_command(workers)
 service.add_command(check_service)
 service.add_command(worker_health)
 service.add_command(dead_letters)

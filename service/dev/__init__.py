@@ -8,9 +8,9 @@
     probe.py       asks a server whether it is ready
     changes.py     watches a folder for changes of code
     output.py      merges their logs, each line under its process's name
-    guardian.py    a process that ends all the others if the supervisor is killed
 
-Each process is the first of a group of its own, which ends with it. May import of the service only
+Each process is the first of a group of its own, which ends with it, and which the guardian of
+`service.processes` ends if the supervisor is killed. May import of the service only that room and
 its errors; the command line imports it. Threads: one for each log, so that a reader of the output
 that stalls never stops the supervisor.
 """

@@ -17,11 +17,11 @@ from urllib.parse import quote
 
 from service.dev.address import Address, listen
 from service.dev.changes import watch
-from service.dev.guardian import Guardian
 from service.dev.probe import Probe
 from service.dev.supervisor import Command, Course, supervise
 from service.dev.valkey import ADMIN_TOKEN, private_valkey
 from service.errors import DevServerError
+from service.processes.guardian import Guardian
 
 _REDIS_URL: Final = "SERVICE_REDIS_URL"
 _TRUSTED_HOSTS: Final = "SERVICE_TRUSTED_HOSTS"

@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from service.dev.guardian import Guardian, signal_group
 from service.dev.output import Output
 from service.dev.probe import Probe
 from service.errors import DevServerError
+from service.processes.guardian import Guardian, signal_group
 from service.redis.deadline import Deadline
 
 _ONE_REQUEST: Final = 1.0  # seconds; `timeout` and others send the same signal twice in a row

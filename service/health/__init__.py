@@ -3,7 +3,6 @@
     probes     `/healthz` and `/readyz` of the web side
     readiness  asks the broker and Redis, once for all probes of a second
     worker     a worker's heartbeat: the file that `service health` reads, and systemd's watchdog
-    notify     the messages of sd_notify
 
 A feature: nothing but `service.extension` imports it, and Celery the worker's step, by its path.
 What reads the heartbeat file stands beside the package (`_service_command.py`), whose import takes
@@ -16,10 +15,10 @@ from functools import partial
 
 from quart import Blueprint, Quart
 
-from service.health.notify import Notifier
 from service.health.probes import probes
 from service.health.readiness import Readiness, add_readiness
 from service.parts import parts_of, runs_jobs
+from service.processes.notify import Notifier
 from service.web.http.site import site_of
 
 

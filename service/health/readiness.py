@@ -7,9 +7,9 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.health.notify import READY, STOPPING, Notifier
 from service.jobs.sending.kombu_publisher import PublisherThreads
 from service.parts import Parts
+from service.processes.notify import READY, STOPPING, Notifier
 from service.redis.bounded import bounded
 from service.redis.clients import broker_redis_url, broker_url
 

@@ -1,22 +1,17 @@
 """A worker's heartbeat: a file that `service health` looks at, and what systemd hears."""
 
-import logging
-import os
 import threading
-from pathlib import Path
 from typing import Any, Final
 
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
-from service.health.notify import READY, STOPPING, WATCHDOG, Notifier
 from service.parts import parts_of
+from service.processes.heartbeat import INTERVAL, HeartbeatFile
+from service.processes.notify import READY, STOPPING, TAKES_JOBS, WATCHDOG, Notifier
 from service.worker.loop.process import process_of
 from service.worker.loop.process_loop import ProcessLoop
 
-logger: Final = logging.getLogger(__name__)
-
-_INTERVAL: Final = 5.0  # seconds between two heartbeats
 _STOP_WITHIN: Final = 3.0  # seconds
 
 
@@ -32,10 +27,10 @@ class HealthStep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._worker = worker
-        self._file = parts_of(worker.app.quart_app).settings.health_file
+        path = parts_of(worker.app.quart_app).settings.health_file
+        self._file = HeartbeatFile(path, worker.hostname) if path else None
         self._notifier = Notifier.from_environment()
         self._stopping = threading.Event()
-        self._cannot_write = False
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def include_if(self, worker: Any) -> bool:
@@ -46,6 +41,7 @@ class HealthStep(bootsteps.StartStopStep):
         """Begin: the app has started."""
         if self._notifier is not None:
             self._notifier.tell(READY)
+            signals.worker_ready.connect(self._tell_taking)
             signals.worker_shutting_down.connect(self._tell_stopping)
         self._thread.start()
 
@@ -57,11 +53,16 @@ class HealthStep(bootsteps.StartStopStep):
         self._thread.join(_STOP_WITHIN)
         self._tell_stopping()
         if self._file:
-            Path(self._file).unlink(missing_ok=True)
+            self._file.remove()
 
     def terminate(self, worker: Any) -> None:
         """The same in a cold shutdown."""
         self.stop(worker)
+
+    def _tell_taking(self, **_: Any) -> None:
+        """Connected to the broker; after each reconnect too."""
+        if self._notifier is not None:
+            self._notifier.tell(TAKES_JOBS)
 
     def _tell_stopping(self, **_: Any) -> None:
         """Also in the handler of the signal to stop."""
@@ -72,7 +73,7 @@ class HealthStep(bootsteps.StartStopStep):
         is_prefork = isinstance(self._worker.pool, PreforkPool)
         loop = None if is_prefork else process_of(self._worker.app.quart_app).loop
         watchdog = self._notifier.interval if self._notifier else 0.0
-        interval = min(_INTERVAL, watchdog or _INTERVAL)
+        interval = min(INTERVAL, watchdog or INTERVAL)
         while not self._stopping.is_set():
             if loop is None or self._has_turned(loop):
                 self._beat()
@@ -90,16 +91,5 @@ class HealthStep(bootsteps.StartStopStep):
     def _beat(self) -> None:
         if self._notifier is not None and self._notifier.interval:
             self._notifier.tell(WATCHDOG)
-        if not self._file:
-            return
-        new = Path(f"{self._file}.{os.getpid()}")
-        try:
-            new.write_text(f"{self._worker.hostname}\n")
-            new.replace(self._file)
-        except OSError as error:
-            if not self._cannot_write:
-                text = "The heartbeat cannot be written, so `service health` will fail: %s"
-                logger.error(text, error)  # noqa: TRY400  the sentence says all
-            self._cannot_write = True
-        else:
-            self._cannot_write = False
+        if self._file:
+            self._file.beat()

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit, urlunsplit
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.dev.guardian import Guardian
 from service.dev.valkey import OPTIONS, valkey_binary
 from service.errors import DevServerError
+from service.processes.guardian import Guardian
 from service.redis.keys import TESTING
 
 _START: Final = 10.0  # seconds

@@ -26,7 +26,7 @@ from redis import Redis
 from service import create_app
 from service.parts import parts_of
 from tests.benchmarks.bench_pool import OURS, STOCK, client_app
-from tests.benchmarks.bench_transport import cpu_seconds
+from tests.benchmarks.bench_transport import cpu_seconds, processes_of
 from tests.support.broker import Bench, ready
 from tests.support.process import ROOT, Process
 from tests.support.valkey import Valkey
@@ -94,6 +94,12 @@ def stacks(arq: str) -> list[Stack]:
     found = [
         Stack("ours", (*_CELERY, "worker_entry", "worker", *QUIET), _fill_ours, _left_by_celery),
         Stack(
+            "ours x 2",
+            (sys.executable, "-m", "service", "worker", "--processes", "2", *QUIET),
+            _fill_ours,
+            _left_by_celery,
+        ),
+        Stack(
             "celery prefork x 2",
             (*_CELERY, STOCK, "worker", *QUIET, "-P", "prefork", "-c", "2"),
             _fill_stock,
@@ -137,11 +143,14 @@ def drain(stack: Stack, count: int) -> tuple[float, float, float]:
         with Process(stack.command, env=env, name=stack.name) as worker:
             stack.fill(valkey.url, 50)
             wait_until(lambda: not stack.left(redis), timeout=60, description="it is warm")
-            os.killpg(worker.pid, signal.SIGSTOP)
+            processes = list(processes_of(worker.pid))
+            for pid in processes:
+                os.kill(pid, signal.SIGSTOP)
             stack.fill(valkey.url, count)
             reads, begun, asked = _reads(redis), time.perf_counter(), 0
             used = cpu_seconds(worker.pid)
-            os.killpg(worker.pid, signal.SIGCONT)
+            for pid in processes:
+                os.kill(pid, signal.SIGCONT)
 
             def is_done() -> bool:
                 nonlocal asked
@@ -199,7 +208,7 @@ def main() -> None:
     for _ in range(options.rounds):  # in turns: another's load then falls on all of them
         for stack in compared:
             rates[stack.name].append(drain(stack, options.jobs))
-    print(f"{options.jobs} no-op jobs, one worker, results stored; medians of {options.rounds}")
+    print(f"{options.jobs} no-op jobs, results stored; medians of {options.rounds}")
     print(f"{'':20}{'jobs/s':>10}{'trips/job':>11}{'CPU us/job':>12}{'ours is':>10}{'by CPU':>10}")
     for stack in compared:
         theirs = rates[stack.name]

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from service.dev.changes import watch
-from service.dev.guardian import Guardian
 from service.dev.supervisor import Command, Course, supervise
 from service.errors import DevServerError
+from service.processes.guardian import Guardian
 
 
 def main(stages: str, temporary: str = "", watched: str = "") -> None:

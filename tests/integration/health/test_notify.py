@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from service import create_app
-from service.health.notify import Notifier
+from service.processes.notify import Notifier
 from tests.support.systemd import Manager
 from tests.support.wait import wait_until_async
 

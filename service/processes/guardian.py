@@ -1,9 +1,9 @@
-"""Ends the processes of `service dev` when their supervisor was killed before it could.
+"""Ends processes when the one that started them was killed before it could.
 
-The supervisor starts this file as a process of its own and names every group that it starts on
-its standard input. When that input ends and groups are left, the supervisor has died. (One that
-it had started but not yet named is left too: that takes a moment.) Only the standard library is
-used, so it starts in a few milliseconds.
+The supervisor of `service dev`, and the parent of `service worker`, start this file as a process of
+its own and name every group that they start on its standard input. When that input ends and groups
+are left, whoever named them has died. (One that was started but not yet named is left too: that
+takes a moment.) Only the standard library is used, so it starts in a few milliseconds.
 """
 
 import os
@@ -16,15 +16,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Self
 
-_STOP_TIMEOUT: Final = 5.0  # seconds between SIGTERM and SIGKILL
 _PAUSE: Final = 0.05
 
 
 class Guardian:
-    """Ends what the supervisor leaves when it is killed; deletes the folder `temporary` then."""
+    """Ends what this process leaves when it is killed; deletes the folder `temporary` then."""
 
-    def __init__(self, temporary: Path | None) -> None:
-        arguments = [str(temporary)] if temporary else []
+    def __init__(self, temporary: Path | None, *, stop_timeout: float = 5.0) -> None:
+        """`stop_timeout` is the time between SIGTERM and SIGKILL, in seconds; may be infinite."""
+        arguments = [str(stop_timeout), *([str(temporary)] if temporary else [])]
         self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__, *arguments],
             stdin=subprocess.PIPE,
@@ -64,7 +64,7 @@ def signal_group(group: int, number: int) -> bool:
     return True
 
 
-def _guard(temporary: str | None) -> None:
+def _guard(stop_timeout: float, temporary: str | None) -> None:
     groups: set[int] = set()
     for line in sys.stdin:
         word, number = line.split()
@@ -72,7 +72,7 @@ def _guard(temporary: str | None) -> None:
     for group in groups:
         with suppress(ProcessLookupError):
             os.kill(group, signal.SIGTERM)  # the first process of a group ends the others itself
-    deadline = time.monotonic() + _STOP_TIMEOUT
+    deadline = time.monotonic() + stop_timeout
     while any(signal_group(group, 0) for group in groups) and time.monotonic() < deadline:
         time.sleep(_PAUSE)
     for group in groups:
@@ -82,4 +82,4 @@ def _guard(temporary: str | None) -> None:
 
 
 if __name__ == "__main__":
-    _guard(sys.argv[1] if sys.argv[1:] else None)
+    _guard(float(sys.argv[1]), sys.argv[2] if sys.argv[2:] else None)

@@ -12,6 +12,7 @@ logger: Final = logging.getLogger(__name__)
 READY: Final = "READY=1"
 STOPPING: Final = "STOPPING=1"
 WATCHDOG: Final = "WATCHDOG=1"
+TAKES_JOBS: Final = "STATUS=Takes jobs."  # what `systemctl status` shows of a worker
 
 
 class Notifier:
