@@ -21,7 +21,7 @@ from quart import Blueprint, Quart
 
 from service.dashboard.extension import add_dashboard
 from service.dashboard.pages import audit, dead_letters, many, queues, sign_in, views
-from service.dashboard.pages.job import actions, logs
+from service.dashboard.pages.job import actions, logs, stack
 from service.dashboard.pages.job.details import find_details
 from service.parts import parts_of
 from service.web.http.files import FileBlueprint
@@ -49,6 +49,7 @@ def init_dashboard(app: Quart, ours: Blueprint) -> None:
         (dead_letters.dead_letters, f"{site.dashboard}/dead-letters"),
         (actions.job_actions, f"{site.dashboard}/jobs"),
         (logs.job_logs, f"{site.dashboard}/jobs"),
+        (stack.job_stack, f"{site.dashboard}/jobs"),
         (audit.audit_trail, f"{site.dashboard}/audit"),
         (files, f"{site.root}/static/dashboard"),
     ):

@@ -65,6 +65,10 @@ class ResultKeys:
         """A stream of the lines that the attempt which began then has logged."""
         return f"{self.own}service:log:{job_id}:{started_at}"
 
+    def stack_answer(self, question: str) -> str:
+        """A list with a worker's answer to the question where a job is just now."""
+        return f"{self.own}service:stack:{question}"
+
     @property
     def job_logs(self) -> str:
         """The sorted set of such logs: the key of each by when it expires."""

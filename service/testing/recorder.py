@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -102,6 +102,9 @@ class JobRecorder:
         for call in calls:
             if self.at_once:
                 await self._run(call.job_id)
+
+    async def command(self, name: str, arguments: Mapping[str, Any], worker: str) -> None:
+        """Nothing: there is no worker."""
 
     async def revoke(self, job_id: str) -> None:
         """Nothing: no worker has the job."""

@@ -157,6 +157,14 @@ async def cancel_jobs(app: Quart) -> None:
     assert (await cancelled.get_json())["state"] == "REVOKED"
     running = await started(client, "demo.count_slowly", steps=500, pause=0.1)
     await wait_for_state(client, running, "PROGRESS")
+    stack = f"/dashboard/jobs/{running.rpartition('/')[2]}/stack"
+
+    async def is_answered() -> bool:
+        page = await client.get(stack, headers=ADMIN | {"Accept": "text/html"})
+        text = await page.get_data(as_text=True)
+        return "count_slowly" in text or "py-spy" in text
+
+    await wait_until_async(is_answered, description="the worker says where the job is")
     assert (await client.delete(running)).status_code == 202
     assert (await end_of(client, running))["state"] == "REVOKED"
 

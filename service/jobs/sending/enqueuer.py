@@ -59,6 +59,9 @@ class Publisher(Protocol):
     async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
         """Send all of a canvas."""
 
+    async def command(self, name: str, arguments: Mapping[str, Any], worker: str) -> None:
+        """Give a worker a command of Celery's remote control."""
+
     async def revoke(self, job_id: str) -> None:
         """Have the workers end a job."""
 
@@ -91,7 +94,7 @@ class Enqueuer:
 
     async def prepare(self) -> None:
         """Build the Celery app now, in a thread: it would block the event loop for a while."""
-        if isinstance(await self._ready(), RedisPublisher):
+        if isinstance(await self.publisher(), RedisPublisher):
             self._finishing = asyncio.create_task(self._journals.finish_abandoned())
 
     async def enqueue(
@@ -110,7 +113,7 @@ class Enqueuer:
         if handle is None:
             raise UnknownTaskError(name)
         sent, sent_by_name = handle.arguments.check(args, kwargs)
-        publisher = self._publisher or await self._ready()
+        publisher = self._publisher or await self.publisher()
         task, job_id = publisher.celery.task_named(name), options.get("job_id") or uuid()
         try:
             accepted = await publisher.send(SendRequest(task, job_id, sent, sent_by_name, options))
@@ -127,7 +130,7 @@ class Enqueuer:
         Gives the earlier job where the idempotency key has one. Raises as `enqueue` does, and
         QueueFullError, and IdempotencyConflictError when the key had another fingerprint.
         """
-        publisher = self._publisher or await self._ready()
+        publisher = self._publisher or await self.publisher()
         task, owner = publisher.celery.task_named(name), conditions.owner
         options: SendOptions = {"owner": owner} if owner else NO_OPTIONS
         accepted = await publisher.send(
@@ -151,7 +154,7 @@ class Enqueuer:
                 f"`enqueue` takes a signature, such as `task.s(1)`, and not {signature!r}."
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
-        publisher = self._publisher or await self._ready()
+        publisher = self._publisher or await self.publisher()
         sent: list[tuple[str, str]] = []
         made: list[Made] = []
         try:
@@ -178,7 +181,7 @@ class Enqueuer:
         `by` whom. Returns what is known of the job then. Raises JobFinishedError,
         UnknownJobError, InvalidJobIdError, ResultsUnavailableError and BrokerUnavailableError.
         """
-        publisher = self._publisher or await self._ready()
+        publisher = self._publisher or await self.publisher()
         for _ in range(_CANCEL_ATTEMPTS):
             record = await self._store.read(job_id)
             result = record.result
@@ -196,9 +199,7 @@ class Enqueuer:
                     await publisher.revoke_waiting(job_id, self._client)
                 except BrokerUnavailableError as error:
                     # Workers read the record; the message only saves them from taking the job.
-                    logger.warning(
-                        "The workers were not told that job %s is cancelled: %s", job_id, error
-                    )
+                    logger.warning("Workers were not told to cancel job %s: %s", job_id, error)
                 return decode(job_id, revoked)
         raise ResultsUnavailableError("the job's record does not stop changing")
 
@@ -212,7 +213,8 @@ class Enqueuer:
             self._publisher.close()
         await self._writer.aclose()
 
-    async def _ready(self) -> Publisher:
+    async def publisher(self) -> Publisher:
+        """What hands over jobs, built once the app is complete."""
         built = await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
         self._publisher = publisher = self._publisher or built

@@ -5,8 +5,9 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from kombu.exceptions import OperationalError
@@ -126,6 +127,11 @@ class KombuPublisher:
             raise BrokerUnavailableError(
                 error.reason, maybe_accepted=error.maybe_accepted or is_begun
             ) from error
+
+    async def command(self, name: str, arguments: Mapping[str, Any], worker: str) -> None:
+        """Celery's own `control.broadcast`."""
+        send = partial(self.celery.control.broadcast, name, dict(arguments), [worker])
+        await self._threads.run(send)
 
     async def revoke(self, job_id: str) -> None:
         """Celery's own `control.revoke`."""

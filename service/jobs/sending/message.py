@@ -215,8 +215,10 @@ class MessageBuilder:
             call.job_id, call.task, text, record if call.job_id else "", destinations
         )
 
-    def build_revoke(self, job_id: str) -> BuiltMessage:
-        """Build Celery's control message that ends a job where it runs, and bars it elsewhere."""
+    def build_command(
+        self, name: str, arguments: Mapping[str, Any], workers: list[str] | None = None
+    ) -> BuiltMessage:
+        """Build the message of a command of Celery's remote control, for all workers or some."""
         celery = self._celery
         mailbox = type(celery.control.mailbox)(
             celery.conf.control_exchange,
@@ -226,10 +228,9 @@ class MessageBuilder:
             serializer=celery.conf.task_serializer,
             clock=celery.clock,
         )
-        arguments = {"task_id": job_id, "terminate": True, "signal": "TERM"}
         with self._building:
             self._clear()
-            mailbox._broadcast("revoke", arguments, channel=self._channel)  # noqa: SLF001
+            mailbox._broadcast(name, dict(arguments), workers, channel=self._channel)  # noqa: SLF001
             return BuiltMessage("", None, self._channel.text, "", (*self._channel.destinations,))
 
     def _clear(self) -> None:

@@ -1,7 +1,7 @@
 """Publishes on the service's own Redis: natively, on the event loop, in batches."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -127,8 +127,13 @@ class RedisPublisher:
         await journal.add(arguments)
 
     async def revoke(self, job_id: str) -> None:
-        """Publish what Celery's `control.revoke` would."""
-        await self._writer.write([self._builder.build_revoke(job_id)])
+        """Publish what Celery's `control.revoke` would: it ends the job, or bars it."""
+        arguments = {"task_id": job_id, "terminate": True, "signal": "TERM"}
+        await self._writer.write([self._builder.build_command("revoke", arguments)])
+
+    async def command(self, name: str, arguments: Mapping[str, Any], worker: str) -> None:
+        """Publish what Celery's `control.broadcast` would."""
+        await self._writer.write([self._builder.build_command(name, arguments, [worker])])
 
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
         """The same for a job that waits. One that is scheduled is due at once.

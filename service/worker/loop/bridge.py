@@ -59,7 +59,7 @@ class Bridge:
 
     __slots__ = (
         *("_args", "_error", "_function", "_task"),
-        *("body_is_over", "end_reason", "is_in_thread", "phase"),
+        *("body_is_over", "end_reason", "greenlet", "phase", "thread"),
     )
 
     steps: ClassVar[int] = 0  # that all bridges of the process have made, for the watchdog
@@ -71,7 +71,8 @@ class Bridge:
         self._task: asyncio.Task[Any] | None = None
         self.phase = BridgePhase.AROUND
         self.body_is_over = False  # hooks may still run: their phase is that of a body
-        self.is_in_thread = False  # a body has begun in a thread, where it can't be cancelled
+        self.thread: int | None = None  # a body runs in it, where it can't be cancelled
+        self.greenlet: BridgeGreenlet | None = None  # while it runs
         self.end_reason: EndReason | None = None
 
     async def run(self) -> Any:
@@ -83,11 +84,12 @@ class Bridge:
         # that a job which has ended is freed at once, without the garbage collector.
         del self._function
         child.bridge = self
+        self.greenlet = child
         # The very context of the asyncio task, so that what either sets is seen by both.
         child.gr_context = loop_greenlet.gr_context
         Bridge.steps += 1
-        handed_up = child.switch(*self._args)
         try:
+            handed_up = child.switch(*self._args)
             while not child.dead:
                 try:
                     value = await _hand_to_loop(handed_up)
@@ -97,7 +99,7 @@ class Bridge:
                 else:
                     handed_up = child.switch(value)
         finally:
-            self._task = None
+            self._task = self.greenlet = None
         return handed_up
 
     @property

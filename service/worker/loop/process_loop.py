@@ -100,7 +100,7 @@ class ProcessLoop:
 
         def begin() -> V:
             if bridge is not None:
-                bridge.is_in_thread = True
+                bridge.thread = threading.get_ident()
             return run(function)
 
         call = self.threads.submit(begin)
@@ -112,7 +112,7 @@ class ProcessLoop:
             raise
         finally:
             if bridge is not None:
-                bridge.is_in_thread = False
+                bridge.thread = None
 
     def is_needed(self) -> bool:
         """Whether the caller runs on the loop, in code that can wait for a thread (OffLoop)."""

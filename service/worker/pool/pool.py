@@ -109,6 +109,10 @@ class AsyncioPool(BasePool):
         self._admit_soon()
         return call
 
+    def find_job(self, job_id: str) -> RunningJob | None:
+        """The job, if it runs here."""
+        return next((job for job in [*self._running.values()] if job.id == job_id), None)
+
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Cancel the one job that was accepted under this pid."""
         del signal

@@ -71,6 +71,16 @@ class RunningJob:
         return getattr(self._celery_task.run, "__wrapped__", None)
 
     @property
+    def id(self) -> str:
+        """The job's id."""
+        return str(self._call.args[1])
+
+    @property
+    def bridge(self) -> Bridge:
+        """What it runs in."""
+        return self._bridge
+
+    @property
     def can_go_back(self) -> bool:
         """Whether the job's message is not acknowledged, so that it can be requeued."""
         return bool(self._celery_task.acks_late)
@@ -100,7 +110,7 @@ class RunningJob:
         Not so a body that runs in a thread, and can't be stopped: its end counts, whenever it
         comes.
         """
-        if not self._bridge.is_in_thread:
+        if self._bridge.thread is None:
             self._bridge.end(EndReason.GIVEN_BACK, anywhere=True)
 
     def leave_to_the_end(self) -> None:

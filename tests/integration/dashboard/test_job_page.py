@@ -188,6 +188,21 @@ async def test_a_cancellation_says_by_whom(client: Client, redis: Redis) -> None
     assert "admin" not in public
 
 
+async def test_no_worker_can_be_asked_where_remote_control_is_off(
+    redis_url: str, redis: Redis
+) -> None:
+    """Then the page says so; and of a job that does not run, that there is nothing to ask."""
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN}
+    app = create_app({**settings, "SERVICE_CELERY__WORKER_ENABLE_REMOTE_CONTROL": False})
+    async with app.test_app():
+        client = app.test_client(use_cookies=False)
+        for state, words in (("STARTED", "Remote control is off"), ("QUEUED", "does not run")):
+            store(redis, state, worker="celery@here")
+            answer = await client.get("/dashboard/jobs/one/stack", headers=ADMIN)
+            assert words in await answer.get_data(as_text=True)
+            assert ("Show stack" in await page_of(client, ADMIN)) == (state == "STARTED")
+
+
 async def test_another_site_cannot_do_any_of_it(client: Client, redis: Redis) -> None:
     """As with the other forms of operators."""
     store(redis, "QUEUED")

@@ -49,6 +49,7 @@ class JobDetails:
     notes: Sequence[str] = ()
     may_cancel: bool = False
     shows_log: bool = False
+    shows_stack: bool = False
     may_run_again: bool = False
     may_run_now: bool = False
     record: StoredRecord
@@ -78,6 +79,7 @@ async def find_details(record: StoredRecord) -> JobDetails:
         attempts=await attempts_of(parts, record, fields) if shows_output else (),
         headers=_headers(found),
         notes=[*_notes(record, fields, found, consumed)],
+        shows_stack=shows_output and result.state in {State.STARTED, State.PROGRESS},
         shows_log=shows_output and parts.settings.job_log == "on",
         record=record,
         may_cancel=not result.ready and may(Action.CANCEL, record),
