@@ -15,6 +15,8 @@ from service.broker.delivery import LeaseOptions
 from service.broker.leases.recovery import Recovery
 from service.broker.scripts import Move, QueueList, Scripts, Take
 from service.redis.keys import BrokerKeys
+from tests.support.slow_commands import none_slower_than
+from tests.support.valkey import Valkey
 
 # No test waits for it: they make Redis's account of the sweeps older.
 LEASE = 60.0
@@ -174,6 +176,20 @@ def test_a_thousand_jobs_are_not_recovered_a_hundred_a_round(
     assert redis.llen("many") == 1000
     assert redis.hlen(UNACKED) == 150
     assert rounds < 10
+
+
+@pytest.mark.chaos
+def test_a_hundred_thousand_jobs_are_recovered_in_short_steps(
+    redis: Redis, recovery: Recovery, valkey: Valkey
+) -> None:
+    """All others wait while the server runs a script."""
+    for start in range(0, 100_000, 10_000):
+        tags = [f"t{number}@1-1/1.0" for number in range(start, start + 10_000)]
+        _hold(redis, {tag: f'[{_message(0)},"","many"]' for tag in tags})
+    with none_slower_than(valkey, 20):
+        while recovery.sweep(()):
+            _pass(redis, 0)
+    assert redis.llen("many") == 100_000
 
 
 def test_a_scheduled_job_that_never_began_ended_no_worker(redis: Redis, recovery: Recovery) -> None:

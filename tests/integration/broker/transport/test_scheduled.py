@@ -1,16 +1,24 @@
 """Scheduled jobs wait in Redis: no worker holds them, and the server's clock begins them."""
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
+from service import create_app
 from service.broker.scripts import QueueList, Scripts, Take, Taken
-from service.redis.keys import BrokerKeys
+from service.redis.keys import RECORD, BrokerKeys
 from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
+from tests.support.fault_tasks import noop
+from tests.support.serving import PATIENT
+from tests.support.slow_commands import none_slower_than
+from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 KEYS = BrokerKeys()
@@ -154,6 +162,41 @@ def test_a_killed_worker_takes_no_scheduled_job_along(bench: Bench, pool: str) -
             bench.wait_for(job)
         bench.wait_until_empty()
     assert [bench.count("start", f"j{n}") for n in range(5)] == [1] * 5
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+async def test_a_hundred_thousand_outlive_a_killed_worker(tmp_path: Path) -> None:
+    """No lease of the other one is lost meanwhile, and the server is never held up for long."""
+    many, at_once, lease = 100_000, 1_000, 30.0
+    (tmp_path / "valkey").mkdir()
+    with (
+        Valkey(tmp_path / "valkey") as valkey,
+        Bench(valkey.url, tmp_path, lease=lease) as bench,
+        bench.worker("doomed", pool="asyncio", concurrency=50) as doomed,
+        bench.worker("heir", pool="asyncio", concurrency=50) as heir,
+    ):
+        ready(doomed, heir)
+        app = create_app({**bench.settings(), **PATIENT})
+        async with app.test_app(), app.app_context():
+            with none_slower_than(valkey, 20):
+                later = noop.options(eta=datetime.now(UTC) + timedelta(seconds=120))
+                ids: list[str] = []
+                while len(ids) < many:
+                    ids += [
+                        job.id
+                        for job in await asyncio.gather(*[later.enqueue() for _ in range(at_once)])
+                    ]
+                wait_until(lambda: _scheduled(bench) == many, timeout=120, description="all wait")
+                doomed.kill()
+                wait_until(bench.is_empty, timeout=600, description="all have run")
+        states: Counter[str] = Counter()
+        for start in range(0, many, at_once):
+            keys = [RECORD + job_id for job_id in ids[start : start + at_once]]
+            states.update(json.loads(str(one))["status"] for one in bench.redis.mget(keys))
+        assert states == {"SUCCESS": many}
+        assert "was lost" not in heir.output
+        assert heir.stop() == 0
 
 
 @pytest.mark.parametrize("pool", MAINLY_ASYNCIO)
