@@ -60,7 +60,7 @@ def init_parts(
     app.before_serving(watcher.begin)
     app.after_serving(watcher.aclose)
     store = ResultStore(redis, keys, timeout=settings.redis_timeout)
-    enqueuer = Enqueuer(celery, store, watcher, redis)
+    enqueuer = Enqueuer(celery, store, watcher, redis, broker_redis)
     app.before_serving(enqueuer.prepare)
     app.after_serving(enqueuer.aclose)
     parts = app.extensions[EXTENSION] = Parts(

@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from typing import Any, Final
 
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
 from kombu import Connection
+from redis.asyncio import Redis
 
 from service.jobs.celery.settings import TRANSPORTS
+from service.redis.keys import broker_keys
 
 # Seconds between two attempts to connect.
 _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
+_MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 
 
 class _Connection(Connection):
@@ -66,3 +69,20 @@ class Control(CeleryControl):
         return self.app.off_loop(partial(super().purge, *args, **options))
 
     discard_all = purge
+
+
+async def make_due(celery: Any, client: Redis, job_id: str, *, kept: int) -> None:
+    """Have a scheduled job that was cancelled be due at once, where it waits in the broker's Redis.
+
+    So its worker ends the jobs that wait for it now, and not when it was to run. It is looked for
+    among the scheduled jobs of all queues, which takes a millisecond for each thousand; a mark,
+    `kept` for so many seconds, tells of it where no worker has found yet that it is scheduled.
+    """
+    if celery.conf.broker_transport not in TRANSPORTS.values():
+        return  # it waits in a worker
+    keys = broker_keys(celery.conf)
+    await client.set(keys.cancelled(job_id), 1, ex=kept)
+    for key in chain.from_iterable(map(keys.scheduled_of, celery.amqp.queues)):
+        scan: Any = client.zscan_iter(key, match=f'*"id": "{job_id}"*', count=_MAX_SCAN)
+        async for message, _ in scan:
+            await client.zadd(key, {message: 0}, xx=True)

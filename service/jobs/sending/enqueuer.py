@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from itertools import chain
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from celery.exceptions import TaskRevokedError
 from kombu.exceptions import EncodeError
@@ -66,25 +66,26 @@ class Publisher(Protocol):
         """Have the workers end a job."""
 
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
-        """Have the workers drop a job."""
+        """Have the workers drop a job, by a client of the broker's Redis."""
 
 
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
 
     def __init__(
-        self, celery: CeleryBuilder, store: ResultStore, watcher: Watcher, client: Redis
+        self, celery: CeleryBuilder, store: ResultStore, watcher: Watcher, *clients: Redis
     ) -> None:
+        """`clients` are one of the results' Redis, and one of the broker's."""
         self._signals = celery.signals
         self._celery = celery
         self._store = store
         self.wait = watcher.wait
         self._control: JobControl = self  # of the jobs that it gives
-        self._client = client
+        self._client, self._broker_client = clients
         timeout, keys = celery.settings.enqueue_timeout, result_keys(celery.settings)
         self._threads = PublisherThreads(timeout=timeout)
-        self._writer = BatchWriter(client, keys, timeout=timeout)
-        self._journals = Journals(client, keys, timeout=timeout)
+        self._writer = BatchWriter(self._client, keys, timeout=timeout)
+        self._journals = Journals(self._client, keys, timeout=timeout)
         self._finishing: asyncio.Task[None] | None = None
         self._publisher: Publisher | None = None
 
@@ -168,10 +169,9 @@ class Enqueuer:
             self._signals.send_queued(job_id, task)
             if number % _SIGNALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
-        (first_id, first), *others = made
-        if others:
-            members = chain(first, *(part for _, part in others))
-            return self._as_job((first_id, tuple(cast("Iterable[Made]", members))))
+        (first_id, first), *slices = made
+        if slices:
+            first = tuple(chain(first, *(part for _, part in slices)))  # type: ignore[arg-type]  # groups
         return self._as_job((first_id, first))
 
     async def cancel(self, job_id: str, *, by: str | None = None) -> Result:
@@ -196,7 +196,7 @@ class Enqueuer:
             revoked = encode_ended(data, State.REVOKED, TaskRevokedError("cancelled"))
             if await self._store.replace(record, revoked):
                 try:
-                    await publisher.revoke_waiting(job_id, self._client)
+                    await publisher.revoke_waiting(job_id, self._broker_client)
                 except BrokerUnavailableError as error:
                     # Workers read the record; the message only saves them from taking the job.
                     logger.warning("Workers were not told to cancel job %s: %s", job_id, error)

@@ -18,6 +18,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
+from service.jobs.celery.connections import make_due
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
 from service.jobs.sending.message import (
@@ -138,8 +139,12 @@ class KombuPublisher:
         await self._threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
 
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
-        """The same: a job that is scheduled waits in a worker, which ends it then."""
-        del client
+        """The same; one that is scheduled on a Redis of the broker's own is due at once.
+
+        Elsewhere it waits in a worker, which ends it then.
+        """
+        async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
+            await make_due(self.celery, client, job_id, kept=self._writer.keys.ttl)
         await self.revoke(job_id)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.connections import make_due
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
 from service.jobs.sending.journal import Journal, Journals
@@ -29,13 +30,11 @@ from service.jobs.sending.message_template import (
 )
 from service.logs.ids import request_id_here
 from service.redis.bounded import bounded
-from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY
 from service.results.record import encode_queued, now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step, some milliseconds long
 _MAX_ON_LOOP: Final = 10  # messages that are built before the event loop may serve others
-_MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 _IN_TEMPLATE: Final = frozenset(
     {"queue", "priority", "job_id", "owner"}
 )  # options that a template can have
@@ -136,19 +135,10 @@ class RedisPublisher:
         await self._writer.write([self._builder.build_command(name, arguments, [worker])])
 
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
-        """The same for a job that waits. One that is scheduled is due at once.
-
-        So its worker ends the jobs that wait for it now, and not when it was to run. It is looked
-        for among the scheduled jobs of all queues, which takes a millisecond for each thousand; a
-        mark tells of it where no worker has found yet that it is scheduled.
-        """
-        keys, writer = broker_keys(self.celery.conf), self._writer
+        """The same for a job that waits. One that is scheduled is due at once."""
+        writer = self._writer
         async with bounded(writer.timeout, BrokerUnavailableError, maybe_accepted=True):
-            await client.set(keys.cancelled(job_id), 1, ex=writer.keys.ttl)
-            for key in chain.from_iterable(map(keys.scheduled_of, self.celery.amqp.queues)):
-                scan: Any = client.zscan_iter(key, match=f'*"id": "{job_id}"*', count=_MAX_SCAN)
-                async for message, _ in scan:
-                    await client.zadd(key, {message: 0}, xx=True)
+            await make_due(self.celery, client, job_id, kept=writer.keys.ttl)
         await self.revoke(job_id)
 
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:

@@ -237,6 +237,26 @@ async def test_it_ends_over_kombus_own_redis_transport(tmp_path: Path) -> None:
         await check_table(worker, *ENDS)
 
 
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    "pool",
+    [
+        "asyncio",
+        *(pytest.param(p, marks=pytest.mark.chaos) for p in ("prefork", "threads", "solo")),
+    ],
+)
+async def test_it_ends_where_the_broker_is_another_redis(
+    tmp_path: Path, redis_url: str, pool: str
+) -> None:
+    """Nothing there is one step: a message and the record of its job are on two servers."""
+    env = {"SERVICE_TASK_MODULES": MODULES, "SERVICE_CELERY__BROKER_URL": redis_url}
+    many = ("--concurrency", "600") if pool == "asyncio" else ()
+    with running_worker(pool, tmp_path, *many, **env) as worker:
+        stops = pool in {"asyncio", "prefork"}
+        ends = [end for end in ENDS if stops or end != "cancelled running"]
+        await check_table(worker, *ends, SERVICE_CELERY__BROKER_URL=redis_url)
+
+
 @needs_rabbitmq
 @pytest.mark.timeout(180)
 async def test_it_ends_over_rabbitmq(tmp_path: Path) -> None:
