@@ -12,7 +12,7 @@ from service.dev import BUILT_IN_APPS, OWN_APPS
 from service.logs.json_lines import JsonFormatter
 from service.logs.lines import LineFormatter
 from service.processes import MB, WorkersPlan, run_workers, usable_cores
-from service.settings.settings import read_settings
+from service.settings import read_settings
 
 # Celery's own worker has this line.
 _LINE: Final = "[%(asctime)s: %(levelname)s/%(processName)s] %(message)s"

@@ -3,6 +3,7 @@
     probes     `/healthz` and `/readyz` of the web side
     readiness  asks the broker and Redis, once for all probes of a second
     worker     a worker's heartbeat: the file that `service health` reads, and systemd's watchdog
+    port       `/healthz` and `/readyz` of a worker, on SERVICE_HEALTH_PORT
 
 A feature: nothing but `service.extension` imports it, and Celery the worker's step, by its path.
 What reads the heartbeat file stands beside the package (`_service_command.py`), whose import takes

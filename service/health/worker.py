@@ -1,18 +1,24 @@
-"""A worker's heartbeat: a file that `service health` looks at, and what systemd hears."""
+"""A worker's heartbeat: a file for `service health`, a port for probes, and what systemd hears."""
 
+import logging
 import threading
+import time
 from typing import Any, Final
 
 from celery import bootsteps, signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
+from service.health.port import ProbePort
 from service.parts import parts_of
 from service.processes.heartbeat import INTERVAL, HeartbeatFile
 from service.processes.notify import READY, STOPPING, TAKES_JOBS, WATCHDOG, Notifier
 from service.worker.loop.process import process_of
 from service.worker.loop.process_loop import ProcessLoop
 
+logger: Final = logging.getLogger(__name__)
+
 _STOP_WITHIN: Final = 3.0  # seconds
+_MAX_AGE: Final = 30.0  # seconds without a beat after which it is not healthy, as `service health`
 
 
 class HealthStep(bootsteps.StartStopStep):
@@ -24,25 +30,33 @@ class HealthStep(bootsteps.StartStopStep):
 
     requires = ("service.worker.loop.lifespan:LifespanStep",)
 
-    def __init__(self, worker: Any, **options: Any) -> None:
+    def __init__(self, worker: Any, *, max_age: float = _MAX_AGE, **options: Any) -> None:
+        """After `max_age` seconds without a beat the port says that it is not healthy."""
         super().__init__(worker, **options)
         self._worker = worker
-        path = parts_of(worker.app.quart_app).settings.health_file
+        settings = parts_of(worker.app.quart_app).settings
+        path = settings.health_file
         self._file = HeartbeatFile(path, worker.hostname) if path else None
+        self._address = settings.health_host, settings.health_port
+        self._port: ProbePort | None = None
+        self._cannot_serve = False
+        self._max_age = max_age
+        self._beat_at = time.monotonic()
+        self._has_started = self._is_stopping = False
         self._notifier = Notifier.from_environment()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def include_if(self, worker: Any) -> bool:
         """Whether anybody looks at the heartbeats."""
-        return bool(self._file or self._notifier)
+        return bool(self._file or self._notifier or self._address[1])
 
     def start(self, worker: Any) -> None:
         """Begin: the app has started."""
         if self._notifier is not None:
             self._notifier.tell(READY)
-            signals.worker_ready.connect(self._tell_taking)
-            signals.worker_shutting_down.connect(self._tell_stopping)
+        signals.worker_ready.connect(self._tell_taking)
+        signals.worker_shutting_down.connect(self._tell_stopping)
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -52,6 +66,8 @@ class HealthStep(bootsteps.StartStopStep):
         self._stopping.set()
         self._thread.join(_STOP_WITHIN)
         self._tell_stopping()
+        if self._port is not None:
+            self._port.close()
         if self._file:
             self._file.remove()
 
@@ -61,11 +77,13 @@ class HealthStep(bootsteps.StartStopStep):
 
     def _tell_taking(self, **_: Any) -> None:
         """Connected to the broker; after each reconnect too."""
+        self._has_started = True
         if self._notifier is not None:
             self._notifier.tell(TAKES_JOBS)
 
     def _tell_stopping(self, **_: Any) -> None:
         """Also in the handler of the signal to stop."""
+        self._is_stopping = True
         if self._notifier is not None:
             self._notifier.tell(STOPPING)
 
@@ -75,6 +93,8 @@ class HealthStep(bootsteps.StartStopStep):
         watchdog = self._notifier.interval if self._notifier else 0.0
         interval = min(INTERVAL, watchdog or INTERVAL)
         while not self._stopping.is_set():
+            if self._address[1] and self._port is None:
+                self._open_port()
             if loop is None or self._has_turned(loop):
                 self._beat()
             self._stopping.wait(interval)
@@ -88,7 +108,36 @@ class HealthStep(bootsteps.StartStopStep):
                 return False
         return True
 
+    def _open_port(self) -> None:
+        """Open it, unless another process has it yet, such as a worker that goes on to its end."""
+        probes = {"/healthz": ("healthy", self._unhealthy), "/readyz": ("ready", self._unready)}
+        try:
+            self._port = ProbePort(*self._address, probes)
+        except OSError as error:
+            if not self._cannot_serve:
+                text = "Probes cannot be answered on %s port %s yet, which is tried again: %s"
+                logger.warning(text, *self._address, error)
+            self._cannot_serve = True
+
+    def _unhealthy(self) -> list[str]:
+        age = time.monotonic() - self._beat_at
+        return (
+            [f"The event loop of the jobs is blocked: {age:.0f} s."] if age > self._max_age else []
+        )
+
+    def _unready(self) -> list[str]:
+        """What keeps the worker from taking jobs."""
+        if self._is_stopping:
+            return ["The worker is stopping."]
+        if not self._has_started:
+            return ["The start-up is not done."]
+        gaps = self._unhealthy()
+        if self._worker.consumer.connection is None:  # as Celery leaves it until it has a new one
+            gaps.append("The worker has lost its connection to the broker.")
+        return gaps
+
     def _beat(self) -> None:
+        self._beat_at = time.monotonic()
         if self._notifier is not None and self._notifier.interval:
             self._notifier.tell(WATCHDOG)
         if self._file:

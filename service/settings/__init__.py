@@ -1,6 +1,7 @@
 """The service's settings: read once, when an app is made, and frozen from then on.
 
-settings.py   every setting: its name, default, unit and meaning; all mistakes in one error
+reading.py    reads the settings from mappings; all mistakes in one error
+settings.py   every setting: its name, default, unit and meaning
 limits.py     the limits of one caller, as SERVICE_LIMITS names them
 declaring.py  declares one setting as a field; reads numbers
 values.py     reads what is given for a setting, numbers aside
@@ -10,6 +11,7 @@ Celery's own settings, SERVICE_CELERY__<name>, are only gathered here: `jobs/cel
 Each setting has a row in `docs/settings.md`.
 """
 
-from service.settings.settings import PREFIX, Settings, read_settings
+from service.settings.reading import PREFIX, read_settings
+from service.settings.settings import Settings
 
 __all__ = ["PREFIX", "Settings", "read_settings"]

@@ -1,13 +1,16 @@
 """A worker's heartbeat, and `service health`, which reads it."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import httpx
 import pytest
+from celery.signals import worker_ready, worker_shutting_down
 
 from _service_command import health
 from service import create_app, get_celery
@@ -16,6 +19,7 @@ from service.worker.loop.process import process_of
 from tests.support.ports import free_port
 from tests.support.process import ROOT
 from tests.support.systemd import Manager
+from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 from tests.support.workers import worker_process
 
@@ -30,7 +34,8 @@ def test_a_worker_is_well_from_its_start_to_its_end_though_redis_is_away(
     manager = Manager(tmp_path, watchdog=1.0)
     file = tmp_path / "heartbeat"
     away = f"redis://127.0.0.1:{free_port()}/0"
-    settings = {"SERVICE_HEALTH_FILE": str(file), **manager.env}
+    port = free_port()
+    settings = {"SERVICE_HEALTH_FILE": str(file), "SERVICE_HEALTH_PORT": str(port), **manager.env}
     with worker_process(pool, away, tmp_path, "--hostname", "one@here", **settings) as worker:
         manager.wait_for("READY=1")
         manager.wait_for("WATCHDOG=1", times=2)
@@ -39,6 +44,8 @@ def test_a_worker_is_well_from_its_start_to_its_end_though_redis_is_away(
         )
         assert (answer.returncode, answer.stderr) == (0, "")
         assert answer.stdout.startswith("The worker one@here is healthy: its last heartbeat is ")
+        assert probe(port, "/healthz") == (200, "healthy")
+        assert probe(port, "/readyz") == (503, "The start-up is not done.")
         assert manager.heard("STOPPING=1") == 0
         assert worker.stop() == 0
     assert manager.heard("STOPPING=1") >= 1
@@ -54,10 +61,10 @@ def test_a_loop_that_is_blocked_has_no_heartbeat(
     manager = Manager(tmp_path, watchdog=0.1)
     for name, value in manager.env.items():
         monkeypatch.setenv(name, value)
-    file = tmp_path / "heartbeat"
-    app = create_app({"SERVICE_HEALTH_FILE": str(file)})
+    file, port = tmp_path / "heartbeat", free_port()
+    app = create_app({"SERVICE_HEALTH_FILE": str(file), "SERVICE_HEALTH_PORT": str(port)})
     worker = SimpleNamespace(app=get_celery(app), pool=None, hostname="one@here")
-    step, loop = HealthStep(worker), process_of(app).loop
+    step, loop = HealthStep(worker, max_age=1.0), process_of(app).loop
     gate = threading.Event()
     step.start(worker)
     try:
@@ -65,13 +72,90 @@ def test_a_loop_that_is_blocked_has_no_heartbeat(
         loop.call_soon(gate.wait)
         ask = ["--file", str(file), "--max-age", "1"]
         wait_until(lambda: health(ask) == 1, description="the worker is not healthy")
+        told = wait_until(lambda: unless_healthy(port), description="the port tells of it, too")
+        assert told
+        assert told.startswith("The event loop of the jobs is blocked: ")
         gate.set()
         wait_until(lambda: health(ask) == 0, description="the worker is healthy again")
+        wait_until(lambda: unless_healthy(port) is None, description="the port tells of it, too")
     finally:
         gate.set()
         step.stop(worker)
         loop.stop()
         manager.close()
+
+
+def test_a_port_answers_what_a_worker_is_ready_for() -> None:
+    """From its start to its stop, while it has a connection."""
+    port = free_port()
+    app = create_app({"SERVICE_HEALTH_PORT": str(port)})
+    consumer = SimpleNamespace(connection=object())
+    worker = SimpleNamespace(app=get_celery(app), pool=None, hostname="one@here", consumer=consumer)
+    step = HealthStep(worker)
+    assert step.include_if(worker)
+    step.start(worker)
+    try:
+        wait_until(lambda: is_open(port), description="the port is open")
+        assert probe(port, "/readyz") == (503, "The start-up is not done.")
+        worker_ready.send(sender="one@here")
+        assert probe(port, "/readyz") == (200, "ready")
+        assert probe(port, "/elsewhere")[0] == 404
+        assert httpx.head(f"http://127.0.0.1:{port}/readyz").content == b""
+        consumer.connection = None
+        lost = "The worker has lost its connection to the broker."
+        assert probe(port, "/readyz") == (503, lost)
+        worker_shutting_down.send(sender="one@here", sig="TERM", how="warm", exitcode=0)
+        assert probe(port, "/readyz") == (503, "The worker is stopping.")
+        assert probe(port, "/healthz") == (200, "healthy")
+    finally:
+        step.stop(worker)
+        process_of(app).loop.stop()
+    assert not is_open(port)
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("pool", ["asyncio", "prefork"])
+def test_a_worker_that_lost_redis_is_not_ready_until_it_is_back(
+    tmp_path: Path, own_valkey: Valkey, pool: str
+) -> None:
+    """Celery's consumer has no connection for as long."""
+    port = free_port()
+    setting = {"SERVICE_HEALTH_PORT": str(port)}
+    with worker_process(pool, own_valkey.url, tmp_path, **setting) as worker:
+        for _ in range(2):
+            wait_until(
+                lambda: is_open(port) and probe(port, "/readyz") == (200, "ready"),
+                timeout=60,
+                description="the worker is ready",
+            )
+            own_valkey.kill()
+            wait_until(
+                lambda: probe(port, "/readyz")[0] == 503,
+                timeout=60,
+                description="the worker is not ready",
+            )
+            assert probe(port, "/healthz") == (200, "healthy")
+            own_valkey.start()
+        assert worker.stop() == 0
+
+
+def probe(port: int, path: str) -> tuple[int, str]:
+    """The status, and what the answer says."""
+    answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30)
+    found = answer.json()
+    return answer.status_code, found.get("status") if answer.is_success else found["detail"]
+
+
+def unless_healthy(port: int) -> str | None:
+    """What is said to a probe that fails; None where it succeeds."""
+    status, detail = probe(port, "/healthz")
+    return detail if status == 503 else None
+
+
+def is_open(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_there_is_no_heartbeat_where_nobody_looks() -> None:
