@@ -94,6 +94,10 @@ def workers(
     A signal to stop goes to all. SIGHUP restarts them one after the other, with new code.
     """
     settings = read_settings(os.environ)
+    ports = {
+        "SERVICE_METRICS_PORT": settings.metrics_port,
+        "SERVICE_HEALTH_PORT": settings.health_port,
+    }
     handler = logging.StreamHandler()
     ours = JsonFormatter if settings.log == "json" else LineFormatter
     handler.setFormatter(ours(_LINE))
@@ -107,6 +111,6 @@ def workers(
             name=name,
             max_memory=max_memory,
             health_file=settings.health_file,
-            ports={"SERVICE_METRICS_PORT": settings.metrics_port} if settings.metrics_port else {},
+            ports={variable: port for variable, port in ports.items() if port},
         )
     )

@@ -85,6 +85,10 @@ async def test_the_pages_look_right(browser: Browser, served: Site, look: Look) 
         await page.get_by_text("Drop…").click()
         redis.lrem(DEAD, 1, letter)
     await check(page, look, "dead-letters")
+    for name in ("Failures", "Audit"):
+        await page.get_by_role("link", name=name).first.click()
+        await expect(page.get_by_role("heading", name=name)).to_be_visible()
+        await check(page, look, name.lower())
     await context.close()
 
 

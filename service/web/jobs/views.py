@@ -27,6 +27,7 @@ _WORDS: Final = {
 }
 
 _NOW: Final = "now"
+_WAITING: Final = {State.QUEUED, State.RETRY}
 _TONES: Final = {State.FAILURE: "bad", State.REVOKED: "neutral"}
 # Why a job was cancelled, by the words of Celery and of our own cancelling.
 _CANCELLED: Final = {
@@ -129,6 +130,7 @@ class JobView:
         self.state = result.state.value
         self.word = _WORDS[result.state]
         self.ready = result.ready
+        self.is_due_later = result.due_at is not None and result.state in _WAITING
         self.successful = result.successful
         self.error_type = error.type if error else ""
         self.error = (error.message or error.type) if error else ""
