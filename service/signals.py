@@ -102,11 +102,12 @@ class Signals:
         self.job_changed: AppSignal[[JobEvent]] = AppSignal()
         self.worker_reported: AppSignal[[str, WorkerStatus | None]] = AppSignal()
 
-    def send_queued(self, job_id: str, task: str) -> None:
-        """Say that a job was accepted."""
+    def send_queued(self, job_id: str, task: str, queue: str = "") -> None:
+        """Say that a job was accepted, and in which queue it waits, where that is known."""
         if self.job_changed.receivers:
             at = time.time()
-            self.job_changed.send(JobEvent(job_id, "QUEUED", task, at, None, at))
+            queued = JobEvent(job_id, "QUEUED", task, at, None, at, None, None, 0, queue or None)
+            self.job_changed.send(queued)
 
 
 class Incident(Enum):

@@ -41,12 +41,13 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def encode_queued(  # noqa: PLR0913  the last five by name
+def encode_queued(  # noqa: PLR0913  the last six by name
     job_id: str | None,
     task: str | None,
     queued_at: str,
     *,
     owner: str | None = None,
+    queue: str = "",
     arguments: Mapping[str, Any] | None = None,
     marks: Mapping[str, object] | None = None,
     due_at: str | None = None,
@@ -70,6 +71,8 @@ def encode_queued(  # noqa: PLR0913  the last five by name
         "task_id": job_id,
         "queued_at": queued_at,
     }
+    if queue:
+        record["queue"] = queue
     if arguments is not None:
         record["arguments"] = arguments
     if due_at:

@@ -93,7 +93,7 @@ class JobRecorder:
             self._idempotent[call.task, key] = Accepted(call.job_id, False, fingerprint)
         if self.at_once:
             await self._run(call.job_id)
-        return Accepted(call.job_id)
+        return Accepted(call.job_id, queue=call.queue)
 
     async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
         """Record the first jobs of a canvas; those that follow are never sent."""

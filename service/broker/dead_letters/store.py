@@ -105,7 +105,9 @@ class DeadLetters:
         await self._revive_later_jobs(letter, letter.job_id)
         if self._results is not self._broker:
             return await self._replay_split(letter, letter.job_id)
-        record = encode_queued(letter.job_id, letter.task, now(), owner=letter.owner)
+        record = encode_queued(
+            letter.job_id, letter.task, now(), owner=letter.owner, queue=letter.queue
+        )
         key = self._result_keys.record(letter.job_id)
         return await self._requeue(letter, key, record, self._result_keys.open_ttl)
 
@@ -121,8 +123,10 @@ class DeadLetters:
     async def _replay_split(self, letter: DeadLetter, job_id: str) -> bool:
         """Have the record say QUEUED, then requeue; does it again where that crashed in between."""
         mark = {_MARK: _digest(letter)}
-        owner = letter.owner
-        after = encode_queued(job_id, letter.task, now(), owner=owner, marks=mark).encode()
+        owner, queue = letter.owner, letter.queue
+        after = encode_queued(
+            job_id, letter.task, now(), owner=owner, queue=queue, marks=mark
+        ).encode()
         while True:
             before = await self._stored(job_id)
             # Look for the letter after reading the record: while the letter is here, nobody has

@@ -92,7 +92,9 @@ async def act_on_many() -> ResponseReturnValue:
             async with _opened(maybe_accepted=True) as store:
                 was_there = await (store.replay if act == "replay" else store.drop)(letter)
             if was_there and act == "replay" and letter.job_id:
-                parts_of(current_app).signals.send_queued(letter.job_id, letter.task or "")
+                parts_of(current_app).signals.send_queued(
+                    letter.job_id, letter.task or "", letter.queue
+                )
             done += was_there
     finally:
         if letters:
@@ -111,7 +113,7 @@ async def replay(letter_id: str) -> ResponseReturnValue:
         if not await store.replay(letter):
             raise NotFound(_GONE)
     if letter.job_id:
-        parts_of(current_app).signals.send_queued(letter.job_id, letter.task or "")
+        parts_of(current_app).signals.send_queued(letter.job_id, letter.task or "", letter.queue)
     await audit("replay", f"dead letter {letter_id}")
     return _back("replayed")
 

@@ -26,6 +26,11 @@ class PublishCall:
     options: dict[str, Any]
 
     @property
+    def queue(self) -> str:
+        """Where the job is to wait, as records and the events of jobs name it."""
+        return str(self.options.get("routing_key") or "")
+
+    @property
     def owner(self) -> str | None:
         """Whose job it is."""
         return (self.options.get("headers") or {}).get(OWNER)

@@ -159,7 +159,7 @@ def _outcome(pending: _PendingSend, answers: list[list[bytes]]) -> list[Accepted
         is_new = verdict == b"new"
         debt = float(value) if is_new and value else None
         fingerprint = "" if is_new else fingerprint
-        accepted.append(Accepted(job_id, is_new=is_new, fingerprint=fingerprint, debt=debt))
+        accepted.append(Accepted(job_id, is_new, fingerprint, debt, message.queue))
     return accepted
 
 

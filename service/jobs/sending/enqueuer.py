@@ -120,7 +120,7 @@ class Enqueuer:
             accepted = await publisher.send(SendRequest(task, job_id, sent, sent_by_name, options))
         except EncodeError as error:
             handle.arguments.refuse_unencodable(sent, sent_by_name, error)
-        self._signals.send_queued(accepted.job_id, name)
+        self._signals.send_queued(accepted.job_id, name, accepted.queue)
         return Job(accepted.job_id, name, self._control, handle.arguments.result_decoder)
 
     async def enqueue_if(
@@ -138,7 +138,7 @@ class Enqueuer:
             SendRequest(task, uuid(), args, kwargs, options, conditions)
         )
         if accepted.is_new:
-            self._signals.send_queued(accepted.job_id, name)
+            self._signals.send_queued(accepted.job_id, name, accepted.queue)
         elif accepted.fingerprint != conditions.fingerprint:
             raise IdempotencyConflictError
         return accepted
@@ -156,7 +156,7 @@ class Enqueuer:
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
         publisher = self._publisher or await self.publisher()
-        sent: list[tuple[str, str]] = []
+        sent: list[tuple[str, str, str]] = []
         made: list[Made] = []
         try:
             async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
@@ -165,8 +165,8 @@ class Enqueuer:
             reason = f"no JSON can be made of them: {error}"
             task = await asyncio.to_thread(unencodable_in, signature)
             raise InvalidArgumentsError(task, "", reason) from error
-        for number, (job_id, task) in enumerate(sent, 1):
-            self._signals.send_queued(job_id, task)
+        for number, queued in enumerate(sent, 1):
+            self._signals.send_queued(*queued)
             if number % _SIGNALS_AT_ONCE == 0:
                 await asyncio.sleep(0)
         (first_id, first), *slices = made
@@ -232,7 +232,7 @@ class Enqueuer:
         publisher: Publisher,
         signature: Any,
         owner: str | None,
-        sent: list[tuple[str, str]],
+        sent: list[tuple[str, str, str]],
         made: list[Made],
     ) -> AsyncGenerator[CanvasContent, None]:
         """Read a canvas; note the jobs that its messages are, and what its caller is given."""
@@ -241,7 +241,7 @@ class Enqueuer:
         def step() -> CanvasContent | None:
             content = next(contents, None)
             if content is not None:
-                sent.extend((call.job_id, call.task) for call in content.calls if call.job_id)
+                sent.extend((c.job_id, c.task, c.queue) for c in content.calls if c.job_id)
                 made.append(content.made)
             return content
 

@@ -234,7 +234,7 @@ def _checked(call: PublishCall, idempotency_key: str = "") -> BuiltMessage:
 
 def _unsent(call: PublishCall, idempotency_key: str | None) -> BuiltMessage:
     record = _record(call, idempotency_key, time.time()) if call.job_id else ""
-    return BuiltMessage(call.job_id, call.task, "", record)
+    return BuiltMessage(call.job_id, call.task, "", record, queue=call.queue)
 
 
 def _record(

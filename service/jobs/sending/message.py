@@ -71,12 +71,14 @@ class Accepted(Struct, frozen=True):
 
     `fingerprint` is the one that was given before, if the idempotency key had this job already.
     `debt` is the seconds until the caller has all its starts again; None if they are not limited.
+    `queue` is where a new one waits, as far as is known.
     """
 
     job_id: str
     is_new: bool = True
     fingerprint: str = ""
     debt: float | None = None
+    queue: str = ""
 
 
 class Destination(NamedTuple):
@@ -94,7 +96,7 @@ class Destination(NamedTuple):
 class BuiltMessage(Struct, frozen=True):
     """A job ready to be written to Redis; without destinations, only its record is written.
 
-    `job_id` and `record` are empty for a message that is not a job.
+    `job_id` and `record` are empty for a message that is not a job; `queue` is that of the record.
     """
 
     job_id: str
@@ -102,6 +104,7 @@ class BuiltMessage(Struct, frozen=True):
     message: str
     record: str
     destinations: tuple[Destination, ...] = ()
+    queue: str = ""
 
 
 def publish_call_for(request: SendRequest) -> PublishCall:
@@ -212,7 +215,7 @@ class MessageBuilder:
             text, destinations = self._channel.text, tuple(self._channel.destinations)
         record = queued_record(call, arguments=arguments)
         return BuiltMessage(
-            call.job_id, call.task, text, record if call.job_id else "", destinations
+            call.job_id, call.task, text, record if call.job_id else "", destinations, call.queue
         )
 
     def build_command(
@@ -250,6 +253,7 @@ def queued_record(
         call.task,
         call.queued_at,
         owner=call.owner,
+        queue=call.queue,
         arguments=arguments,
         marks=marks,
         due_at=call.due_at,

@@ -70,6 +70,7 @@ class MessageTemplate:
     record: tuple[str, ...]
     record_with_arguments: tuple[str, ...]
     destinations: tuple[Destination, ...]
+    queue: str
     repr_size: int
     repr_levels: int
 
@@ -104,7 +105,9 @@ class MessageTemplate:
             values["S"] = json.dumps(arguments)
             record = "".join([get(part, part) for part in self.record_with_arguments])
         message = "".join([get(part, part) for part in self.message])
-        return BuiltMessage(request.job_id, self.task, message, record, self.destinations)
+        return BuiltMessage(
+            request.job_id, self.task, message, record, self.destinations, self.queue
+        )
 
     def _repr(self, value: Any) -> str:
         """What Celery shows of arguments, as the inside of a JSON string."""
@@ -136,11 +139,14 @@ def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
     return MessageTemplate(
         task=sample.task,
         message=_split(json.dumps(message)),
-        record=_split(encode_queued(_ID, sample.task, _TIME, owner=owner)),
+        record=_split(encode_queued(_ID, sample.task, _TIME, owner=owner, queue=sample.queue)),
         record_with_arguments=_split(
-            encode_queued(_ID, sample.task, _TIME, owner=owner, arguments=_SHOWN)
+            encode_queued(
+                _ID, sample.task, _TIME, owner=owner, queue=sample.queue, arguments=_SHOWN
+            )
         ),
         destinations=sample.destinations,
+        queue=sample.queue,
         repr_size=celery.amqp.argsrepr_maxsize,
         repr_levels=celery.conf.task_repr_maxlevels,
     )

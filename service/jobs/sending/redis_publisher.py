@@ -71,6 +71,7 @@ class RedisPublisher:
                 request.task.name,
                 queued_at,
                 owner=request.options.get("owner"),
+                queue=message.queue,
                 arguments=arguments,
                 marks=marks,
             )

@@ -57,12 +57,18 @@ class Backend(CanvasBackend, WaitingBackend):
         return self._task_prefix + task_id.encode()
 
     def store_queued(
-        self, task_id: str, name: str, queued_at: str, owner: str | None = None
+        self,
+        task_id: str,
+        name: str,
+        queued_at: str,
+        *,
+        owner: str | None = None,
+        queue: str = "",
     ) -> None:
         """Record that a job is about to be sent. Raises BrokerUnavailableError."""
         self.body_is_sent()
         key = self.get_key_for_task(task_id)
-        record = encode_queued(task_id, name, queued_at, owner=owner)
+        record = encode_queued(task_id, name, queued_at, owner=owner, queue=queue)
         try:
             self.client.set(key, record, nx=True, ex=self._records.open_ttl)
         except (RedisError, OSError) as error:

@@ -483,3 +483,32 @@ async def test_a_cancellation_that_redis_does_not_answer_is_an_error(
     with pytest.raises(ResultsUnavailableError):
         await job.cancel()
     own_valkey.thaw()
+
+
+async def test_a_waiting_job_says_its_queue(app: Quart, own_valkey: Valkey) -> None:
+    """However it was sent: in its record, and to those who hear of jobs."""
+    heard: dict[str, str | None] = {}
+    parts_of(app).signals.job_changed.connect(lambda event: heard.update({event.id: event.queue}))
+    celery = get_celery(app)
+    conditions = Conditions(idempotency_key="one", fingerprint="x")
+    one, two = await enqueue(chain(add.s(1, 2), add.s(3))), await my_add.enqueue(1, 2)
+    assert isinstance(one, Job)
+    sent = {
+        (await my_add.options(queue="slow").enqueue(1, 2)).id: "slow",
+        (await my_add.options(headers={"x": 1}).enqueue(1, 2)).id: "celery",
+        (await my_add.options(queue="slow", priority=3).enqueue(1, 2)).id: "slow",
+        (await parts_of(app).enqueuer.enqueue_if(my_add.name, (1, 2), {}, conditions)).job_id: (
+            "celery"
+        ),
+        two.id: "celery",
+        (await asyncio.to_thread(celery.tasks[my_add.name].delay, 1, 2)).id: "celery",
+        (
+            await asyncio.to_thread(
+                lambda: celery.tasks[my_add.name].apply_async((1, 2), queue="slow")
+            )
+        ).id: "slow",
+    }
+    for job_id, queue in sent.items():
+        assert (record(own_valkey, job_id)["queue"], heard[job_id]) == (queue, queue)
+    (first,) = (job_id for job_id in heard if job_id not in sent)
+    assert (record(own_valkey, first)["queue"], heard[first]) == ("celery", "celery")
