@@ -17,14 +17,15 @@ from service.web.http.site import render
 from service.web.http.streams import event
 
 _EXTENSION: Final = "service.dashboard"
-_FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks", "failures")
+_FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks", "failures", "lanes")
 _FOR_QUERY: Final = ("spans", "filters", "jobs", "pager")
 
 
 class Content:
     """What the page shows at one moment to all who ask for the same."""
 
-    def __init__(self, fragments: dict[str, str], chart: Chart) -> None:
+    def __init__(self, at: float, fragments: dict[str, str], chart: Chart) -> None:
+        self._at = at
         self._fragments = fragments
         self._chart = chart
         self._events: dict[Content | None, str] = {}
@@ -34,7 +35,7 @@ class Content:
         known = {} if old is None else old._fragments  # noqa: SLF001  of its own class
         changed = {name: html for name, html in self._fragments.items() if known.get(name) != html}
         chart = self._chart.since(None if old is None else old._chart)  # noqa: SLF001
-        return {"fragments": changed, "chart": chart}
+        return {"at": self._at, "fragments": changed, "chart": chart}
 
     def event_since(self, old: "Content | None") -> str:
         """The same as the text of an event: made once, as nearly all have seen the same before."""
@@ -87,7 +88,7 @@ class Dashboard:
         if query not in contents:
             fragments = for_all[query.in_full] | await _render(_FOR_QUERY, context)
             chart = self.reader.history.chart(query.span, task=query.task, queue=query.queue)
-            contents.setdefault(query, Content(fragments, chart))
+            contents.setdefault(query, Content(now.at, fragments, chart))
         return contents[query]
 
 

@@ -56,11 +56,21 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await expect(running).to_contain_text("1 of 4")
     row = page.locator(f"tr[data-id='{job_id}']")
     await expect(row.locator(".state")).to_have_text("STARTED")
+    bar = page.locator(f".lane .bar[data-id='{job_id}']")
+    await expect(bar).to_contain_text("forms.until, STARTED")
+    await expect(bar).to_have_attribute("href", re.compile(job_id))
+    wider = f"""before => {{
+        const bar = document.querySelector(".bar[data-id='{job_id}']");
+        return bar.getBoundingClientRect().width > before ? bar.offsetWidth + 1 : 0;
+    }}"""
+    width = await (await page.wait_for_function(wider, arg=0)).json_value()
+    await page.wait_for_function(wider, arg=width)
     await expect(page.get_by_role("region", name="Queues")).to_contain_text(
         re.compile(r"celery\s+0\s+0\s+1\s+0")
     )
     (tmp_path / "end").touch()
     await expect(row.locator(".state")).to_have_text("SUCCESS")
+    await expect(bar).to_have_attribute("data-state", "SUCCESS")
     await expect(row).to_contain_text(re.compile(r"\d m?s"))
     await expect(page.get_by_role("region", name="Tasks in the last hour")).to_contain_text(
         "forms.until"
@@ -76,7 +86,7 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     tasks = page.get_by_role("region", name="Tasks in the last hour")
     await tasks.get_by_role("link", name="forms.until").click()
     await expect(page.locator(".spans")).to_contain_text("Of the task forms.until")
-    await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished1"))
+    await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished[1-9]"))
 
 
 async def test_what_a_job_logs_comes_to_its_page(page: Page, served: Site, tmp_path: Path) -> None:

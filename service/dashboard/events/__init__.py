@@ -8,6 +8,7 @@
     flow       how fast queues fill
     failures   groups failures by error and place
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
+    lanes      lays out what each worker ran within the last minute
     reader     reads the stream, the counts, the workers and the queues into memory
     stored     reads what workers and jobs have stored themselves
     snapshot   what the reader found at one moment, and the figures of tiles and tables

@@ -15,8 +15,9 @@ from service.dashboard.events.failures import read_groups
 from service.dashboard.events.flow import SPAN as SPAN_OF_FLOW
 from service.dashboard.events.flow import Flow
 from service.dashboard.events.history import History
+from service.dashboard.events.lanes import Worker, lanes_of
 from service.dashboard.events.recent import RecentJobs, decode_events
-from service.dashboard.events.snapshot import Queue, Snapshot, Worker
+from service.dashboard.events.snapshot import Queue, Snapshot
 from service.dashboard.events.stats import by_task, total
 from service.dashboard.events.stored import event_of_record, workers_in
 from service.errors import ResultsUnavailableError
@@ -162,6 +163,7 @@ class Reader:
         now = moment[0] + moment[1] / 1e6
         workers = tuple(workers_in(now, _or_empty(statuses), _or_empty(seen)))
         queues, deliveries = await self._read_queues(workers, now)
+        lanes, more_lanes = lanes_of(self.jobs.with_worker(), workers, now)
         return Snapshot(
             workers=workers,
             queues=queues,
@@ -170,6 +172,8 @@ class Reader:
             total=total(of_hour),
             tasks=by_task(of_hour),
             failures=read_groups(_or_empty(failures)),
+            lanes=lanes,
+            more_lanes=more_lanes,
             at=now,
             jobs=len(self.jobs),
         )

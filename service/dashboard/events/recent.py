@@ -152,6 +152,10 @@ class RecentJobs:
         """All that fits the query, the newest first."""
         return self._fitting(self._in_order(), query)
 
+    def with_worker(self) -> list[JobEvent]:
+        """The jobs that a worker runs, or has run, the newest first."""
+        return [job for job in self._in_order() if job.worker]
+
     def rates_out(self, now: float, seconds: float) -> dict[str, float]:
         """How many jobs of each queue ended in a second, as far back as the list goes."""
         in_order = self._in_order()

@@ -1,28 +1,11 @@
 """What the reader found at one moment, and the figures that the pages make of it; pure."""
 
 from dataclasses import dataclass, field
-from typing import Final
 
 from service.broker.pauses import Pause
 from service.dashboard.events.failures import FailureGroup
+from service.dashboard.events.lanes import Lane, Worker
 from service.dashboard.events.stats import TaskStats
-from service.signals import WorkerStatus
-
-_GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
-
-
-@dataclass(frozen=True, slots=True)
-class Worker:
-    """A worker as it last reported, `age` seconds ago."""
-
-    name: str
-    age: float
-    status: WorkerStatus
-
-    @property
-    def is_alive(self) -> bool:
-        """Whether it still reports."""
-        return self.age < _GONE_AFTER
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +45,8 @@ class Snapshot:
     total: TaskStats = field(default_factory=TaskStats)
     tasks: dict[str, TaskStats] = field(default_factory=dict)
     failures: tuple[FailureGroup, ...] = ()  # the one with the newest failure first
+    lanes: tuple[Lane, ...] = ()  # of workers, by name
+    more_lanes: int = 0  # of workers that there is no room for
     at: float = 0.0  # when it was read, by Redis's clock
     jobs: int = 0
     problem: str = ""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 import msgspec
 
-from service.dashboard.events.snapshot import Worker
+from service.dashboard.events.lanes import Worker
 from service.results.decoding import decode
 from service.results.model import State
 from service.results.short import line_of

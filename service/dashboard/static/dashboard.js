@@ -1,6 +1,7 @@
 // Keeps the dashboard as it is now: its parts come from the server, whole, when they change.
 
 import { Charts } from "./charts.js";
+import { Lanes } from "./lanes.js";
 import { Rows } from "./rows.js";
 import { showConnection } from "../js/connection.js";
 import { Follower } from "../js/follow.js";
@@ -12,15 +13,18 @@ const TYPING = 200; // milliseconds without a key until a search begins
 let query = new URLSearchParams(location.search);
 const form = document.querySelector(".filter");
 const charts = new Charts();
+const lanes = new Lanes(document.querySelector("[data-fragment=lanes]"));
 const rows = new Rows(document.querySelector("[data-fragment=jobs]"), document.querySelector(".newer"));
 const follower = new Follower({
   address: () => `${document.getElementById("charts").dataset.updates}?${query}`,
   waits: false,
   onState: showConnection,
-  onData: ({ fragments, chart }) => {
+  onData: ({ at, fragments, chart }) => {
+    lanes.setClock(at);
     for (const [name, html] of Object.entries(fragments)) {
       const element = document.querySelector(`[data-fragment="${name}"]`);
       if (name === "jobs") rows.show(html);
+      else if (name === "lanes") lanes.show(html);
       else if (element) replaceContent(element, html);
     }
     charts.add(chart, query.get("span") ?? "hour");

@@ -1,0 +1,108 @@
+"""Lays out what each worker ran within the last minute: lanes, with bars of jobs; pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from service.results.model import State
+from service.signals import JobEvent, WorkerStatus
+
+SHOWN: Final = 60.0  # seconds
+MOST_LANES: Final = 50
+MOST_BARS: Final = 200  # in all lanes
+_LEAST_BARS: Final = 4  # in a lane, however many lanes there are
+_MOST_OF_LANE: Final = 40
+_ROWS: Final = 6  # of a lane: bars beside each other in time are below each other
+_LEAST: Final = 0.8  # seconds that a bar is wide at least, or nobody could point at it
+_RUNNING: Final = frozenset({State.STARTED.value, State.PROGRESS.value})
+_GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker as it last reported, `age` seconds ago."""
+
+    name: str
+    age: float
+    status: WorkerStatus
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still reports."""
+        return self.age < _GONE_AFTER
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A job in a lane; `until` is None while it runs. Times are seconds since 1970."""
+
+    job: JobEvent
+    since: float
+    until: float | None
+    row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A worker, what of its jobs there is room for, and how many others there are."""
+
+    worker: str
+    is_alive: bool
+    running: int
+    bars: tuple[Bar, ...]
+    others: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows its bars take."""
+        return 1 + max((bar.row for bar in self.bars), default=0)
+
+
+def lanes_of(
+    jobs: Iterable[JobEvent], workers: Sequence[Worker], now: float
+) -> tuple[tuple[Lane, ...], int]:
+    """The lanes by the names of workers, and how many workers have none.
+
+    Where there are too many, those that run something have one before others.
+    """
+    known = {worker.name: worker for worker in workers}
+    found: dict[str, list[tuple[JobEvent, float, float | None]]] = {
+        worker.name: [] for worker in workers if worker.is_alive
+    }
+    for job in jobs:
+        if not job.worker or job.started_at is None:
+            continue
+        until: float | None = job.finished_at or job.at
+        if job.state in _RUNNING:
+            worker = known.get(job.worker)
+            until = None if worker is None or worker.is_alive else now - worker.age
+        if until is None or until > now - SHOWN:
+            found.setdefault(job.worker, []).append((job, job.started_at, until))
+    running = {name: sum(end is None for _, _, end in each) for name, each in found.items()}
+    chosen = sorted(found, key=lambda name: (not running[name], not found[name], name))[:MOST_LANES]
+    room = min(_MOST_OF_LANE, max(_LEAST_BARS, MOST_BARS // max(1, len(chosen))))
+    lanes = []
+    for name in sorted(chosen):
+        bars = _arranged(found[name], room)
+        worker = known.get(name)
+        is_alive = worker is None or worker.is_alive
+        lanes.append(Lane(name, is_alive, running[name], bars, len(found[name]) - len(bars)))
+    return tuple(lanes), len(found) - len(chosen)
+
+
+def _arranged(jobs: list[tuple[JobEvent, float, float | None]], room: int) -> tuple[Bar, ...]:
+    """Those that run, then the newest others, each in the first row in which it covers no other."""
+    ends = float("inf")
+    jobs.sort(key=lambda job: (job[2] is not None, -(job[2] or 0), job[1], job[0].id))
+    rows: list[list[tuple[float, float]]] = [[] for _ in range(_ROWS)]
+    bars: list[Bar] = []
+    for job, since, until in jobs:
+        if len(bars) == room:
+            break
+        end = ends if until is None else max(until, since + _LEAST)
+        for number, row in enumerate(rows):
+            if all(end <= other or since >= other_end for other, other_end in row):
+                row.append((since, end))
+                bars.append(Bar(job, since, until, number))
+                break
+    return tuple(sorted(bars, key=lambda bar: (bar.since, bar.job.id)))
