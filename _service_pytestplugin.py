@@ -8,6 +8,7 @@ imports of it what a fixture needs when a test asks for that fixture.
 
 import os
 from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -101,9 +102,18 @@ def recorded_jobs(request: pytest.FixtureRequest, jobs_app: Any) -> Iterator[Any
     """A JobRecorder: records the jobs that `jobs_app` enqueues; there is no server."""
     from service.testing import record_jobs
 
-    with record_jobs(jobs_app) as recorder:
-        request.node.stash[_OF_TEST] = recorder
+    with record_jobs(jobs_app) as recorder, _reported(request.node, recorder):
         yield recorder
+
+
+@contextmanager
+def _reported(item: pytest.Item, tester: Any) -> Iterator[None]:
+    """Have a failure of the test show the jobs that failed; pytest keeps the item for long."""
+    item.stash[_OF_TEST] = tester
+    try:
+        yield
+    finally:
+        del item.stash[_OF_TEST]
 
 
 def _running() -> Any:
@@ -123,8 +133,8 @@ def _running() -> Any:
                 pytrace=False,
             )
         async with run_jobs(jobs_app) as runner:
-            request.node.stash[_OF_TEST] = runner
-            yield runner
+            with _reported(request.node, runner):
+                yield runner
 
     return running
 

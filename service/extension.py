@@ -140,7 +140,7 @@ class Jobs:
             app.while_serving(partial(_in_worker, app, self._worker_lifespan))
 
 
-def _begin_log(app: Quart, *, as_json: bool) -> None:
+async def _begin_log(app: Quart, *, as_json: bool) -> None:
     if not runs_jobs(app):  # a worker's log is Celery's
         init_handlers(as_json=as_json)
 

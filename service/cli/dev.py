@@ -1,6 +1,8 @@
 """`service dev`: everything on this machine, in one command."""
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,19 @@ import click
 from quart.cli import ScriptInfo, pass_script_info
 
 from service.broker.checks.startup import inspect_redis, refuse
-from service.cli.folder import has_entry_points
-from service.dev import BUILT_IN_APPS, OWN_APPS, Address, DevOptions, parse_address, run_dev
-from service.parts import get_celery, parts_of
+from service.cli import folder
+from service.cli.folder import check_code, has_entry_points
+from service.dev import (
+    BUILT_IN_APPS,
+    OWN_APPS,
+    Address,
+    DevOptions,
+    parse_address,
+    run_dev,
+    wait_for_change,
+)
+from service.errors import ConfigurationError
+from service.parts import parts_of
 from service.web.http.site import site_of
 
 
@@ -72,12 +84,22 @@ def dev(info: ScriptInfo, /, bind: Address, **options: Any) -> None:
     are none.
     """
     # Worker and web would refuse it all too, but each in its own way, far up in the log.
-    app = info.load_app()
-    get_celery(app)
+    try:
+        app = info.load_app()
+        check_code(app)
+    except ConfigurationError as error:
+        if not options["reload"]:
+            raise
+        click.echo(f"service: {error}", err=True)
+        told = partial(click.echo, "It is tried again after the next change of code.", err=True)
+        wait_for_change(Path.cwd(), watching=told)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  this very command
     if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
         refuse(inspect_redis(parts_of(app).settings))
     apps = OWN_APPS if has_entry_points() else BUILT_IN_APPS
     dashboard = site_of(app).dashboard
     where = None if dashboard is None else f"{site_of(app).mount or ''}{dashboard}"
     limits = str(parts_of(app).settings.limits)
-    run_dev(apps, DevOptions(address=bind, **options), dashboard=where, limits=limits)
+    check = (sys.executable, "-m", folder.__name__)
+    given = DevOptions(address=bind, check=check, **options)
+    run_dev(apps, given, dashboard=where, limits=limits)

@@ -16,6 +16,15 @@ that stalls never stops the supervisor.
 """
 
 from service.dev.address import Address, parse_address
+from service.dev.changes import wait_for_change
 from service.dev.server import BUILT_IN_APPS, OWN_APPS, DevOptions, run_dev
 
-__all__ = ["BUILT_IN_APPS", "OWN_APPS", "Address", "DevOptions", "parse_address", "run_dev"]
+__all__ = [
+    "BUILT_IN_APPS",
+    "OWN_APPS",
+    "Address",
+    "DevOptions",
+    "parse_address",
+    "run_dev",
+    "wait_for_change",
+]

@@ -42,8 +42,13 @@ class Output:
         self._threads: list[threading.Thread] = []
         self._own = self._pump(b"")
 
-    def pipe(self, name: str) -> int:
-        """A descriptor for the process `name` to log to; close it once the process has it."""
+    def pipe(self, name: str | None = None) -> int:
+        """A descriptor for the process `name` to log to; close it once the process has it.
+
+        Without a name the lines are shown as they are.
+        """
+        if name is None:
+            return self._pump(b"")
         place = self._places.setdefault(name, len(self._places))  # a process started anew keeps it
         colour = self._colours[place % len(self._colours)]
         return self._pump(prefix(name, width=self._width, colour=colour))

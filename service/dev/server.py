@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 import secrets
+import shlex
 import socket
 import sys
 import webbrowser
@@ -19,7 +20,7 @@ from service.dev.address import Address, listen
 from service.dev.changes import watch
 from service.dev.probe import Probe
 from service.dev.supervisor import Command, Course, supervise
-from service.dev.valkey import ADMIN_TOKEN, private_valkey
+from service.dev.valkey import ADDRESS, ADMIN_TOKEN, private_valkey
 from service.errors import DevServerError
 from service.processes.guardian import Guardian
 
@@ -48,10 +49,12 @@ class DevOptions:
     """What `service dev` was asked for.
 
     `queues` are those that the workers take from, as Celery reads them; `reload` starts web and
-    workers anew after a change in this folder; `open_browser` shows the web side once it serves.
+    workers anew after a change in this folder, unless `check` fails, a command that tries the code
+    and says what is wrong; `open_browser` shows the web side once it serves.
     """
 
     address: Address
+    check: tuple[str, ...]
     concurrency: int | None = None
     data: Path | None = None
     queues: str | None = None
@@ -92,7 +95,12 @@ def run_dev(apps: Apps, options: DevOptions, *, dashboard: str | None, limits: s
             valkey, env[_REDIS_URL], folder = private_valkey(data, stack)
             temporary = None if data else folder
             kept = f"in {folder}" if data else "until the end of this run"
-            opening = f"Private Valkey at {env[_REDIS_URL]}, data kept {kept}."
+            # A terminal's text is copied, shown and kept: it has no password.
+            address_file = shlex.quote(str(folder / ADDRESS))
+            opening = (
+                f"Private Valkey, data kept {kept}. For other commands:"
+                f" export {_REDIS_URL}=$(cat {address_file})"
+            )
             stages.append([valkey])
         guardian = stack.enter_context(Guardian(temporary))
         opening = f"{opening}\nLimits of one caller (SERVICE_LIMITS): {limits}"
@@ -119,6 +127,7 @@ def run_dev(apps: Apps, options: DevOptions, *, dashboard: str | None, limits: s
                     if options.open_browser
                     else None,
                     changes=changes,
+                    check=Command(name="check", argv=options.check, env=env),
                 ),
             )
         )

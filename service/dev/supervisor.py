@@ -49,13 +49,14 @@ class Course:
 
     The log begins with `opening`, and has `when_ready` once every stage is as ready as it can tell;
     `on_ready` is then called in a thread. `changes` gives files that changed together; after each,
-    those commands are started anew that reload.
+    those commands are started anew that reload, unless `check` exits with another code than 0.
     """
 
     opening: str
     when_ready: str
     on_ready: Callable[[], object] | None = None
     changes: AsyncIterator[list[str]] | None = None
+    check: Command | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -103,7 +104,7 @@ class _Supervisor:
         starting = asyncio.create_task(self._start(stages))
         tasks = [starting]
         if course.changes is not None:
-            tasks.append(asyncio.create_task(self._reload(course.changes)))
+            tasks.append(asyncio.create_task(self._reload(course.changes, course.check)))
         try:
             first: set[asyncio.Future[Any]] = {starting, self._end}
             await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
@@ -134,22 +135,26 @@ class _Supervisor:
                 while probe and not await probe.is_answered():  # noqa: ASYNC110 - no event tells
                     await asyncio.sleep(_PAUSE)
 
-    async def _reload(self, changes: AsyncIterator[list[str]]) -> None:
+    async def _reload(self, changes: AsyncIterator[list[str]], check: Command | None) -> None:
         """Start anew what reloads after each change; end everything where changes are not seen."""
         try:
             async for names in changes:
-                await self._start_anew(names)
+                await self._start_anew(names, check)
         except DevServerError as error:
             self._stop_all(error)
 
-    async def _start_anew(self, names: list[str]) -> None:
+    async def _start_anew(self, names: list[str], check: Command | None) -> None:
+        what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        is_usable = check is None or await self._succeeds(check)
         stages = [
             (stage, [child for child in stage if child.command.reloads]) for stage in self._stages
         ]
         which = ", ".join(child.command.name for _, children in stages for child in children)
         if not which:  # nothing has been started that could have the old code
             return
-        what = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        if not is_usable:
+            self._output.say(f"{what} changed; the old code goes on, until the next change.")
+            return
         self._output.say(f"{what} changed; starting {which} anew.")
         for stage, children in reversed(stages):
             await asyncio.gather(*(self._stop(child, stage) for child in children))
@@ -157,12 +162,26 @@ class _Supervisor:
             for child in children:
                 await self._spawn(child.command, stage)
 
+    async def _succeeds(self, command: Command) -> bool:
+        """Run a command that ends by itself, and show what it says; whether it exits with 0."""
+        process = await self._begin(command, self._output.pipe())
+        try:
+            return await process.wait() == 0
+        finally:
+            signal_group(process.pid, signal.SIGKILL)
+            await process.wait()
+            self._guardian.forget(process.pid)
+
     async def _spawn(self, command: Command, stage: list[_Child]) -> None:
+        process = await self._begin(command, self._output.pipe(command.name))
+        watching = asyncio.create_task(self._watch(command, process))
+        stage.append(_Child(command, process, watching))
+
+    async def _begin(self, command: Command, log: int) -> Process:
         """Start a process as the first of a group of its own, whose id is the process's.
 
         In its own session it does not see the terminal's Ctrl-C, so it is told to stop just once.
         """
-        log = self._output.pipe(command.name)
         env = {**os.environ, "PYTHONUNBUFFERED": "1", **command.env}
         try:
             process = await asyncio.create_subprocess_exec(
@@ -180,8 +199,7 @@ class _Supervisor:
         finally:
             os.close(log)
         self._guardian.watch(process.pid)
-        watching = asyncio.create_task(self._watch(command, process))
-        stage.append(_Child(command, process, watching))
+        return process
 
     async def _watch(self, command: Command, process: Process) -> None:
         """Tell that a process has ended by itself, and stop the others unless it reloads."""

@@ -18,6 +18,7 @@ from service.errors import DevServerError
 ADMIN_TOKEN: Final = "SERVICE_ADMIN_TOKEN"  # noqa: S105  the setting, not its value
 _LOCK: Final = "service-dev.lock"
 _CONFIG: Final = "service-dev.conf"
+ADDRESS: Final = "redis-url"  # the file with the server's address, for other commands
 _HOST: Final = "127.0.0.1"
 OPTIONS: Final = (
     "--save '' --appendonly yes --appendfsync everysec --maxmemory-policy noeviction"
@@ -43,9 +44,11 @@ def private_valkey(data: Path | None, stack: ExitStack) -> tuple[Command, str, P
     with socket.create_server((_HOST, 0)) as free:
         port: int = free.getsockname()[1]
     password = secrets.token_urlsafe(32)
+    url = f"redis://:{password}@{_HOST}:{port}/0"
     config = folder / _CONFIG  # not among the arguments, which every user of the machine sees
-    with open(config, "w", opener=_open_private) as file:
-        file.write(f"requirepass {password}\n")
+    for path, text in ((config, f"requirepass {password}"), (folder / ADDRESS, url)):
+        with open(path, "w", opener=_open_private) as file:
+            file.write(f"{text}\n")
     options = shlex.split(f"--bind {_HOST} --port {port} {OPTIONS}")
     command = Command(
         name="valkey",
@@ -57,7 +60,7 @@ def private_valkey(data: Path | None, stack: ExitStack) -> tuple[Command, str, P
         # One that still loads its data answers with an error.
         probe=Probe(_HOST, port, f"AUTH {password}\r\nPING\r\nQUIT\r\n".encode(), b"+PONG"),
     )
-    return command, f"redis://:{password}@{_HOST}:{port}/0", folder
+    return command, url, folder
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -26,7 +26,9 @@ blocking_sentinel: Any = _blocking
 connection: Any = _connection
 
 _MAX_CONNECTIONS: Final = 20
-_DRIVER: Final = DriverInfo()  # else redis-py reads its version from a file for each connection
+# Of every client, Celery's and Kombu's too: else redis-py reads its version from a file for each
+# connection.
+DRIVER: Final = DriverInfo()
 _SENTINEL: Final = "sentinel"
 _SCHEMES: Final = ("redis", "rediss", _SENTINEL)
 _OF_SERVER: Final = ("db", "username", "password")
@@ -87,7 +89,7 @@ def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: 
     plain_pool, sentinel_pool, sentinel = kinds
     address = url or settings.redis_url
     deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.redis_timeout)
-    options["driver_info"] = _DRIVER
+    options["driver_info"] = DRIVER
     if not is_sentinel(address):
         return plain_pool.from_url(address, **deadlines, **options)
     given = sentinel_options(settings.celery)

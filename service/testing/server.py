@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from service.dev.valkey import OPTIONS, valkey_binary
 from service.errors import DevServerError
 from service.processes.guardian import Guardian
+from service.redis.clients import DRIVER
 from service.redis.keys import TESTING
 
 _START: Final = 10.0  # seconds
@@ -89,7 +90,7 @@ def given_database(url: str) -> str:
 
 def empty(url: str) -> None:
     """Delete all keys of the database."""
-    with closing(Redis.from_url(url)) as client:
+    with closing(Redis.from_url(url, driver_info=DRIVER)) as client:
         client.flushdb()
         client.set(TESTING, 1)
 

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
+import kombu
+from celery.app.trace import build_tracer
 from celery.contrib.testing.app import setup_default_app
 from celery.exceptions import TaskRevokedError
 from celery.utils.timer2 import Timer
@@ -64,6 +66,31 @@ class _Pool(AsyncioPool):
         self.main_thread.close()
 
 
+class _Strategies(dict[str, Any]):
+    """How a job of each task begins. Made when the first one comes: a test has few of the tasks."""
+
+    consumer: Any
+
+    def __missing__(self, name: str) -> Any:
+        celery = self.consumer.app
+        task = celery.tasks[name]  # raises KeyError, as Celery expects it for an unknown task
+        task.__trace__ = build_tracer(name, task, celery.loader, HOSTNAME, app=celery)
+        strategy = self[name] = task.start_strategy(celery, self.consumer)
+        return strategy
+
+
+class BareConsumer(Consumer):
+    """Celery's consumer without the steps that make it a worker's, as none of them is started."""
+
+    Strategies = _Strategies
+    event_dispatcher = None  # the only thing of theirs that a job needs
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc, valid-type]  # Any
+        """Without steps."""
+
+        default_steps: ClassVar[list[object]] = []
+
+
 class InProcessWorker:
     """A worker without a process of its own. It takes messages only when it is told to.
 
@@ -90,7 +117,7 @@ class InProcessWorker:
         self._pool.on_end = self.changed.set
         self._pool.find_loop()
         self._cleanup.callback(self._connect().release)
-        consumer: Any = Consumer(
+        consumer: Any = BareConsumer(
             self._begin,
             hostname=HOSTNAME,
             pool=self._pool,
@@ -101,15 +128,19 @@ class InProcessWorker:
             ),
             disable_rate_limits=True,  # a test is not to wait for them
         )
-        consumer.update_strategies()
+        consumer.strategies.consumer = consumer
         handle = consumer.create_task_handler()
 
         def on_message(message: Any) -> None:
             self._on_message(message)
             handle(message)
 
-        self._consumers = celery.amqp.TaskConsumer(
-            self._channel, queues=[], on_message=on_message, accept=celery.conf.accept_content
+        self._consumers = kombu.Consumer(
+            self._channel,
+            queues=[],
+            on_message=on_message,
+            accept=celery.conf.accept_content,
+            auto_declare=False,  # a queue that has messages is there
         )
 
     def _connect(self) -> Any:

@@ -21,9 +21,9 @@ from quart import Blueprint, Quart
 
 from service.parts import parts_of
 from service.web.asgi.middleware import init_middleware
-from service.web.http.files import FileBlueprint
 from service.web.http.openapi import openapi
 from service.web.http.problems import init_problems
+from service.web.http.rules import SiteBlueprint
 from service.web.http.security import init_security
 from service.web.http.site import NAME, Site, add_site
 from service.web.jobs.job_cards import job_cards
@@ -41,7 +41,7 @@ def init_web(app: Quart, site: Site, *, whole_app: bool) -> Blueprint:
     reaches beyond its own blueprint.
     """
     add_site(app, site)
-    ours = FileBlueprint(
+    ours = SiteBlueprint(
         NAME, __name__, static_folder="static", static_url_path=f"{site.root}/static"
     )
     for blueprint, prefix in (

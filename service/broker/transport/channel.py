@@ -25,6 +25,7 @@ from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
 from service.broker.transport.waiter import ASK_AGAIN, Waiter, WaiterState, drop_pushes
+from service.redis.clients import DRIVER
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,9 @@ class Channel(PublishingChannel):
         pool = twin._get_pool()  # noqa: SLF001 - Kombu's
         pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
         return pool
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return {**super()._connparams(asynchronous), "driver_info": DRIVER}
 
     # Taking. Kombu's poller calls these by the names of the BRPOP that they replace.
 

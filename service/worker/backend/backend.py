@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.capture import current_capture
+from service.redis.clients import DRIVER
 from service.results.model import State
 from service.results.record import encode_queued, now
 from service.worker.backend.canvas import CanvasBackend, End
@@ -34,8 +35,13 @@ class Backend(CanvasBackend, WaitingBackend):
     client is used. One Lua script decides for both that a job that has ended stays ended.
     """
 
+    connparams: dict[str, Any]  # celery-types lacks it
+
     # The script could not see the state in a compressed record.
     supports_result_compression = False
+
+    def _add_driver_info(self) -> None:
+        self.connparams["driver_info"] = DRIVER
 
     def mark_as_done(
         self,

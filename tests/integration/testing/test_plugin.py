@@ -34,8 +34,10 @@ def create_app() -> Quart:
 """
 _TESTS = """
 import asyncio
+import gc
 import pytest
 from plugged import double, fail
+from service.testing import JobRunner
 
 
 @pytest.mark.anyio
@@ -59,6 +61,11 @@ async def test_that_fails(jobs):
     job = await fail.enqueue()
     await jobs.drain(raises=False)
     assert await double.enqueue(1) is None
+
+
+def test_that_pytest_keeps_no_app_of_tests_that_have_ended():
+    gc.collect()
+    assert not [each for each in gc.get_objects() if type(each) is JobRunner]
 """
 
 
@@ -68,7 +75,7 @@ def test_the_plugin(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text("[pytest]\njobs_app = plugged:create_app\n")
     (tmp_path / "test_it.py").write_text(_TESTS)
     run = pytest_in(tmp_path)
-    assert "1 failed, 3 passed" in run.stdout, run.stdout
+    assert "1 failed, 4 passed" in run.stdout, run.stdout
     assert "jobs that failed" in run.stdout
     assert 'raise LookupError("the line of the body")' in run.stdout
 

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from tests.support.dead import DEAD, dead_letter
-from tests.support.process import Process
+from tests.support.process import ROOT, Process
 
 _WORKER = """
 from service import create_app, get_celery
@@ -48,20 +48,32 @@ def test_a_worker_of_another_kind_is_refused(tmp_path: Path) -> None:
         assert "Traceback" not in process.output
 
 
+_IMPORTS_WEB = (
+    "from asgi import app as web\nfrom service import get_celery\napp = get_celery(web)\n"
+)
+_IMPORTS_NONE = "from service import create_app, get_celery\napp = get_celery(create_app())\n"
+
+
 @pytest.mark.parametrize(
-    ("code", "complaint"),
+    ("web", "worker", "complaint"),
     [
-        ("import shoop", "worker_entry.py cannot be imported: No module named 'shoop'."),
-        ("x = 1\ndef f(:", r"worker_entry.py, line 2, is not Python: invalid syntax."),
+        ("", "import shoop", "worker_entry.py, line 1, imports what is not there: No module named"),
+        ("", "x = 1\ndef f(:", "worker_entry.py, line 2, is not Python: invalid syntax.\n"),
+        ("import shoop", _IMPORTS_WEB, "asgi.py, line 1, imports what is not there: No module"),
+        ("from re import x", _IMPORTS_NONE, "asgi.py, line 1, imports what is not there: cannot"),
+        ("def f(:", _IMPORTS_NONE, "asgi.py, line 1, is not Python: invalid syntax.\n"),
+        ("import json\njson.loads('{')", _IMPORTS_WEB, "asgi.py, line 2, cannot be run: json."),
+        ("application = 1", _IMPORTS_NONE, "asgi.py has no `app`, which Hypercorn serves.\n"),
     ],
 )
-def test_a_worker_that_cannot_be_imported_is_told_in_a_sentence(
-    tmp_path: Path, code: str, complaint: str
+def test_a_mistake_in_the_entry_points_is_one_error(
+    tmp_path: Path, web: str, worker: str, complaint: str
 ) -> None:
     """A newcomer's first mistakes: a traceback of ours would bury them."""
-    (tmp_path / "asgi.py").touch()
-    (tmp_path / "worker_entry.py").write_text(code)
-    with service(tmp_path, "tasks") as process:
+    (tmp_path / "asgi.py").write_text(web)
+    (tmp_path / "worker_entry.py").write_text(worker)
+    with service(tmp_path, "dev", "--bind", "127.0.0.1:0") as process:
         assert process.wait() == 1
-        assert complaint in process.output
+        assert process.output.startswith(f"service: {complaint}")
         assert "Traceback" not in process.output
+        assert str(ROOT / "service") not in process.output

@@ -17,6 +17,7 @@ PRIVATE_BUT_OF_ONE_OBJECT: Final = {
     "__call__": "of a Task class of this app, as it is bound",
     "__class__": "of the Celery app given as `Jobs(celery=…)`, and of tasks that it, or a library"
     " that shares them, has made: they become this app's",
+    "__trace__": "of a task of this app, as Celery's consumer sets it",
     "__traceback__": "Python's own",
 }
 

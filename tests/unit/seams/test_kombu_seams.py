@@ -44,6 +44,7 @@ def _names(function: Callable[..., Any]) -> list[str]:
         (kombu_redis.Channel._brpop_start, ["self", "timeout"]),
         (kombu_redis.Channel._brpop_read, ["self", "options"]),
         (kombu_redis.Channel._get_pool, ["self", "asynchronous"]),
+        (kombu_redis.Channel._connparams, ["self", "asynchronous"]),
         (kombu_redis.Channel._get, ["self", "queue"]),
         (kombu_redis.Channel._put, ["self", "queue", "message", "kwargs"]),
         (kombu_redis.Channel._q_for_pri, ["self", "queue", "pri"]),

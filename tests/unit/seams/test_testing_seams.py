@@ -3,13 +3,15 @@
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from celery import Celery, _state
 from celery.concurrency.base import BasePool
 from celery.contrib.testing.app import setup_default_app
 from celery.result import AsyncResult
 from celery.utils.timer2 import Timer
 from celery.worker import state
-from celery.worker.consumer import Consumer
+
+from service.testing.worker import BareConsumer
 
 
 def test_a_consumer_need_not_be_started() -> None:
@@ -21,7 +23,7 @@ def test_a_consumer_need_not_be_started() -> None:
 
     controller = SimpleNamespace(state=state, app=app, hostname="a@b", use_eventloop=False)
     given: list[object] = []
-    consumer: Any = Consumer(
+    consumer: Any = BareConsumer(
         given.append,
         app=app,
         hostname="a@b",
@@ -29,8 +31,12 @@ def test_a_consumer_need_not_be_started() -> None:
         controller=controller,
         pool=BasePool(app=app),
     )
-    consumer.update_strategies()
-    assert "seam" in consumer.strategies
+    assert not consumer.steps
+    consumer.strategies.consumer = consumer
+    assert callable(consumer.strategies["seam"])
+    assert app.tasks["seam"].__trace__ is not None
+    with pytest.raises(KeyError):
+        consumer.strategies["unknown"]
     assert callable(consumer.create_task_handler())
 
 
