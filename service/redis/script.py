@@ -18,6 +18,8 @@ from service.signals import Incident, note_incident
 
 logger: Final = logging.getLogger(__name__)
 
+_WAIT_SHARE: Final = 0.8  # of the timeout, so that Redis can still say how many replicas it were
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
@@ -79,16 +81,24 @@ async def compare_and_set(  # noqa: PLR0913  the last two by name
     return bool(await COMPARE_AND_SET.run(client, [key], arguments))
 
 
+class TooFewReplicasError(RedisError):
+    """Not as many replicas have what was written as were asked for, in the time that there was."""
+
+
 class ScriptConnection:
     """One connection that runs scripts, one at a time, each within a deadline.
+
+    With `replicas` a script has run only once so many replicas have all that Redis had written by
+    then, on whichever connection.
 
     It connects when there is something to run, and again after a loss. Borrowing a connection of a
     pool for each call, and giving it back, costs more than the call.
     """
 
-    def __init__(self, client: AsyncRedis, *, timeout: float) -> None:
+    def __init__(self, client: AsyncRedis, *, timeout: float, replicas: int = 0) -> None:
         self._pool = client.connection_pool
         self._timeout = timeout
+        self._replicas = replicas
         self._connection: Any = None
 
     async def run(
@@ -139,14 +149,25 @@ class ScriptConnection:
         if on_send is not None:
             on_send()
         try:
-            return await self._execute(script.by_sha(keys, arguments))
+            answer: list[Any] = await self._execute(script.by_sha(keys, arguments))
         except NoScriptError:
-            return await self._execute(script.whole(keys, arguments))
-
-    async def _execute(self, command: tuple[Any, ...]) -> list[Any]:
-        await self._connection.send_command(*command, check_health=False)
-        answer: list[Any] = await self._connection.read_response()
+            answer = await self._execute(script.whole(keys, arguments))
+        if self._replicas:
+            await self._wait_for_replicas()
         return answer
+
+    async def _wait_for_replicas(self) -> None:
+        milliseconds = max(1, int(self._timeout * _WAIT_SHARE * 1000))  # 0 would have no end
+        reached = await self._execute(("WAIT", self._replicas, milliseconds))
+        if reached < self._replicas:
+            raise TooFewReplicasError(
+                f"{reached} replicas have what was written, and {self._replicas} have to"
+                " (SERVICE_MIN_REPLICAS)"
+            )
+
+    async def _execute(self, command: tuple[Any, ...]) -> Any:
+        await self._connection.send_command(*command, check_health=False)
+        return await self._connection.read_response()
 
     async def _connect(self) -> None:
         if self._connection is None:

@@ -36,6 +36,14 @@ def seconds(default: float, meaning: str, *, or_zero: bool = False) -> Any:
     return setting(default, parse, meaning, "seconds")
 
 
+def whole_number(value: Any) -> int:
+    """A whole number from 0 up. Raises ValueError."""
+    with suppress(*_NOT_A_NUMBER):
+        if (number := int(value)) >= 0:
+            return number
+    raise ValueError("must be a whole number from 0 up")
+
+
 def positive_int(value: Any) -> int:
     """A whole number from 1 up. Raises ValueError."""
     with suppress(*_NOT_A_NUMBER):

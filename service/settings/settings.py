@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.settings.declaring import positive_int, seconds, setting
+from service.settings.declaring import positive_int, seconds, setting, whole_number
 from service.settings.limits import Limits, parse_limits
 from service.settings.values import (
     one_of,
@@ -92,6 +92,12 @@ class Settings:
     )
     enqueue_timeout: float = seconds(
         2.0, "How long handing a job to the broker may take before it is given up."
+    )
+    min_replicas: int = setting(
+        0,
+        whole_number,
+        "How many replicas of Redis must have a job before `enqueue` and HTTP accept it.",
+        "replicas",
     )
     max_body: int = setting(
         262_144, positive_int, "How long a request's body may be; a longer one is a 413.", "bytes"

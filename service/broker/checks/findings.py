@@ -24,13 +24,15 @@ class Answers:
     """What Redis said of itself; `info` and `config` are None where it refuses these commands.
 
     `denied` are the other commands that it refuses. `for_transport` says that our transport uses
-    this Redis, so that what only the transport needs is checked, too.
+    this Redis, so that what only the transport needs is checked, too. `min_replicas` have to have a
+    job before it is accepted.
     """
 
     info: Mapping[str, Any] | None
     config: Mapping[str, str] | None
     denied: tuple[str, ...] = ()
     for_transport: bool = True
+    min_replicas: int = 0
 
 
 def check(answers: Answers) -> tuple[Finding, ...]:
@@ -44,6 +46,7 @@ def check(answers: Answers) -> tuple[Finding, ...]:
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     is_too_old = len(numbers) == len(OLDEST) and numbers < OLDEST
     needed = [command for command in answers.denied if command != DISPENSABLE]
+    replicas = info.get("connected_slaves", answers.min_replicas)  # unknown: taken as enough
     rules = " ".join("+" + command for command in needed)
     refusals = (
         (
@@ -83,6 +86,11 @@ def check(answers: Answers) -> tuple[Finding, ...]:
             "The Redis user may not run CLIENT TRACKING, so Redis cannot tell idle workers"
             " of new jobs: two workers of each kind ask for some up to 20 times a second, and a job"
             " starts up to 0.1 s later. Grant it: ACL SETUSER <user> +client|tracking.",
+        ),
+        (
+            replicas < answers.min_replicas,
+            f"Redis has {replicas} replicas, and SERVICE_MIN_REPLICAS={answers.min_replicas}:"
+            " no job is accepted until it has so many. Add replicas, or lower the setting.",
         ),
         (
             appends is None,

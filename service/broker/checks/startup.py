@@ -79,7 +79,8 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
     except (RedisError, OSError) as error:
         text = f"Redis cannot be checked, as it is not available yet: {error}"
         return (Finding(refuse=False, text=text),)
-    return check(Answers(info, config, denied, for_transport))
+    min_replicas = settings.min_replicas if url == settings.redis_url else 0
+    return check(Answers(info, config, denied, for_transport, min_replicas))
 
 
 def _told(question: Callable[[], Any]) -> Any:

@@ -51,10 +51,16 @@ class _PendingSend:
 class BatchWriter:
     """Has jobs accepted by Redis, each within the timeout."""
 
-    def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
+    def __init__(
+        self, client: Redis, keys: ResultKeys, *, timeout: float, replicas: int = 0
+    ) -> None:
+        """`replicas` is how many replicas of Redis must have a job before it is accepted."""
         self.keys = keys
         self.timeout = timeout
-        self._idle = [ScriptConnection(client, timeout=timeout) for _ in range(_CONNECTIONS)]
+        self._idle = [
+            ScriptConnection(client, timeout=timeout, replicas=replicas)
+            for _ in range(_CONNECTIONS)
+        ]
         self._batcher: Batcher[_PendingSend] = Batcher(
             self._send, max_count=_MAX_JOBS, max_bytes=_MAX_BYTES, parallel=_CONNECTIONS
         )

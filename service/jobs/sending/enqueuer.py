@@ -76,16 +76,16 @@ class Enqueuer:
         self, celery: CeleryBuilder, store: ResultStore, watcher: Watcher, *clients: Redis
     ) -> None:
         """`clients` are one of the results' Redis, and one of the broker's."""
-        self._signals = celery.signals
-        self._celery = celery
+        self._celery, self._signals = celery, celery.signals
         self._store = store
         self.wait = watcher.wait
         self._control: JobControl = self  # of the jobs that it gives
         self._client, self._broker_client = clients
         timeout, keys = celery.settings.enqueue_timeout, result_keys(celery.settings)
         self._threads = PublisherThreads(timeout=timeout)
-        self._writer = BatchWriter(self._client, keys, timeout=timeout)
-        self._journals = Journals(self._client, keys, timeout=timeout)
+        replicas = celery.settings.min_replicas
+        self._writer = BatchWriter(self._client, keys, timeout=timeout, replicas=replicas)
+        self._journals = Journals(self._client, keys, timeout=timeout, replicas=replicas)
         self._finishing: asyncio.Task[None] | None = None
         self._publisher: Publisher | None = None
 

@@ -33,14 +33,19 @@ _ABANDONED: Final = 3  # timeouts without a step, after which another process go
 class Journals:
     """The journals of an app. All but `finish_abandoned` raise BrokerUnavailableError."""
 
-    def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
+    def __init__(
+        self, client: Redis, keys: ResultKeys, *, timeout: float, replicas: int = 0
+    ) -> None:
+        """`replicas` is how many replicas of Redis must have a journal before it is committed."""
         self._client = client
         self._keys = keys
         self._timeout = timeout
+        self._replicas = replicas
 
     def begin(self) -> "Journal":
         """A new journal; Redis has nothing of it before its first batch."""
-        return Journal(self._client, self._keys, self._timeout, self._keys.journal(str(uuid4())))
+        key = self._keys.journal(str(uuid4()))
+        return Journal(self._client, self._keys, self._timeout, key, self._replicas)
 
     async def finish_abandoned(self) -> None:
         """Apply committed journals that others have left, for as long as the app serves."""
@@ -62,8 +67,16 @@ class Journals:
 class Journal:
     """What is to be sent, in batches of enqueue.lua's arguments."""
 
-    def __init__(self, client: Redis, keys: ResultKeys, timeout: float, key: str | bytes) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        keys: ResultKeys,
+        timeout: float,
+        key: str | bytes,
+        replicas: int = 0,
+    ) -> None:
         self._client = client
+        self._replicas = replicas
         self._journals = keys.journals
         self._timeout = timeout
         self._key: Any = key
@@ -82,12 +95,17 @@ class Journal:
         """Have all of it sent, whatever becomes of this process."""
         async with bounded(self._timeout, BrokerUnavailableError, maybe_accepted=True):
             keys = [self._key, self._journals]
+            connection = ScriptConnection(
+                self._client, timeout=self._timeout, replicas=self._replicas
+            )
             try:
-                is_whole = await _COMMIT.run(self._client, keys, [self._batches])
+                is_whole: Any = await connection.run(_COMMIT, keys, [self._batches])
             except RedisError as error:
                 if not wrote_nothing(error):
                     raise
                 raise BrokerUnavailableError(str(error)) from error
+            finally:
+                await connection.disconnect()
         if not is_whole:
             raise BrokerUnavailableError("Redis has lost a part of the canvas")
 

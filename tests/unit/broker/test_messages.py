@@ -204,6 +204,16 @@ _GOOD = {"maxmemory-policy": "noeviction", "appendonly": "yes", "appendfsync": "
 
 
 @pytest.mark.parametrize(
+    ("has", "word"), [(0, "Redis has 0 replicas"), (2, None), (None, None)], ids=repr
+)
+def test_it_is_said_that_no_job_will_be_accepted(has: int | None, word: str | None) -> None:
+    """A replica may come later, and a server that does not tell may have one."""
+    info = {} if has is None else {"connected_slaves": has}
+    found = check(Answers(info={"role": "master", **info}, config=_GOOD, min_replicas=1))
+    assert [(each.refuse, each.text[:20]) for each in found] == ([(False, word)] if word else [])
+
+
+@pytest.mark.parametrize(
     ("config", "info", "denied", "refused", "word"),
     [
         ({"maxmemory-policy": "allkeys-lru"}, {}, (), True, "noeviction"),
