@@ -39,6 +39,7 @@ class JobEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     error: str = ""  # of a failure or a retry: the type, a colon and the message, on one line
     place: str = ""  # of a failure, where in the user's code: `shop/mail.py:send:12`
     due_at: float | None = None  # of an attempt that was not to begin before
+    tags: tuple[str, ...] = ()
 
     @property
     def error_type(self) -> str:
@@ -102,11 +103,15 @@ class Signals:
         self.job_changed: AppSignal[[JobEvent]] = AppSignal()
         self.worker_reported: AppSignal[[str, WorkerStatus | None]] = AppSignal()
 
-    def send_queued(self, job_id: str, task: str, queue: str = "") -> None:
+    def send_queued(
+        self, job_id: str, task: str, queue: str = "", tags: tuple[str, ...] = ()
+    ) -> None:
         """Say that a job was accepted, and in which queue it waits, where that is known."""
         if self.job_changed.receivers:
             at = time.time()
-            queued = JobEvent(job_id, "QUEUED", task, at, None, at, None, None, 0, queue or None)
+            queued = JobEvent(
+                job_id, "QUEUED", task, at, queued_at=at, queue=queue or None, tags=tags
+            )
             self.job_changed.send(queued)
 
 

@@ -17,6 +17,10 @@ OWNER: Final = "owner"
 # Mark: the id of the caller who has cancelled the job, empty for an unknown one.
 CANCELLED_BY: Final = "cancelled_by"
 NAME: Final = "name"
+# A few words by which operators find a job: a header of its message, and a field of its record.
+TAGS: Final = "tags"
+MAX_TAGS: Final = 10
+_MAX_TAG: Final = 50  # characters
 _TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
 _BEGINNING: Final = re.compile(
     rb'\{"status": "[A-Z]+", (?:"owner": (%b), )?(?:"\w+": (?:%b|[\d.]+), )*?"name": (%b|null), '
@@ -27,6 +31,18 @@ _BEGINNING: Final = re.compile(
 def of_owner(owner: object) -> dict[str, str]:
     """The field of a record that says whose its job is; none for no owner."""
     return {OWNER: owner} if isinstance(owner, str) and owner else {}
+
+
+def is_tag(value: object) -> bool:
+    """Whether this can be a tag of a job."""
+    return isinstance(value, str) and 0 < len(value) <= _MAX_TAG and value.isprintable()
+
+
+def tags_in(value: object) -> tuple[str, ...]:
+    """The tags of a header, or of a field of a record, which others may have written."""
+    if not value or not isinstance(value, list):
+        return ()
+    return tuple(filter(is_tag, value[:MAX_TAGS]))
 
 
 def beginning_of(stored: bytes) -> tuple[str | None, str | None] | None:

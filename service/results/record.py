@@ -1,8 +1,8 @@
 """Writes the record of a job in every state: the JSON of Celery's result backend.
 
 Celery's clients read these records as their own. Of Celery's fields, `status` holds the state; ours
-are `name`, `worker`, `queue`, `queued_at`, `started_at`, `due_at`, `arguments`, `owner`, marks, and
-`ended_at` of an attempt that is to be tried again.
+are `name`, `worker`, `queue`, `queued_at`, `started_at`, `due_at`, `arguments`, `owner`, `tags`,
+marks, and `ended_at` of an attempt that is to be tried again.
 """
 
 import json
@@ -15,7 +15,7 @@ from kombu.utils.json import JSONEncoder
 
 from service.errors import UnstorableResultError
 from service.results.decoding import FAILED, record_fields
-from service.results.marks import NAME, OWNER, of_owner
+from service.results.marks import NAME, OWNER, TAGS, of_owner, tags_in
 from service.results.model import TERMINAL, State
 from service.results.short import shorten_error
 
@@ -41,13 +41,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def encode_queued(  # noqa: PLR0913  the last six by name
+def encode_queued(  # noqa: PLR0913  the last seven by name
     job_id: str | None,
     task: str | None,
     queued_at: str,
     *,
     owner: str | None = None,
     queue: str = "",
+    tags: Sequence[str] = (),
     arguments: Mapping[str, Any] | None = None,
     marks: Mapping[str, object] | None = None,
     due_at: str | None = None,
@@ -73,6 +74,8 @@ def encode_queued(  # noqa: PLR0913  the last six by name
     }
     if queue:
         record["queue"] = queue
+    if tags:
+        record[TAGS] = tags
     if arguments is not None:
         record["arguments"] = arguments
     if due_at:
@@ -172,6 +175,8 @@ def _of_way(request: Any, job_id: str, state: str) -> dict[str, Any]:
         due = getattr(request, "eta", None)
     if due:
         found["due_at"] = due
+    if tags := tags_in(getattr(request, TAGS, None)):
+        found[TAGS] = tags
     return found
 
 

@@ -38,6 +38,8 @@ def newer(old: JobEvent, new: JobEvent) -> JobEvent:
         event = msgspec.structs.replace(event, queued_at=other.queued_at)
     if event.queue is None and other.queue is not None:
         event = msgspec.structs.replace(event, queue=other.queue)
+    if other.tags and not event.tags:
+        event = msgspec.structs.replace(event, tags=other.tags)
     return event
 
 
@@ -75,6 +77,7 @@ class Query:
     worker: str = ""
     queue: str = ""
     failure: str = ""
+    tag: str = ""
     in_full: bool = False
     may_operate: bool = False
     span: str = "hour"
@@ -85,7 +88,8 @@ class Query:
     @property
     def is_filter(self) -> bool:
         """Whether it leaves jobs out."""
-        return any((self.state, self.search, self.task, self.worker, self.queue, self.failure))
+        of_job = (self.state, self.task, self.worker, self.queue, self.failure, self.tag)
+        return bool(self.search) or any(of_job)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,8 @@ class RecentJobs:
                 jobs = [job for job in jobs if value(job) == wanted]
         if query.failure:
             jobs = [job for job in jobs if group_id(job) == query.failure]
+        if query.tag:
+            jobs = [job for job in jobs if query.tag in job.tags]
         for word in query.search.lower().split():
             jobs = [job for job in jobs if word in self._text_of(job, in_full=query.in_full)]
         return jobs
@@ -203,7 +209,7 @@ class RecentJobs:
         texts = self._texts.get(job.id)
         if texts is None:
             names = (job.task, job.worker or "", job.queue or "", job.id, job.error_type, job.place)
-            short = "\n".join(names).lower()
+            short = "\n".join((*names, *job.tags)).lower()
             full = f"{short}\n{job.error}\n{self._arguments.get(job.id, '')}".lower()
             texts = self._texts[job.id] = (short, full)
         return texts[in_full]

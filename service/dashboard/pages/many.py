@@ -87,6 +87,7 @@ def _filters(query: Query) -> dict[str, Any]:
         "worker": query.worker,
         "queue": query.queue,
         "failure": query.failure,
+        "tag": query.tag,
     }
     return {name: value for name, value in given.items() if value}
 

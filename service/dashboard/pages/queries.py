@@ -21,7 +21,7 @@ COLUMNS: Final = {
     "run": "Run time",
     "id": "Id",
 }
-FILTERS: Final = ("task", "worker", "queue", "failure")
+FILTERS: Final = ("task", "worker", "queue", "failure", "tag")
 
 _MAX_TEXT: Final = 300  # characters
 

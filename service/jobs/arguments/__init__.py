@@ -9,7 +9,13 @@ body, and JSON of what the body returns; `await job.result()` makes a value of t
 """
 
 from service.jobs.arguments.arguments import Arguments
-from service.jobs.arguments.options import NO_OPTIONS, SendOptions, check_owner, send_options
+from service.jobs.arguments.options import (
+    NO_OPTIONS,
+    SendOptions,
+    check_owner,
+    send_options,
+    tags_of,
+)
 from service.jobs.arguments.parameters import TaskParameter
 
 __all__ = [
@@ -19,4 +25,5 @@ __all__ = [
     "TaskParameter",
     "check_owner",
     "send_options",
+    "tags_of",
 ]

@@ -1,10 +1,11 @@
 """The options of one call, and their checks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypedDict, Unpack, cast
 
 from service.errors import InvalidJobIdError
+from service.results.marks import MAX_TAGS, TAGS, is_tag, tags_in
 from service.results.model import is_job_id
 
 _HIGHEST_PRIORITY: Final = 9
@@ -17,7 +18,8 @@ class SendOptions(TypedDict, total=False):
     `countdown` is in seconds, `expires` in seconds or a moment, `priority` from 0 to 9 (on Redis
     0 is served first). Enqueueing the same `job_id` again makes no second job. A moment without an
     offset is UTC, or with Celery's `enable_utc` off in its `timezone`. `owner` is the id of the
-    caller who alone may see the job over HTTP, administrators aside.
+    caller who alone may see the job over HTTP, administrators aside. `tags` are a few short words
+    by which operators find the job.
     """
 
     countdown: float | None
@@ -28,6 +30,7 @@ class SendOptions(TypedDict, total=False):
     job_id: str | None
     headers: Mapping[str, Any] | None
     owner: str | None
+    tags: Sequence[str] | None
 
 
 OPTION_NAMES: Final = frozenset(SendOptions.__annotations__)
@@ -51,7 +54,23 @@ def send_options(**options: Unpack[SendOptions]) -> SendOptions:
         raise ValueError("`priority` is a whole number from 0 to 9.")
     if "owner" in given:
         check_owner(given["owner"])
+    if (tags := given.pop("tags", None)) is not None:
+        given["headers"] = {**(given.get("headers") or {}), TAGS: _checked_tags(tags)}
     return given
+
+
+def tags_of(options: SendOptions) -> tuple[str, ...]:
+    """The tags that checked options give a job."""
+    return tags_in((options.get("headers") or {}).get(TAGS))
+
+
+def _checked_tags(tags: object) -> list[str]:
+    """The tags, each once. Raises ValueError."""
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or not all(map(is_tag, tags)):
+        raise ValueError("`tags` are texts of 1 to 50 printable characters, such as ['import'].")
+    if len(found := list(dict.fromkeys(tags))) > MAX_TAGS:
+        raise ValueError(f"A job has at most {MAX_TAGS} tags, not {len(found)}.")
+    return found
 
 
 def check_owner(owner: object) -> None:

@@ -17,7 +17,7 @@ from service.jobs.celery.capture import PublishCapture, current_capture
 from service.jobs.celery.moments import moments_of
 from service.jobs.celery.settings import BACKENDS
 from service.logs.ids import REQUEST_ID, request_id_here
-from service.results.marks import OWNER
+from service.results.marks import OWNER, TAGS, tags_in
 from service.results.record import now
 from service.signals import Signals
 
@@ -185,14 +185,15 @@ class QuartCelery(Celery):
         def record_and_send() -> Any:
             # The backend may be another one, by setting.
             store_queued = getattr(self.backend, "store_queued", None)
+            tags = tags_in(headers.get(TAGS))
             queue = self._queue_of(name, args, kwargs, options)
             if store_queued is not None and not options.get("ignore_result"):
-                store_queued(job_id, name, queued_at, owner=owner, queue=queue)
+                store_queued(job_id, name, queued_at, owner=owner, queue=queue, tags=tags)
             sent = send()
             parent: Any = self.current_worker_task
             if parent and parent.request.id == job_id:
                 parent.request.goes_on = True  # though this call of it may end by Celery's Ignore
-            self.signals.send_queued(job_id, name, queue)
+            self.signals.send_queued(job_id, name, queue, tags)
             return sent
 
         return send() if self._capture_here is not None else self.off_loop(record_and_send)

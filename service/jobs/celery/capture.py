@@ -12,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
-from service.results.marks import OWNER
+from service.results.marks import OWNER, TAGS, tags_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,11 @@ class PublishCall:
     def owner(self) -> str | None:
         """Whose job it is."""
         return (self.options.get("headers") or {}).get(OWNER)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The job's tags."""
+        return tags_in((self.options.get("headers") or {}).get(TAGS))
 
     @property
     def due_at(self) -> str | None:

@@ -20,7 +20,7 @@ from service.errors import (
     ResultsUnavailableError,
     UnknownTaskError,
 )
-from service.jobs.arguments import NO_OPTIONS, SendOptions
+from service.jobs.arguments import NO_OPTIONS, SendOptions, tags_of
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.builder import CeleryBuilder
 from service.jobs.job import Job, JobControl, JobGroup
@@ -120,7 +120,7 @@ class Enqueuer:
             accepted = await publisher.send(SendRequest(task, job_id, sent, sent_by_name, options))
         except EncodeError as error:
             handle.arguments.refuse_unencodable(sent, sent_by_name, error)
-        self._signals.send_queued(accepted.job_id, name, accepted.queue)
+        self._signals.send_queued(accepted.job_id, name, accepted.queue, tags_of(options))
         return Job(accepted.job_id, name, self._control, handle.arguments.result_decoder)
 
     async def enqueue_if(
@@ -156,7 +156,7 @@ class Enqueuer:
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
         publisher = self._publisher or await self.publisher()
-        sent: list[tuple[str, str, str]] = []
+        sent: list[tuple[str, str, str, tuple[str, ...]]] = []
         made: list[Made] = []
         try:
             async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
@@ -232,7 +232,7 @@ class Enqueuer:
         publisher: Publisher,
         signature: Any,
         owner: str | None,
-        sent: list[tuple[str, str, str]],
+        sent: list[tuple[str, str, str, tuple[str, ...]]],
         made: list[Made],
     ) -> AsyncGenerator[CanvasContent, None]:
         """Read a canvas; note the jobs that its messages are, and what its caller is given."""
@@ -241,7 +241,7 @@ class Enqueuer:
         def step() -> CanvasContent | None:
             content = next(contents, None)
             if content is not None:
-                sent.extend((c.job_id, c.task, c.queue) for c in content.calls if c.job_id)
+                sent.extend((c.job_id, c.task, c.queue, c.tags) for c in content.calls if c.job_id)
                 made.append(content.made)
             return content
 

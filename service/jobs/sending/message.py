@@ -15,8 +15,6 @@ from service.jobs.celery.capture import PublishCall, capture_publishes
 from service.redis.countdown import without_countdown
 from service.results.record import encode_queued
 
-_OURS: Final = frozenset({"job_id", "owner"})  # options that Celery has not, or names otherwise
-
 
 class CallerShare(NamedTuple):
     """What the caller that starts a job may have, as enqueue.lua takes it; 0 is for no limit.
@@ -71,7 +69,7 @@ class Accepted(Struct, frozen=True):
 
     `fingerprint` is the one that was given before, if the idempotency key had this job already.
     `debt` is the seconds until the caller has all its starts again; None if they are not limited.
-    `queue` is where a new one waits, as far as is known.
+    `queue` is where a new one waits.
     """
 
     job_id: str
@@ -109,7 +107,8 @@ class BuiltMessage(Struct, frozen=True):
 
 def publish_call_for(request: SendRequest) -> PublishCall:
     """The call that publishes the job, by Celery's own `apply_async`."""
-    options = {name: value for name, value in request.options.items() if name not in _OURS}
+    # Without the options that Celery has not, or names otherwise.
+    options = {k: v for k, v in request.options.items() if k not in ("job_id", "owner")}
     with capture_publishes(request.options.get("owner")) as capture:
         request.task.apply_async(
             request.args, dict(request.kwargs), task_id=request.job_id, **options
@@ -254,6 +253,7 @@ def queued_record(
         call.queued_at,
         owner=call.owner,
         queue=call.queue,
+        tags=call.tags,
         arguments=arguments,
         marks=marks,
         due_at=call.due_at,

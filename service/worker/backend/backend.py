@@ -62,19 +62,14 @@ class Backend(CanvasBackend, WaitingBackend):
             return super().get_key_for_task(task_id, key)  # type: ignore[return-value]  # as above
         return self._task_prefix + task_id.encode()
 
-    def store_queued(
-        self,
-        task_id: str,
-        name: str,
-        queued_at: str,
-        *,
-        owner: str | None = None,
-        queue: str = "",
-    ) -> None:
-        """Record that a job is about to be sent. Raises BrokerUnavailableError."""
+    def store_queued(self, task_id: str, name: str, queued_at: str, **more: Any) -> None:
+        """Record that a job is about to be sent; `more` is as `encode_queued` takes it.
+
+        Raises BrokerUnavailableError.
+        """
         self.body_is_sent()
         key = self.get_key_for_task(task_id)
-        record = encode_queued(task_id, name, queued_at, owner=owner, queue=queue)
+        record = encode_queued(task_id, name, queued_at, **more)
         try:
             self.client.set(key, record, nx=True, ex=self._records.open_ttl)
         except (RedisError, OSError) as error:

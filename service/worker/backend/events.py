@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from celery import states
 
+from service.results.marks import TAGS, tags_in
 from service.results.short import line_of
 from service.signals import JobEvent, seconds_since_epoch
 from service.worker.backend.place import place_of
@@ -40,6 +41,7 @@ def event_of(task_id: str, state: str, request: Any, encoded: Any, traceback: An
         error,
         place,
         None if eta is None else seconds_since_epoch(eta),
+        tags_in(getattr(request, TAGS, None)),
     )
 
 

@@ -485,6 +485,27 @@ async def test_a_cancellation_that_redis_does_not_answer_is_an_error(
     own_valkey.thaw()
 
 
+async def test_a_waiting_job_says_its_tags(app: Quart, own_valkey: Valkey) -> None:
+    """In its record, its message, and to those who hear of jobs; there are few short ones."""
+    heard: dict[str, tuple[str, ...]] = {}
+    parts_of(app).signals.job_changed.connect(lambda event: heard.update({event.id: event.tags}))
+    job = await my_add.options(tags=["import", "ada", "import"], headers={"x": 1}).enqueue(1, 2)
+    (message,) = messages(own_valkey)
+    assert record(own_valkey, job.id)["tags"] == message["headers"]["tags"] == ["import", "ada"]
+    assert (message["headers"]["x"], heard[job.id]) == (1, ("import", "ada"))
+    odd: Any
+    for odd in ("import", [""], ["x" * 51], ["a\nb"], [7], 7, [str(n) for n in range(11)]):
+        with pytest.raises(ValueError, match="tags"):
+            my_add.options(tags=odd)
+    for odd in ("import", [7, "kept", "x" * 51], {"a": 1}):
+        celery_task = get_celery(app).tasks[my_add.name]
+        sent = await asyncio.to_thread(
+            lambda: celery_task.apply_async((1, 2), headers={"tags": odd})  # noqa: B023
+        )
+        found = record(own_valkey, sent.id).get("tags", [])
+        assert found == (["kept"] if isinstance(odd, list) else [])
+
+
 async def test_a_waiting_job_says_its_queue(app: Quart, own_valkey: Valkey) -> None:
     """However it was sent: in its record, and to those who hear of jobs."""
     heard: dict[str, str | None] = {}

@@ -14,6 +14,7 @@ from service.errors import JobFailedError, UnknownJobError
 from service.jobs.handle import TaskHandle
 from service.jobs.job import Job
 from service.parts import parts_of
+from service.results.decoding import record_fields
 from service.results.model import Result, State
 from service.tasks import demo
 from tests.support import sample_tasks as sample
@@ -128,7 +129,10 @@ async def test_children_of_a_body_see_its_job(app: Quart) -> None:
 )
 async def test_retries_work_from_both_kinds_of_body(app: Quart, handle: Handle) -> None:
     """Celery's autoretry knows nothing of coroutines; the Task base makes it see their errors."""
-    assert await value(await handle.enqueue()) == 2
+    job = await handle.options(tags=["import", "ada"]).enqueue()
+    assert await value(job) == 2
+    record = record_fields((await parts_of(app).store.read(job.id)).data)
+    assert (record["tags"], record["queue"]) == (["import", "ada"], "celery")
 
 
 @pytest.mark.parametrize("handle", [sample.canvas, sample.canvas_async])

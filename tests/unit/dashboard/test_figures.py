@@ -39,7 +39,7 @@ def stored(totals: Counter[tuple[int, str]], bucket: int) -> Bucket:
 def test_events_survive_redis() -> None:
     """Those that another version wrote are passed over; what lacks at the end is not known."""
     events = [event("1", "QUEUED", queued_at=100.0), ended("1", started=98.0)]
-    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0,null,"","",null]'
+    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0,null,"","",null,[]]'
     assert msgspec.json.encode(events[1]) == stored
     assert decode_events(msgspec.json.encode(events)) == events
     assert decode_events(b'[["1","QUEUED","a.task",100.0,null,100.0]]') == events[:1]
@@ -95,6 +95,10 @@ def test_the_list_is_filtered_and_searched() -> None:
     assert jobs.find(Query(search="host a.task")).found == 1
     assert jobs.find(Query(state="STARTED")).found == 1
     assert jobs.find(Query(search="nothing")).found == 0
+    jobs.add([event("tagged", "QUEUED", tags=("Import", "ada")), event("tagged", at=101.0)])
+    assert [job.tags for job in jobs.find(Query(tag="Import")).jobs] == [("Import", "ada")]
+    assert jobs.find(Query(search="import")).found == 1
+    assert jobs.find(Query(tag="import")).found == 0
 
 
 def test_the_list_is_sorted_and_paged() -> None:

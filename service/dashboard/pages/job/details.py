@@ -21,6 +21,7 @@ from service.parts import Parts, parts_of
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
 from service.results.decoding import moment_of, record_fields
+from service.results.marks import TAGS, tags_in
 from service.results.model import State
 from service.results.store import StoredRecord
 
@@ -110,6 +111,7 @@ def _facts(
     for name, value in (
         ("Worker", text_in(fields.get("worker"))),
         ("Queue", queue),
+        ("Tags", ", ".join(tags_in(fields.get(TAGS)))),
         ("Owner", record.owner or ""),
         ("Sent from", text_in(found.headers.get("origin")) if found else ""),
         (
