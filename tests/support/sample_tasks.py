@@ -503,6 +503,12 @@ def hang_after(line: str) -> None:
     note(line)
 
 
+@tasks.task
+def end_process() -> None:
+    """End the process that it runs in, each time."""
+    os._exit(3)
+
+
 @tasks.task(time_limit=1)
 def hang() -> None:
     """Go on for ever; the pool has to end it."""

@@ -9,10 +9,11 @@ from functools import partial
 from traceback import format_exception
 from typing import Any, Final
 
-from celery import states
+from celery import current_app, states
 from celery.app.task import Context
 from celery.exceptions import NotRegistered, TaskRevokedError
 from celery.signals import task_unknown
+from celery.utils.serialization import get_pickleable_exception
 
 from service.broker.canvas import LaterJob, Signature, errbacks_of, later_jobs
 from service.worker.backend.errback_calls import (
@@ -21,6 +22,7 @@ from service.worker.backend.errback_calls import (
     has_record,
     terminated_later,
 )
+from service.worker.task.in_child import after_children, done_by_child
 
 logger: Final = logging.getLogger(__name__)
 
@@ -133,7 +135,8 @@ class CanvasBackend(ErrbackBackend):
         if call.end is not None:
             try:
                 call.end()
-                self.app.off_loop(lambda: self._forget_chord(request.group))
+                forget = partial(self._forget_chord, request.group)
+                after_children(lambda: self.app.off_loop(forget))
             except Exception:
                 logger.exception("The body of a chord could not be ended")
 
@@ -183,13 +186,21 @@ class CanvasBackend(ErrbackBackend):
             pipe.execute()
 
     def _end_body(self, body: Signature, end: End) -> None:
-        """Call the errbacks of the body, then store how it ends: who sees that can rely on them.
+        """End the body of a chord; in prefork's parent a child does it, as errbacks run there.
 
         Not twice in one process: its main thread and the pool may both meet the end of a part.
         """
         if not begin_to_end(body["options"].get("task_id")):
             return
-        jobs = [*later_jobs([body, *(body["options"].get("chain") or ())])]
+        sent = End(end.state, get_pickleable_exception(end.error), end.traceback)
+        alone = partial(self._end_jobs, _jobs_from(body), {}, end)
+        has_errbacks = any(errbacks for _, errbacks in errbacks_of(body))
+        if not (has_errbacks and done_by_child(self.app, _end_body_here, (body, sent), alone)):
+            self.end_body_here(body, end)
+
+    def end_body_here(self, body: Signature, end: End) -> None:
+        """Call the errbacks of the body, then store how it ends: who sees that can rely on them."""
+        jobs = _jobs_from(body)
         requests = {job.id: _request(job) for job in jobs}
         for job_id, errbacks in errbacks_of(body):
             request = requests[job_id]
@@ -214,6 +225,17 @@ class CanvasBackend(ErrbackBackend):
         for job, request in zip(jobs, ended, strict=True):
             if job.counts:
                 self.on_chord_part_return(request, end.state, end.error)
+
+
+def _jobs_from(body: Signature) -> list[LaterJob]:
+    return [*later_jobs([body, *(body["options"].get("chain") or ())])]
+
+
+def _end_body_here(body: Signature, end: End) -> None:
+    """What a child of prefork's is told to do."""
+    with terminated_later():
+        backend: Any = current_app.backend
+        backend.end_body_here(body, end)
 
 
 @task_unknown.connect(dispatch_uid="service.worker.backend.canvas.task_unknown")

@@ -5,6 +5,7 @@
     wanted         refuses a job that was cancelled, has expired, or has ended before
     request        Celery's Request in the main thread, holding less
     errbacks       runs errbacks as bodies are run, and in a child what prefork's parent calls
+    in_child       has a child do what prefork's parent is to see done
     context        runs a function in an app context (in a bridge, in a thread, or on the loop)
                    and writes its progress
 

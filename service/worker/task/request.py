@@ -17,6 +17,7 @@ from service.errors import ResultsUnavailableError
 from service.worker.log_records import ending
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.loop.process import process_of
+from service.worker.task.in_child import after_children, handing_over
 
 logger: Final = logging.getLogger(__name__)
 
@@ -119,7 +120,7 @@ class Request(CeleryRequest):
         if self in state.scheduled_requests:  # type: ignore[attr-defined]  # not in celery-types
             self.revoked()
         else:
-            with ending(self):
+            with ending(self), handing_over():
                 super().terminate(pool, signal)
 
     def _success_was_stored(self) -> Any:
@@ -135,8 +136,12 @@ class Request(CeleryRequest):
 
     def on_failure(self, *args: Any, **options: Any) -> None:
         """The job has ended otherwise than well, whether its tracer has said so or not."""
-        with ending(self):
+        with ending(self), handing_over():
             super().on_failure(*args, **options)
+
+    def acknowledge(self) -> None:
+        """Acknowledge the message, when prefork's children have done what follows from its end."""
+        after_children(super().acknowledge)
 
     def on_timeout(self, soft: bool, timeout: float) -> None:
         """A limit has struck. At the hard one Celery calls the task's hooks before it acknowledges.
@@ -147,7 +152,8 @@ class Request(CeleryRequest):
             # Prefork's parent runs no tracer, which would make the job the current one for hooks.
             is_parent = process_of(self._app.quart_app).prefork_pool is not None
             context: Any = Context(self._request_dict)
-            with ending(self), on_stacks(self.task, context) if is_parent else nullcontext():
+            on_stack = on_stacks(self.task, context) if is_parent else nullcontext()
+            with ending(self), handing_over(), on_stack:
                 super().on_timeout(soft, timeout)
         except Exception as error:
             task: Any = self.task

@@ -12,6 +12,7 @@ import pytest
 from celery import chain, chord, group
 from kombu.utils.uuid import uuid
 from quart import Quart, current_app
+from redis import Redis
 
 from service import enqueue, get_celery
 from service.errors import UnknownJobError
@@ -302,6 +303,43 @@ async def test_errbacks_are_called_although_their_job_is_cancelled_meanwhile(
         shared_worker.process.wait_for_output(f"Terminating {job.id}")
         shared_worker.open_gate(f"errback {job.id}")
         shared_worker.wait_for_note(f"errback left {job.id}")
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        sample.hang,
+        pytest.param(sample.end_process, marks=pytest.mark.chaos),
+        pytest.param(pool.sleep_long, marks=pytest.mark.chaos),
+    ],
+    ids=["hard-limit", "lost", "cancelled"],
+)
+@pytest.mark.parametrize("dies", [False, pytest.param(True, marks=pytest.mark.chaos)])
+async def test_who_sees_that_preforks_parent_ended_a_body_can_rely_on_its_errbacks(
+    tmp_path: Path, task: Any, *, dies: bool
+) -> None:
+    """A child calls them, and ends the body after it; if it dies meanwhile, the parent does."""
+    env = {"SERVICE_TASK_MODULES": MODULES, "SERVICE_MAX_DELIVERIES": "1"}
+    with running_worker("prefork", tmp_path, **env) as worker:
+        async with serving_app(worker, MODULES) as app:
+            errback = sample.errback_that_dies_once if dies else sample.errback_at_gate
+            ends = task.si().set(task_id=uuid())
+            body = sample.total.s().on_error(errback.s())
+            job: Any = await enqueue(chord([sample.add.si(1, 1), ends], body))
+            if task is pool.sleep_long:
+                worker.wait_for_note(f"started {ends.id}")
+                await app.test_client().delete(f"/result/{ends.id}")
+            if not dies:
+                worker.wait_for_note(f"errback at gate {job.id}")
+                assert not (await parts_of(app).store.get(job.id)).ready
+                worker.open_gate(f"errback {job.id}")
+            state = "REVOKED" if task is pool.sleep_long else "FAILURE"
+            assert (await parts_of(app).watcher.wait(job.id, 45)).state == state
+            assert dies or f"errback left {job.id}" in worker.notes
+            with Redis.from_url(worker.redis_url) as redis:
+                wait_until(
+                    lambda: not redis.exists("celery", "unacked"), description="all is acknowledged"
+                )
 
 
 @pytest.mark.parametrize("shared_worker", ["prefork"], indirect=True)
