@@ -1,10 +1,12 @@
-"""Writes records as a worker would, for tests of those who read them."""
+"""Writes records as a worker would, for tests of those who read them; and moves time for jobs."""
 
 import json
+from typing import Any
 
 from redis import Redis
 
 from service.redis.keys import RECORD
+from tests.support.wait import wait_until
 
 
 def record(job_id: str, state: str, **more: object) -> bytes:
@@ -17,3 +19,14 @@ def publish(redis: Redis, job_id: str, state: str, **more: object) -> None:
     key, stored = RECORD + job_id, record(job_id, state, **more)
     redis.set(key, stored, ex=60)
     redis.publish(key, stored)
+
+
+def let_be_due(redis: Redis, queue: str = "celery") -> None:
+    """Have the job that waits for its time be due; first wait until a worker has put it there."""
+    key = f"{queue}.scheduled"
+    (message,) = wait_until(lambda: _all(redis, key), description="a job waits for its time")
+    redis.zadd(key, {message: 1})
+
+
+def _all(redis: Redis, key: str) -> Any:
+    return redis.zrange(key, 0, -1)

@@ -12,6 +12,7 @@ from redis import Redis
 from service import enqueue
 from service.parts import parts_of
 from service.redis.keys import RECORD
+from tests.support.records import let_be_due
 from tests.support.sample_tasks import (
     add,
     leave_note,
@@ -77,13 +78,14 @@ async def test_a_record_lives_on_while_its_job_waits(
     scheduled = await leave_note.options(queue=WAITING, countdown=7 * DAY).enqueue("never")
     first = leave_note.si("never").set(queue=WAITING)
     last: Any = await enqueue(chain(group([first, first.clone()]), leave_note.si("never")))
-    retried = await retry_once.enqueue("waits", 1.0)
+    retried = await retry_once.enqueue("waits", 600.0)
     await reached(app, retried.id, "RETRY")
     waiting = [str(job_id)[len(RECORD) :] for job_id in redis.keys(RECORD + "*")]
     waiting = [job_id for job_id in waiting if '"QUEUED"' in str(redis.get(RECORD + job_id))]
     assert {queued.id, scheduled.id, last.id} <= set(waiting)
     assert min(map(life, (*waiting, retried.id))) > 2 * DAY
     redis.delete(WAITING)
+    let_be_due(redis)
     await retried.result(timeout=45)
     assert 0 < life(retried.id) <= DAY
 

@@ -19,6 +19,7 @@ from service.parts import parts_of
 from service.redis.keys import RECORD
 from tests.support.broker import MAINLY_ASYNCIO
 from tests.support.rabbitmq import needs_rabbitmq, rabbitmq
+from tests.support.records import let_be_due
 from tests.support.sample_tasks import (
     add,
     errback,
@@ -122,15 +123,15 @@ async def test_an_attempt_that_was_retried_does_not_run_again(
 ) -> None:
     """Whether its job has ended meanwhile, or waits to be retried."""
     line = f"retried {uuid4()}"
-    job = await retry_once.options(queue=ASIDE).enqueue(line, 1.0 if waits else 0)
+    job = await retry_once.options(queue=ASIDE).enqueue(line, 600.0 if waits else 0)
     message = post.take()
     post.deliver(message)
     if waits:
         wait_until(
             lambda: '"RETRY"' in str(post.redis.get(RECORD + job.id)), description="it is retried"
         )
-        post.deliver(message, again=True)
-        post.deliver(message)
+        post.deliver_again(message)
+        let_be_due(post.redis)
     assert await end_of(app, job) == "SUCCESS"
     post.deliver_again(message)
     assert noted(shared_worker, line) == [f"{line} 0", f"{line} 1"]
