@@ -40,6 +40,7 @@ class JobEvent(msgspec.Struct, array_like=True, frozen=True, gc=False):
     place: str = ""  # of a failure, where in the user's code: `shop/mail.py:send:12`
     due_at: float | None = None  # of an attempt that was not to begin before
     tags: tuple[str, ...] = ()
+    group: str | None = None  # the id of the group that the job was sent in
 
     @property
     def error_type(self) -> str:
@@ -104,13 +105,25 @@ class Signals:
         self.worker_reported: AppSignal[[str, WorkerStatus | None]] = AppSignal()
 
     def send_queued(
-        self, job_id: str, task: str, queue: str = "", tags: tuple[str, ...] = ()
+        self,
+        job_id: str,
+        task: str,
+        queue: str = "",
+        tags: tuple[str, ...] = (),
+        group: str | None = None,
     ) -> None:
         """Say that a job was accepted, and in which queue it waits, where that is known."""
         if self.job_changed.receivers:
             at = time.time()
             queued = JobEvent(
-                job_id, "QUEUED", task, at, queued_at=at, queue=queue or None, tags=tags
+                job_id,
+                "QUEUED",
+                task,
+                at,
+                queued_at=at,
+                queue=queue or None,
+                tags=tags,
+                group=group,
             )
             self.job_changed.send(queued)
 

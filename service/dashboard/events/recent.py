@@ -40,6 +40,8 @@ def newer(old: JobEvent, new: JobEvent) -> JobEvent:
         event = msgspec.structs.replace(event, queue=other.queue)
     if other.tags and not event.tags:
         event = msgspec.structs.replace(event, tags=other.tags)
+    if event.group is None and other.group is not None:
+        event = msgspec.structs.replace(event, group=other.group)
     return event
 
 
@@ -159,6 +161,10 @@ class RecentJobs:
     def with_worker(self) -> list[JobEvent]:
         """The jobs that a worker runs, or has run, the newest first."""
         return [job for job in self._in_order() if job.worker]
+
+    def members_of(self, group: str) -> list[str]:
+        """The ids of those of the jobs that were sent in this group, the oldest first."""
+        return [job.id for job in reversed(self._in_order()) if job.group == group]
 
     def rates_out(self, now: float, seconds: float) -> dict[str, float]:
         """How many jobs of each queue ended in a second, as far back as the list goes."""

@@ -193,7 +193,7 @@ class QuartCelery(Celery):
             parent: Any = self.current_worker_task
             if parent and parent.request.id == job_id:
                 parent.request.goes_on = True  # though this call of it may end by Celery's Ignore
-            self.signals.send_queued(job_id, name, queue, tags)
+            self.signals.send_queued(job_id, name, queue, tags, options.get("group_id"))
             return sent
 
         return send() if self._capture_here is not None else self.off_loop(record_and_send)

@@ -41,6 +41,16 @@ class PublishCall:
         return tags_in((self.options.get("headers") or {}).get(TAGS))
 
     @property
+    def group(self) -> str | None:
+        """The id of the group that it is sent in."""
+        return (self.options.get("headers") or {}).get("group")
+
+    @property
+    def as_queued(self) -> tuple[Any, ...]:
+        """What `send_queued` takes of a job that was accepted."""
+        return self.job_id, self.task, self.queue, self.tags, self.group
+
+    @property
     def due_at(self) -> str | None:
         """When a scheduled job is due, as Celery's message says it."""
         eta = (self.options.get("headers") or {}).get("eta")

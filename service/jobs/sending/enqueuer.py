@@ -156,7 +156,7 @@ class Enqueuer:
                 " A task itself is enqueued by `await task.enqueue(…)`."
             )
         publisher = self._publisher or await self.publisher()
-        sent: list[tuple[str, str, str, tuple[str, ...]]] = []
+        sent: list[tuple[Any, ...]] = []
         made: list[Made] = []
         try:
             async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
@@ -232,7 +232,7 @@ class Enqueuer:
         publisher: Publisher,
         signature: Any,
         owner: str | None,
-        sent: list[tuple[str, str, str, tuple[str, ...]]],
+        sent: list[tuple[Any, ...]],
         made: list[Made],
     ) -> AsyncGenerator[CanvasContent, None]:
         """Read a canvas; note the jobs that its messages are, and what its caller is given."""
@@ -241,7 +241,7 @@ class Enqueuer:
         def step() -> CanvasContent | None:
             content = next(contents, None)
             if content is not None:
-                sent.extend((c.job_id, c.task, c.queue, c.tags) for c in content.calls if c.job_id)
+                sent.extend(call.as_queued for call in content.calls if call.job_id)
                 made.append(content.made)
             return content
 

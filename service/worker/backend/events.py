@@ -42,6 +42,7 @@ def event_of(task_id: str, state: str, request: Any, encoded: Any, traceback: An
         place,
         None if eta is None else seconds_since_epoch(eta),
         tags_in(getattr(request, TAGS, None)),
+        getattr(request, "group", None),
     )
 
 

@@ -1,17 +1,19 @@
 """The page of one job: what an operator finds on it besides, and may do; nobody else does."""
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import pytest
-from celery import chord
+from celery import chord, group
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 from redis import Redis
 
-from service import Job, create_app, enqueue
+from service import Job, JobGroup, create_app, enqueue
+from service.dashboard.extension import dashboard_of
 from service.redis.keys import RECORD
 from tests.support.dead import message_of
 from tests.support.site import TOKEN
@@ -134,6 +136,37 @@ async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, re
         links = [f'Waits for</span> <a href="/result/{job_id}"' for job_id in before]
         assert [link in page for link in links] == [True] * number
         assert "It is sent when the jobs that it waits for have ended." in page
+    redis.flushdb()
+
+
+def members(page: str) -> set[str]:
+    return {*re.findall(r'In its group</span> <a href="/result/([^"]+)"', page)}
+
+
+async def test_the_members_of_a_group_know_each_other(
+    app: Quart, client: Client, redis: Redis
+) -> None:
+    """Those that were enqueued as one, the parts of a chord, and what another job has sent."""
+    add = app.extensions["service"].tasks["demo.my_add"]
+    async with app.app_context():
+        many = await enqueue(group([add.s(number, 1) for number in range(130)]))
+        body = await enqueue(chord([add.s(1, 2), add.s(3, 4)], add.s(5)))
+        await asyncio.to_thread(dashboard_of(app).recorder.report)
+    before = json.loads(str(redis.get(f"{RECORD}{body.id}")))["waits_for"]
+    assert isinstance(many, JobGroup)
+    ids = [job.id for job in many.jobs if isinstance(job, Job)]
+    page = await page_of(client, ADMIN, ids[1])
+    links = members(page)
+    assert links <= {*ids}
+    assert (ids[1] in links, len(links)) == (False, 50)
+    page = await page_of(client, ADMIN, str(before[0]))
+    assert members(page) == {before[1]}
+    sent = [["one", None], None], [["other", None], None]
+    children = [[["inner", None], [[["x", None], None]]], [["g", None], [*sent]]]
+    store(redis, "SUCCESS", "sender", children=children)
+    store(redis, "SUCCESS", group_id="g", parent_id="sender")
+    page = await page_of(client, ADMIN)
+    assert members(page) == {"other"}
     redis.flushdb()
 
 

@@ -39,7 +39,7 @@ def stored(totals: Counter[tuple[int, str]], bucket: int) -> Bucket:
 def test_events_survive_redis() -> None:
     """Those that another version wrote are passed over; what lacks at the end is not known."""
     events = [event("1", "QUEUED", queued_at=100.0), ended("1", started=98.0)]
-    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0,null,"","",null,[]]'
+    stored = b'["1","SUCCESS","a.task",100.0,"w",97.0,98.0,100.0,0,null,"","",null,[],null]'
     assert msgspec.json.encode(events[1]) == stored
     assert decode_events(msgspec.json.encode(events)) == events
     assert decode_events(b'[["1","QUEUED","a.task",100.0,null,100.0]]') == events[:1]

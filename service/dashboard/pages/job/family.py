@@ -5,13 +5,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quart import current_app
+
 from service.access.access import sight
 from service.access.policy import Action
 from service.broker.finding.message import FoundMessage
+from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.job.attempts import text_in
 from service.errors import UnknownJobError
 from service.parts import Parts
 from service.redis.bounded import bounded
+from service.results.decoding import record_fields
 from service.results.store import StoredRecord
 
 _MOST: Final = 50  # related jobs of one kind
@@ -34,6 +38,7 @@ async def relatives_of(
     root = text_in(fields.get("root_id")) or text_in(headers.get("root_id"))
     parent = text_in(fields.get("parent_id")) or text_in(headers.get("parent_id"))
     parent = "" if parent == record.job_id else parent  # as that of a retry is
+    group = text_in(fields.get("group_id")) or text_in(headers.get("group"))
     waits_for = fields.get("waits_for") if not record.result.ready and found is None else ()
     kinds: dict[str, list[str]] = {
         "Began with": [root] if root not in {"", record.job_id, parent} else [],
@@ -41,6 +46,9 @@ async def relatives_of(
         "Waits for": [text_in(each) for each in waits_for or () if text_in(each)],
         "Has sent": [
             each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
+        ],
+        "In its group": [
+            each for each in await _group_of(parts, group, parent) if each != record.job_id
         ],
         "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
     }
@@ -51,6 +59,30 @@ async def relatives_of(
         for name, each in kinds.items()
         if each
     }
+
+
+async def _group_of(parts: Parts, group: str, parent: str) -> list[str]:
+    """The recent jobs of the group, and those that its sender's record has."""
+    if not group:
+        return []
+    ids = dashboard_of(current_app).reader.jobs.members_of(group)
+    if parent:
+        async with bounded(parts.settings.redis_timeout):
+            sender = await parts.redis.get(parts.keys.record(parent))
+        with suppress(ValueError):
+            ids += _members_in(record_fields(sender or b"{}").get("children"), group)
+    return [*dict.fromkeys(ids)]
+
+
+def _members_in(children: Any, group: str) -> Iterator[str]:
+    """The jobs of a group in what Celery stores of results."""
+    match children:
+        case [[str() as group_id, _], list() as members]:
+            for each in members:
+                yield from _ids(each) if group_id == group else _members_in(each, group)
+        case list():
+            for each in children:
+                yield from _members_in(each, group)
 
 
 async def _known_of(parts: Parts, ids: Sequence[str]) -> dict[str, Relative]:
