@@ -26,6 +26,7 @@ from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
 from service.redis.script import Script
 from service.results.marks import arguments_in
+from service.results.model import State
 from service.signals import seconds_since_epoch
 
 logger: Final = logging.getLogger(__name__)
@@ -36,6 +37,7 @@ _ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stal
 _ASK_AFTER: Final = 3.0  # seconds after which the record of an unfinished job is read
 _RECORDS: Final = 100  # records in one reading
 _OLDEST: Final = Script.load("service.dashboard.events", "oldest")
+_WAITING_QUEUES: Final = 100  # that are known by jobs alone
 _TAIL: Final = 5_000  # bytes of a record: its arguments stand near the end
 _TAILS: Final = 500  # in one reading
 
@@ -51,6 +53,7 @@ class Reader:
         self._last_entry = ""
         self._asked_at: dict[str, float] = {}  # by id of an unfinished job
         self._worker_queues: set[str] = set()  # names of those that workers took jobs from
+        self._waiting_queues: set[str] = set()  # names of those of recent jobs that wait
         self._flow = Flow()
         self._reading_arguments = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
@@ -73,8 +76,12 @@ class Reader:
         self._read_at = float("-inf")
 
     def queue_names(self) -> list[str]:
-        """The queues of Celery's settings, and those that workers take jobs from."""
-        return sorted({*self._parts.celery.get().amqp.queues, *self._worker_queues})
+        """The queues of Celery's settings, those that workers take jobs from, and of waiting jobs.
+
+        So a queue is seen that no worker knows, as by a mistake in its name.
+        """
+        known = self._parts.celery.get().amqp.queues
+        return sorted({*known, *self._worker_queues, *self._waiting_queues})
 
     async def _read(self) -> None:
         try:
@@ -104,6 +111,8 @@ class Reader:
     async def _read_records(self) -> None:
         """Read the records of unfinished jobs: the last event of a killed worker never comes."""
         now, unfinished = time.time(), self.jobs.unfinished()
+        waiting = {job.queue for job in unfinished if job.queue and job.state == State.QUEUED}
+        self._waiting_queues = {*sorted(waiting)[:_WAITING_QUEUES]}
         asked_at = {job.id: at for job in unfinished if (at := self._asked_at.get(job.id))}
         due = [job for job in unfinished if now - asked_at.get(job.id, job.at) > _ASK_AFTER]
         due = sorted(due, key=lambda job: asked_at.get(job.id, job.at))[:_RECORDS]

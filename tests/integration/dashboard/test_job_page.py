@@ -7,16 +7,18 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import pytest
-from celery import chord, group
+from celery import chain, chord, group
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 from redis import Redis
 
-from service import Job, JobGroup, create_app, enqueue
+from service import Job, JobGroup, create_app, enqueue, get_celery
 from service.dashboard.extension import dashboard_of
 from service.redis.keys import RECORD
+from service.tasks.demo import my_add
 from tests.support.dead import message_of
 from tests.support.site import TOKEN
+from tests.support.wait import wait_until_async
 
 ADMIN: Final = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
 PUBLIC: Final = {"Accept": "text/html"}
@@ -120,6 +122,27 @@ async def test_what_lies_in_the_broker_is_told(client: Client, redis: Redis) -> 
     assert "<dt>Deliveries</dt><dd>1</dd>" in page
     assert "<dt>Lease renewed</dt>" in page
     redis.delete("unacked", "unacked_index")
+
+
+async def test_a_queue_that_no_worker_knows_is_known_by_its_jobs(
+    app: Quart, client: Client, redis_url: str
+) -> None:
+    """Another process has sent them, and none of the settings names it."""
+    other = create_app({"SERVICE_REDIS_URL": redis_url})
+    async with other.test_app(), other.app_context():
+        job = await my_add.options(queue="reprots").enqueue(1, 2)
+        signature = get_celery(other).tasks["demo.my_add"].si(1, 2).set(queue="mials")
+        await enqueue(chain(signature, signature))
+    await wait_until_async(
+        lambda: _names(client, "reprots", "mials"), description="the dashboard has both"
+    )
+    page = await page_of(client, ADMIN, job.id)
+    assert "No running worker takes jobs from the queue reprots." in page
+
+
+async def _names(client: Client, *queues: str) -> bool:
+    text = await (await client.get("/dashboard", headers=ADMIN)).get_data(as_text=True)
+    return all(f"?queue={queue}" in text for queue in queues)
 
 
 async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, redis: Redis) -> None:
