@@ -46,7 +46,7 @@ class JobLogs:
         self._wake = threading.Event()
         self._closed = threading.Event()
         self._starting = threading.Lock()
-        self._is_failing = False
+        self.is_failing = False  # Redis is away, or refuses
 
     def wake(self) -> None:
         """Have what is in the buffer written soon. From any thread, after each line."""
@@ -72,7 +72,7 @@ class JobLogs:
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            self._closed.wait(_PAUSE if self._is_failing else _INTERVAL)
+            self._closed.wait(_PAUSE if self.is_failing else _INTERVAL)
             is_last = self._closed.is_set()
             self._wake.clear()
             try:
@@ -99,13 +99,13 @@ class JobLogs:
                     self.buffer.lose(waiting)
                 else:
                     self.buffer.put_back(waiting)
-                if not self._is_failing:
+                if not self.is_failing:
                     logger.warning("The logs of jobs are not kept for now: %s", error)
-                self._is_failing = True
+                self.is_failing = True
                 if not is_refused:
                     return False
             else:
-                self._is_failing = False
+                self.is_failing = False
         return True
 
     def _append(self, waiting: Sequence[Waiting]) -> None:

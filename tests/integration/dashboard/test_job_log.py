@@ -16,6 +16,8 @@ from service.results.job_log import MAX_BYTES, LogLine, make_line, read_log
 from service.settings import read_settings
 from service.worker.job_log.writer import JobLogs
 from tests.support.site import TOKEN
+from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
 
 ADMIN: Final = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
 EVENTS: Final = {**ADMIN, "Accept": "text/event-stream"}
@@ -95,6 +97,27 @@ def test_redis_keeps_the_newest_logs(redis_url: str, redis: Redis) -> None:
     sizes: Any = redis.hgetall(KEYS.job_logs_bytes)
     assert int(sizes.pop("")) == sum(map(int, sizes.values())) <= 3_500
     assert set(sizes) == {*redis.zrange(KEYS.job_logs, 0, -1)}
+
+
+def test_lines_wait_while_redis_is_away(own_valkey: Valkey) -> None:
+    """In their order, with the end of the attempt; no caller waits."""
+    logs = JobLogs(read_settings({"SERVICE_REDIS_URL": own_valkey.url}))
+    own_valkey.stop()
+    for text in ("first", "second"):
+        logs.buffer.add(("one", BEGAN), line(text))
+    logs.buffer.end(("one", BEGAN))
+    logs.wake()
+    wait_until(lambda: logs.is_failing, description="the writer has seen that Redis is away")
+    logs.buffer.add(("two", BEGAN), line("third"))
+    logs.wake()
+    own_valkey.start()
+    keys = [KEYS.job_log(job_id, BEGAN) for job_id in ("one", "two")]
+    with own_valkey.client() as redis:
+        wait_until(lambda: redis.exists(*keys) == len(keys), description="all is written")
+        (_, written), *others = stream(redis, keys[0])
+        assert [each[3] for each in json.loads(written["lines"])] == ["first", "second"]
+        assert others == []
+    logs.close()
 
 
 async def test_a_log_is_shown_safely(redis_url: str, client: Client, redis: Redis) -> None:
