@@ -154,6 +154,11 @@ def owner_for(caller: Caller | None) -> str | None:
     return None if caller is None or caller is ADMINISTRATOR else caller.id
 
 
+def current_request() -> Any:
+    """The current request itself: Quart's proxy costs half a microsecond a look."""
+    return request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  a public one
+
+
 async def sight() -> Sight:
     """Whether the request's caller may do something with the job of a record.
 
@@ -220,11 +225,13 @@ async def audit_for_another(act: str, record: StoredRecord) -> None:
         await audit(act, f"job {record.job_id}")
 
 
-async def caller_of(asked: Any = request) -> Caller | None:
+async def caller_of(asked: Any = None) -> Caller | None:
     """The caller of a request, the current one by default; None for somebody unknown.
 
     Asks `identify` at most once for each request. Raises what that raises.
     """
+    if asked is None:
+        asked = current_request()
     scope = asked.scope
     if _CALLER not in scope:
         scope[_CALLER] = await access_of(current_app).find_caller(asked)

@@ -33,7 +33,7 @@ class Limit:
 
     def left(self, debt: float) -> int:
         """How many are left of a quota that is whole again in so many seconds."""
-        return max(0, int((self.seconds - debt) / self.step + 1e-6))
+        return max(0, int((self.seconds - debt) * self.quota / self.seconds + 1e-6))
 
     def __str__(self) -> str:
         if not self.quota:

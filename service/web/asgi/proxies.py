@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from http import HTTPStatus
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
@@ -96,7 +97,12 @@ def client_address() -> str:
     An IPv4 address is written as such on every socket. Empty for an unknown one: that of a peer
     on a Unix socket.
     """
-    return str(_parse(request.remote_addr or "") or "")
+    return _as_plain(request.remote_addr or "")
+
+
+@lru_cache(10_000)
+def _as_plain(address: str) -> str:
+    return str(_parse(address) or "")
 
 
 def _rewritten(scope: Any, client: str, scheme: str, host: str, prefix: str) -> Any:

@@ -24,6 +24,7 @@ _HEADERS: Final = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
+_HEADERS_AND_POLICY: Final = {**_HEADERS, "Content-Security-Policy": _POLICY}
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _OURS: Final = frozenset({"same-origin", "none"})  # none: typed or bookmarked
 
@@ -80,13 +81,17 @@ async def _bound_body() -> None:
 
 
 async def _add_headers(response: Response, *, own_host: bool) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
+    wanted = _HEADERS
+    if not site_of(current_app).base_template:  # the host's may need what the policy forbids
+        wanted = _HEADERS_AND_POLICY
+    if own_host and request.is_secure and (age := parts_of(current_app).settings.hsts):
+        wanted = {**wanted, "Strict-Transport-Security": f"max-age={age:.0f}"}
+    headers = response.headers
+    given = {name.lower() for name, _ in headers}  # to ask for each would look through all of them
+    for name, value in wanted.items():
+        if name.lower() not in given:
+            headers.add(name, value)
     # A host's own id stands in the answer by the host's own doing.
     if (named := request_id.get()) is not None and is_harmless(named):
-        response.headers[HEADER] = named
-    if not site_of(current_app).base_template:  # the host's may need what the policy forbids
-        response.headers.setdefault("Content-Security-Policy", _POLICY)
-    if own_host and request.is_secure and (age := parts_of(current_app).settings.hsts):
-        response.headers.setdefault("Strict-Transport-Security", f"max-age={age:.0f}")
+        headers[HEADER] = named
     return response

@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from http.client import TOO_MANY_REQUESTS
 from ipaddress import IPv6Address, ip_address
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from quart import Blueprint, Quart, Response, current_app, request
 from werkzeug.datastructures import MultiDict
 from werkzeug.exceptions import RequestEntityTooLarge, RequestTimeout, Unauthorized
 
-from service.access.access import caller_of, owner_for
+from service.access.access import caller_of, current_request, owner_for
 from service.access.operators import bearer_of
 from service.access.policy import Caller
 from service.jobs.sending.message import Accepted, CallerShare, Conditions
@@ -29,6 +30,7 @@ logger: Final = logging.getLogger(__name__)
 _EXTENSION: Final = "service.web.limits"
 _CALLER: Final = "service.limits.caller"  # in the scope of a request
 _TOLD: Final = "service.limits.told"  # by the name of a limit, the seconds until it is whole again
+_TOLD_FROM: Final = 0.1  # of a quota: a caller that has had less is told nothing, which costs 2 %
 _PROBES: Final = f"{NAME}.{PROBES}"
 _PREFIX: Final = 64  # bits of an IPv6 address that one customer of a provider has at least
 
@@ -41,8 +43,9 @@ class CallerLimits:
         self.limits = parts.settings.limits
         self.ledger = Ledger(parts.redis, parts.keys, timeout=parts.settings.redis_timeout)
         self.held: Counter[tuple[str, str]] = Counter()
-        told = (name for name in ("requests", "starts") if getattr(self.limits, name).quota)
-        self.policies = ", ".join(map(self.limits.policy, told))
+        told = {"requests": self.limits.requests, "starts": self.limits.starts}
+        self.told = {name: limit for name, limit in told.items() if limit.quota}
+        self.policies = ", ".join(map(self.limits.policy, self.told))
         self.share_of = lru_cache(1_000)(self._share_of)
         self._keys = parts.keys
 
@@ -87,7 +90,7 @@ async def conditions(idempotency_key: str = "", fingerprint: str = "") -> Condit
 def note_start(accepted: Accepted) -> None:
     """Have the answer to the current request tell what the caller has left of its starts."""
     if accepted.debt is not None:
-        request.scope.setdefault(_TOLD, {})["starts"] = accepted.debt  # type: ignore[typeddict-item]
+        _note_debt(_limits_of(current_app), "starts", accepted.debt)
 
 
 def hold(name: str) -> Callable[[], None]:
@@ -179,7 +182,7 @@ async def read_form() -> MultiDict[str, str]:
 
 def caller_key() -> str:
     """The one whose limits count for the current request."""
-    key: str = request.scope[_CALLER]  # type: ignore[typeddict-item]  # a mapping of any names
+    key: str = current_request().scope[_CALLER]
     return key
 
 
@@ -201,17 +204,23 @@ def network_of(address: str) -> str:
 async def _count_request() -> None:
     if request.blueprint == _PROBES:
         return  # nor is its caller looked for
-    own, asked = _limits_of(current_app), cast("Any", request)
+    own, asked = _limits_of(current_app), current_request()
     scope: dict[str, Any] = asked.scope
     scope[_CALLER] = network_of(client_address())
-    caller = await _caller_by_token() if bearer_of(asked) else await caller_of()
+    caller = await (_caller_by_token() if bearer_of(asked) else caller_of(asked))
     if caller:
         scope[_CALLER] = f"id {caller.id}"
     if (limit := own.limits.requests).quota:
         debt, wait = own.ledger.take("requests", limit, caller_key())
         if wait:
             raise LimitExceededError("requests", wait)
-        scope[_TOLD] = {"requests": debt}
+        _note_debt(own, "requests", debt)
+
+
+def _note_debt(own: CallerLimits, name: str, debt: float) -> None:
+    """Have the answer tell it, unless the caller has hardly begun with its quota."""
+    if debt >= own.told[name].seconds * _TOLD_FROM:
+        current_request().scope.setdefault(_TOLD, {})[name] = debt
 
 
 async def _caller_by_token() -> Caller | None:
@@ -228,15 +237,16 @@ async def _caller_by_token() -> Caller | None:
 
 
 async def _tell(response: Response) -> Response:
-    told: dict[str, float] = request.scope.get(_TOLD, {})  # type: ignore[assignment]
-    if told and "RateLimit" not in response.headers:
-        own = _limits_of(current_app)
-        fields = []
-        for name, debt in told.items():
-            left = getattr(own.limits, name).left(debt)
-            fields.append(f'"{name}";r={left};t={math.ceil(debt)}')
-        response.headers["RateLimit"] = ", ".join(fields)
-        response.headers["RateLimit-Policy"] = own.policies
+    told = current_request().scope.get(_TOLD)
+    headers = response.headers
+    if told is None or (response.status_code == TOO_MANY_REQUESTS and "RateLimit" in headers):
+        return response
+    own = _limits_of(current_app)
+    fields = [
+        f'"{name}";r={own.told[name].left(debt)};t={math.ceil(debt)}' for name, debt in told.items()
+    ]
+    headers.add("RateLimit", ", ".join(fields))  # to set one would look through all of them first
+    headers.add("RateLimit-Policy", own.policies)
     return response
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+from contextlib import suppress
 from contextvars import Context
 from typing import Any, Final
 
@@ -9,6 +11,7 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from service.redis.deadline import Deadline
 from service.redis.keys import ResultKeys
 from service.redis.script import Script, ScriptConnection
 from service.settings.limits import Limit
@@ -16,7 +19,9 @@ from service.settings.limits import Limit
 logger: Final = logging.getLogger(__name__)
 
 _SCRIPT: Final = Script.load("service.web.limits", "charge")
-_PAUSE: Final = 0.05  # seconds for which charges are collected
+_LONGEST: Final = 1.0  # seconds for which charges are collected, while they are few
+_SHORTEST: Final = 0.05
+_MANY: Final = 0.01  # of a quota: when a caller has had that, other processes are told soon
 _MAX_AT_ONCE: Final = 500  # callers that are charged in one step of Redis
 _FEW: Final = 1_000  # accounts that are kept without looking which are settled
 
@@ -24,11 +29,12 @@ _FEW: Final = 1_000  # accounts that are kept without looking which are settled
 class _Account(msgspec.Struct, eq=False):
     """What a caller has had of a limit: its quota is `whole` again at that time of the loop.
 
-    `unshared` is how many of it Redis has not been told of.
+    `unshared` is how many of it Redis has not been told of; at `many` it is told soon.
     """
 
     key: str
     limit: Limit
+    many: int
     whole: float = 0.0
     unshared: int = 0
 
@@ -37,9 +43,10 @@ class Ledger:
     """The accounts of callers, each of which is in Redis for all processes that share it.
 
     A request does not wait for Redis: it is decided by what this process knows, and Redis is told
-    soon after, of many at once, and answers with what all processes together have let in. So at
-    once a caller may have its quota of each process; what is too much, it lacks afterwards. While
-    Redis is away each process counts alone. To be used on one loop.
+    afterwards, of many at once, and answers with what all processes together have let in: within a
+    second, and sooner where a caller comes nearer to its limit. So at once a caller may have its
+    quota of each process; what is too much, it lacks afterwards. While Redis is away each process
+    counts alone. To be used on one loop.
     """
 
     def __init__(self, client: Redis, keys: ResultKeys, *, timeout: float) -> None:
@@ -48,6 +55,7 @@ class Ledger:
         self._accounts: dict[tuple[str, str], _Account] = {}
         self._unshared: list[_Account] = []
         self._sharing: asyncio.Task[None] | None = None
+        self._soon = asyncio.Event()
         self._many = _FEW
 
     def take(self, name: str, limit: Limit, caller: str) -> tuple[float, float]:
@@ -58,7 +66,8 @@ class Ledger:
         account = self._accounts.get((name, caller))
         if account is None:
             key = self._keys.charged(name, caller)
-            account = self._accounts[name, caller] = _Account(key, limit)
+            many = math.ceil(limit.quota * _MANY)
+            account = self._accounts[name, caller] = _Account(key, limit, many)
         whole = max(account.whole, now) + limit.step
         if (wait := whole - now - limit.seconds) > 0:
             return account.whole - now, wait
@@ -69,6 +78,8 @@ class Ledger:
             if self._sharing is None:
                 # Not in the caller's context, or a request, with all it holds, would live as long.
                 self._sharing = asyncio.create_task(self._share(), context=Context())
+        if account.unshared == account.many:
+            self._soon.set()
         return whole - now, 0.0
 
     def wait_for_one(self, name: str, limit: Limit, caller: str) -> float:
@@ -89,7 +100,11 @@ class Ledger:
     async def _share(self) -> None:
         try:
             while self._unshared:
-                await asyncio.sleep(_PAUSE)
+                with suppress(TimeoutError):
+                    async with Deadline(_LONGEST - _SHORTEST):
+                        await self._soon.wait()
+                await asyncio.sleep(_SHORTEST)
+                self._soon.clear()
                 batch, self._unshared = self._unshared, []
                 for start in range(0, len(batch), _MAX_AT_ONCE):
                     await self._charge(batch[start : start + _MAX_AT_ONCE])

@@ -71,6 +71,14 @@ async def test_a_limit_that_is_off_is_not_told(serve: Serve) -> None:
         assert answer.headers["RateLimit-Policy"] == '"requests";q=5;w=3600'
 
 
+async def test_a_caller_that_has_hardly_begun_is_told_nothing(serve: Serve) -> None:
+    """It need not know, and two more fields cost more than all the counting."""
+    async with serve("starts=20/1h,requests=20/1h") as app:
+        told = [(await add(app)).headers.get("RateLimit") for _ in range(3)]
+    assert told[0] is None
+    assert told[2].startswith('"requests";r=17;t=')
+
+
 async def test_all_processes_count_the_starts_of_a_caller(serve: Serve) -> None:
     """A load balancer in front must not multiply the quota."""
     async with serve("starts=2/1h") as one, serve("starts=2/1h") as other:
