@@ -1,7 +1,9 @@
 """All that the dashboard of an app has, in one object under one key of `app.extensions`."""
 
+import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from quart import Quart
 
@@ -19,6 +21,7 @@ from service.web.http.streams import event
 _EXTENSION: Final = "service.dashboard"
 _FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks", "failures", "lanes")
 _FOR_QUERY: Final = ("spans", "filters", "jobs", "pager")
+_Fragments: TypeAlias = dict[str, str]  # HTML by name
 
 
 class Content:
@@ -57,8 +60,9 @@ class Dashboard:
         self.recorder = Recorder(parts.settings)
         self.reader = Reader(parts)
         self._snapshot: Snapshot | None = None
-        self._for_all: dict[bool, dict[str, str]] = {}  # by whether they see texts in full
-        self._contents: dict[Query, Content] = {}
+        # What was rendered of the snapshot, or is being rendered, for all who wait for it.
+        self._for_all: dict[bool, asyncio.Task[_Fragments]] = {}  # by whether texts are in full
+        self._contents: dict[Query, asyncio.Task[Content]] = {}
 
     async def read(self, query: Query) -> Snapshot:
         """What there is now. A search of arguments that Redis does not answer goes without them."""
@@ -77,22 +81,27 @@ class Dashboard:
         """What the page shows now: rendered once a reading for all who look at the same."""
         now = await self.read(query)
         if now is not self._snapshot:
-            for content in self._contents.values():
-                content.forget()
+            for task in self._contents.values():
+                if task.done() and not task.cancelled() and task.exception() is None:
+                    task.result().forget()
             self._snapshot, self._for_all, self._contents = now, {}, {}
-        # Which the next reading replaces, maybe while this one renders.
-        for_all, contents = self._for_all, self._contents
-        context = self.context(now, query)
-        if query.in_full not in for_all:
-            for_all[query.in_full] = await _render(_FOR_ALL, context)
-        if query not in contents:
-            fragments = for_all[query.in_full] | await _render(_FOR_QUERY, context)
-            chart = self.reader.history.chart(query.span, task=query.task, queue=query.queue)
-            contents.setdefault(query, Content(now.at, fragments, chart))
-        return contents[query]
+        if query.in_full not in self._for_all:
+            rendering = _render(_FOR_ALL, self.context(now, query))
+            self._for_all[query.in_full] = asyncio.create_task(rendering)
+        if query not in self._contents:
+            made = self._make(now, query, self._for_all[query.in_full])
+            self._contents[query] = asyncio.create_task(made)
+        return await asyncio.shield(self._contents[query])  # others wait for it, too
+
+    async def _make(
+        self, now: Snapshot, query: Query, for_all: "asyncio.Task[_Fragments]"
+    ) -> Content:
+        of_query = await _render(_FOR_QUERY, self.context(now, query))
+        chart = self.reader.history.chart(query.span, task=query.task, queue=query.queue)
+        return Content(now.at, {**await for_all, **of_query}, chart)
 
 
-async def _render(names: tuple[str, ...], context: dict[str, Any]) -> dict[str, str]:
+async def _render(names: tuple[str, ...], context: Mapping[str, Any]) -> _Fragments:
     return {name: await render(f"dashboard/fragments/{name}.html", **context) for name in names}
 
 

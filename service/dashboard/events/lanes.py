@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from heapq import nlargest
+from typing import Final, TypeAlias
 
 from service.results.model import State
 from service.signals import JobEvent, WorkerStatus
@@ -14,6 +15,8 @@ _LEAST_BARS: Final = 4  # in a lane, however many lanes there are
 _MOST_OF_LANE: Final = 40
 _ROWS: Final = 6  # of a lane: bars beside each other in time are below each other
 _LEAST: Final = 0.8  # seconds that a bar is wide at least, or nobody could point at it
+_LOOKED_AT: Final = 4  # times as many jobs as there is room for: not all fit into the rows
+_RUNS: Final = float("inf")  # the end of a job that has none yet
 _RUNNING: Final = frozenset({State.STARTED.value, State.PROGRESS.value})
 _GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
 
@@ -58,6 +61,9 @@ class Lane:
         return 1 + max((bar.row for bar in self.bars), default=0)
 
 
+_Timed: TypeAlias = tuple[float, float, str, JobEvent]  # until when, since when, id, job
+
+
 def lanes_of(
     jobs: Iterable[JobEvent], workers: Sequence[Worker], now: float
 ) -> tuple[tuple[Lane, ...], int]:
@@ -66,19 +72,17 @@ def lanes_of(
     Where there are too many, those that run something have one before others.
     """
     known = {worker.name: worker for worker in workers}
-    found: dict[str, list[tuple[JobEvent, float, float | None]]] = {
-        worker.name: [] for worker in workers if worker.is_alive
-    }
+    found: dict[str, list[_Timed]] = {worker.name: [] for worker in workers if worker.is_alive}
     for job in jobs:
         if not job.worker or job.started_at is None:
             continue
-        until: float | None = job.finished_at or job.at
+        until = job.finished_at or job.at
         if job.state in _RUNNING:
             worker = known.get(job.worker)
-            until = None if worker is None or worker.is_alive else now - worker.age
-        if until is None or until > now - SHOWN:
-            found.setdefault(job.worker, []).append((job, job.started_at, until))
-    running = {name: sum(end is None for _, _, end in each) for name, each in found.items()}
+            until = _RUNS if worker is None or worker.is_alive else now - worker.age
+        if until > now - SHOWN:
+            found.setdefault(job.worker, []).append((until, job.started_at, job.id, job))
+    running = {name: sum(each[0] == _RUNS for each in timed) for name, timed in found.items()}
     chosen = sorted(found, key=lambda name: (not running[name], not found[name], name))[:MOST_LANES]
     room = min(_MOST_OF_LANE, max(_LEAST_BARS, MOST_BARS // max(1, len(chosen))))
     lanes = []
@@ -90,19 +94,17 @@ def lanes_of(
     return tuple(lanes), len(found) - len(chosen)
 
 
-def _arranged(jobs: list[tuple[JobEvent, float, float | None]], room: int) -> tuple[Bar, ...]:
+def _arranged(timed: list[_Timed], room: int) -> tuple[Bar, ...]:
     """Those that run, then the newest others, each in the first row in which it covers no other."""
-    ends = float("inf")
-    jobs.sort(key=lambda job: (job[2] is not None, -(job[2] or 0), job[1], job[0].id))
     rows: list[list[tuple[float, float]]] = [[] for _ in range(_ROWS)]
     bars: list[Bar] = []
-    for job, since, until in jobs:
+    for until, since, _, job in nlargest(_LOOKED_AT * room, timed):
         if len(bars) == room:
             break
-        end = ends if until is None else max(until, since + _LEAST)
+        end = max(until, since + _LEAST)
         for number, row in enumerate(rows):
             if all(end <= other or since >= other_end for other, other_end in row):
                 row.append((since, end))
-                bars.append(Bar(job, since, until, number))
+                bars.append(Bar(job, since, None if until == _RUNS else until, number))
                 break
     return tuple(sorted(bars, key=lambda bar: (bar.since, bar.job.id)))

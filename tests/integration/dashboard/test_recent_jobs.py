@@ -2,14 +2,18 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
 
 import pytest
-from quart import Quart
+from jinja2 import Template
+from quart import Quart, template_rendered
 
 from service import create_app
+from service.dashboard.events.recent import Query
 from service.dashboard.events.recorder import Recorder
+from service.dashboard.extension import dashboard_of
 from service.settings import read_settings
 from service.signals import JobEvent
 from tests.support.valkey import Valkey
@@ -101,3 +105,18 @@ async def test_many_who_look_cost_redis_one_reading_a_second(app: Quart, valkey:
         commands = redis.info("stats")["total_commands_processed"] - before
     # A reading is some hundred commands at first, one for each bucket of the hour, then a dozen.
     assert commands < 30 * readings
+
+
+async def test_many_who_look_have_one_rendering(app: Quart) -> None:
+    """They come at the same moment, as each reading lasts a second: each would render all of it."""
+    rendered: Counter[str] = Counter()
+
+    def note(sender: Quart, *, template: Template, **_: Any) -> None:
+        rendered[str(template.name).rpartition("/")[2]] += 1
+
+    template_rendered.connect(note, app)
+    own, query = dashboard_of(app), Query()
+    async with app.test_request_context("/dashboard"):
+        contents = await asyncio.gather(*(own.content(query) for _ in range(20)))
+    assert len(set(map(id, contents))) <= rendered["jobs.html"] <= 2  # if a second was over
+    assert rendered["workers.html"] <= 2
