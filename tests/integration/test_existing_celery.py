@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 from celery import Celery, chain, group, shared_task
-from quart import Quart
+from quart import Quart, current_app
 
 from service import Jobs, enqueue, get_celery
 from service.errors import ConfigurationError, NoAppContextError
 from service.jobs.celery.current import SERVING
 from service.parts import parts_of
+from service.testing import run_jobs
 from tests.support.valkey import Valkey
 
 pytestmark = pytest.mark.quick
@@ -103,29 +104,31 @@ class Base(Celery):
         return f"own.{name}"
 
 
-async def test_a_celery_app_becomes_that_of_the_app(redis_url: str, valkey: Valkey) -> None:
-    """Also its tasks that were made before; each keeps what it says itself."""
+async def test_a_celery_app_becomes_that_of_the_app(jobs_redis_url: str) -> None:
+    """Also its tasks that were made before; each keeps what it says itself, and runs here."""
     existing = Base("own", broker="redis://nowhere.invalid/0", backend="redis://nowhere.invalid/0")
     existing.conf.task_annotations = {"own.early": {"rate_limit": "5/s"}}
 
     @existing.task(acks_late=False, shared=False)
-    def early(number: int) -> None: ...
+    def early(number: int) -> str:
+        return current_app.name * number
 
     @existing.task(shared=False)  # else every later app of the tests would have it
     def late(number: int) -> None: ...
 
     assert early.track_started is False  # makes it a plain task of Celery's
-    app = app_of("host", redis_url, celery=existing)
+    app = app_of("host", jobs_redis_url, celery=existing)
     assert get_celery(app).main == existing.main
-    async with app.test_app():
-        for number, task in enumerate([early, late, shared], 1):
+    async with run_jobs(app) as jobs:
+        for task in (early, late, shared):
             task.delay(1)
-            assert queued(valkey, 0) == number
         existing.send_task("own.late", [1])
-        assert queued(valkey, 0) == 4
         async with app.app_context():
-            job: Any = await enqueue(early.s(1))
-            assert (await parts_of(app).store.read(job.id)).result.task == "own.early"
+            job: Any = await enqueue(early.s(2))
+        names = ["own.early", "own.late", "existing.shared", "own.late", "own.early"]
+        assert [each.task for each in jobs.enqueued()] == names
+        await jobs.drain()
+        assert await job.result() == "hosthost"
     assert (early.acks_late, late.acks_late, early.track_started) == (False, True, True)
     assert early.rate_limit == "5/s"
 

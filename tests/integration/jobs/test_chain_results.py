@@ -8,8 +8,7 @@ from celery.exceptions import ChordError
 from celery.result import AsyncResult
 
 from service import get_celery
-from tests.support.serving import serving_app
-from tests.support.workers import Worker
+from service.testing import JobRunner
 
 
 class _FailsAfterItWasLookedAt(AsyncResult):  # type: ignore[type-arg]  # celery-types: generic
@@ -26,13 +25,11 @@ class _FailsAfterItWasLookedAt(AsyncResult):  # type: ignore[type-arg]  # celery
         return value
 
 
-@pytest.mark.parametrize("shared_worker", ["asyncio"], indirect=True)
-async def test_the_error_of_a_header_is_raised_whenever_it_comes(shared_worker: Worker) -> None:
+async def test_the_error_of_a_header_is_raised_whenever_it_comes(jobs: JobRunner) -> None:
     """Also if it comes between the look at the parents and the subscription to the last result."""
-    async with serving_app(shared_worker, "tests.support.sample_tasks") as app:
-        celery = get_celery(app)
-        header = _FailsAfterItWasLookedAt("header-that-fails", app=celery)
-        last: Any = AsyncResult("body-of-it", app=celery, parent=header)
-        header.last = last.id
-        with pytest.raises(ValueError, match="its own"):
-            await asyncio.to_thread(last.get, timeout=45)
+    celery = get_celery(jobs.app)
+    header = _FailsAfterItWasLookedAt("header-that-fails", app=celery)
+    last: Any = AsyncResult("body-of-it", app=celery, parent=header)
+    header.last = last.id
+    with pytest.raises(ValueError, match="its own"):
+        await asyncio.to_thread(last.get, timeout=45)
