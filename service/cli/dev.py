@@ -39,6 +39,12 @@ def _count(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     return None if text is None else int(text)
 
 
+def _queues(_: click.Context, __: click.Parameter, text: str | None) -> str | None:
+    if text is not None and not all(name.strip() for name in text.split(",")):
+        raise click.BadParameter(f"{text!r} is no list of queues, for example celery,mail")
+    return text
+
+
 @click.command(short_help="run Valkey, a worker and the web side on this machine")
 @click.option(
     "--bind",
@@ -61,6 +67,7 @@ def _count(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
 )
 @click.option(
     "--queues",
+    callback=_queues,
     metavar="A,B",
     help="which queues the workers take from (default: as configured, else `celery`)",
 )
@@ -76,7 +83,7 @@ def _count(_: click.Context, __: click.Parameter, text: str | None) -> int | Non
     is_flag=True,
     help="start web and workers anew when code in this folder changes; running jobs begin again",
 )
-@click.option("--open", "open_browser", is_flag=True, help="open the web side in a browser")
+@click.option("--open", "open_browser", is_flag=True, help="open the front page in a browser")
 @pass_script_info
 def dev(info: ScriptInfo, /, bind: Address, **options: Any) -> None:
     """Run a private Valkey (unless SERVICE_REDIS_URL is set), workers and one web process until
@@ -97,9 +104,12 @@ def dev(info: ScriptInfo, /, bind: Address, **options: Any) -> None:
     if os.environ.get("SERVICE_REDIS_URL"):  # else there is no Redis yet
         refuse(inspect_redis(parts_of(app).settings))
     apps = OWN_APPS if has_entry_points() else BUILT_IN_APPS
-    dashboard = site_of(app).dashboard
-    where = None if dashboard is None else f"{site_of(app).mount or ''}{dashboard}"
+    site = site_of(app)
+    dashboard, front_page = (
+        None if section is None else f"{site.mount or ''}{section}"
+        for section in (site.dashboard, site.front_page)
+    )
     limits = str(parts_of(app).settings.limits)
     check = (sys.executable, "-m", folder.__name__)
     given = DevOptions(address=bind, check=check, **options)
-    run_dev(apps, given, dashboard=where, limits=limits)
+    run_dev(apps, given, dashboard=dashboard, front_page=front_page, limits=limits)

@@ -50,7 +50,7 @@ class DevOptions:
 
     `queues` are those that the workers take from, as Celery reads them; `reload` starts web and
     workers anew after a change in this folder, unless `check` fails, a command that tries the code
-    and says what is wrong; `open_browser` shows the web side once it serves.
+    and says what is wrong; `open_browser` shows the front page once it is served.
     """
 
     address: Address
@@ -63,11 +63,14 @@ class DevOptions:
     open_browser: bool = False
 
 
-def run_dev(apps: Apps, options: DevOptions, *, dashboard: str | None, limits: str) -> None:
+def run_dev(
+    apps: Apps, options: DevOptions, *, dashboard: str | None, front_page: str | None, limits: str
+) -> None:
     """Run everything until asked to stop; nothing that it started is left when it returns.
 
-    `dashboard` is the path of the dashboard, if the web side has one; `limits` says what one caller
-    may have. Raises DevServerError when something cannot start or ends by itself.
+    `dashboard` and `front_page` are where these are, without the last slash, and None where the web
+    side has none; `limits` says what one caller may have. Raises DevServerError when something
+    cannot start or ends by itself.
     """
     data = options.data
     redis_url = os.environ.get(_REDIS_URL)
@@ -112,20 +115,23 @@ def run_dev(apps: Apps, options: DevOptions, *, dashboard: str | None, limits: s
                 ),
             ]
         )
-        # What comes after # stays in the browser, so that no log has the token.
-        link = f"{address.url}{dashboard}/sign-in#token={quote(token, safe='')}"
-        serving = f"Serving on {address.url} - press Ctrl-C to stop"
-        when_ready = serving if dashboard is None else f"Dashboard: {link}\n{serving}"
+        told = [f"Serving on {address.url} - press Ctrl-C to stop"]
+        if dashboard is not None:
+            # What comes after # stays in the browser, so that no log has the token.
+            link = f"{address.url}{dashboard}/sign-in#token={quote(token, safe='')}"
+            told.insert(0, f"Dashboard: {link}")
+        shown = address.url
+        if front_page:  # the app's own `/` may be anything, or nothing
+            shown = f"{address.url}{front_page}/"
+            told.insert(0, f"Tasks and jobs: {shown}")
         asyncio.run(
             supervise(
                 stages,
                 guardian=guardian,
                 course=Course(
                     opening=opening,
-                    when_ready=when_ready,
-                    on_ready=partial(webbrowser.open, address.url)
-                    if options.open_browser
-                    else None,
+                    when_ready="\n".join(told),
+                    on_ready=partial(webbrowser.open, shown) if options.open_browser else None,
                     changes=changes,
                     check=Command(name="check", argv=options.check, env=env),
                 ),

@@ -307,7 +307,8 @@ def test_a_change_of_code_is_run_at_once(tmp_path: Path, client: httpx.Client) -
         (tmp_path / "asgi.py").write_text(_ASGI)
         url = dev.wait_for_url()
         wait_until((tmp_path / "shown").exists, description="the browser was told")
-        assert (tmp_path / "shown").read_text() == f"{url}\n"
+        assert (tmp_path / "shown").read_text() == f"{url}/jobs/\n"
+        assert f"\nTasks and jobs: {url}/jobs/\n" in dev.process.output
         for number in (1, 2):
             dev.process.wait_for_output(rf"^worker{number} *\| .* ready\.$", START_WITHIN)
             dev.process.wait_for_output(rf"^worker{number} *\| .*exchange=mail")

@@ -57,6 +57,7 @@ def test_reading_an_address_fails_only_with_its_own_error(text: str) -> None:
         (["dev", "--bind", "127.0.0.1:65536"], "port 65536 is too high"),
         (["dev", "--concurrency", "0"], "'0' is not a whole number from 1 up"),
         (["dev", "--concurrency", "two"], "'two' is not a whole number from 1 up"),
+        (["dev", "--queues", "mail,"], "'mail,' is no list of queues, for example celery,mail"),
     ],
 )
 def test_a_bad_option_is_told_in_words(
