@@ -53,14 +53,14 @@ class JobEndError(ServiceError):
 class UnavailableError(ServiceError):
     """Redis, or the broker where that is another server, refused, did not answer, or is away.
 
-    `maybe_accepted` is true when what was asked for was on its way and may have been done.
+    `maybe_accepted`: what was asked for was on its way and may have been done. `server` is away.
     """
 
-    def __init__(self, reason: str, *, maybe_accepted: bool = False) -> None:
+    def __init__(self, reason: str, *, maybe_accepted: bool = False, server: str = "Redis") -> None:
         self.reason = reason
         self.maybe_accepted = maybe_accepted
         tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
-        super().__init__(f"Redis is not available: {reason.rstrip('.')}.{tail}")
+        super().__init__(f"{server} is not available: {reason.rstrip('.')}.{tail}")
 
 
 class ConfigurationError(ServiceError):

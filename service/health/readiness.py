@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.jobs.sending.kombu_publisher import PublisherThreads
+from service.jobs.celery.publisher_threads import PublisherThreads
 from service.parts import Parts
 from service.processes.notify import READY, STOPPING, Notifier
 from service.redis.bounded import bounded

@@ -23,11 +23,12 @@ from service.errors import (
 from service.jobs.arguments import NO_OPTIONS, SendOptions, tags_of
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.builder import CeleryBuilder
+from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.job import Job, JobControl, JobGroup
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent, Made, is_simple, read_canvas, unencodable_in
 from service.jobs.sending.journal import Journals
-from service.jobs.sending.kombu_publisher import KombuPublisher, PublisherThreads
+from service.jobs.sending.kombu_publisher import KombuPublisher
 from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import result_keys
@@ -77,8 +78,7 @@ class Enqueuer:
     ) -> None:
         """`clients` are one of the results' Redis, and one of the broker's."""
         self._celery, self._signals = celery, celery.signals
-        self._store = store
-        self.wait = watcher.wait
+        self._store, self.wait = store, watcher.wait
         self._control: JobControl = self  # of the jobs that it gives
         self._client, self._broker_client = clients
         timeout, keys = celery.settings.enqueue_timeout, result_keys(celery.settings)

@@ -1,15 +1,14 @@
 """Publishes on brokers other than the service's Redis: by Kombu, on a few threads."""
 
 import asyncio
-import contextvars
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Mapping
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
+from amqp.exceptions import ChannelError, MessageNacked
 from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
 from msgspec.structs import replace
@@ -19,6 +18,7 @@ from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.connections import make_due
+from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
 from service.jobs.sending.message import (
@@ -29,52 +29,17 @@ from service.jobs.sending.message import (
     queued_record,
 )
 from service.redis.bounded import bounded
-from service.redis.deadline import Deadline
 from service.redis.script import compare_and_set
 from service.results.marks import IDEMPOTENCY, mark_of
 
 logger: Final = logging.getLogger(__name__)
 
-V = TypeVar("V")
-
-_THREADS: Final = 4
 _MAX_STEP: Final = 100  # records that are written in one step of Redis
 _UNSENT: Final = "unsent"  # mark: since when it is being published, in seconds since the epoch
 _LONG_AGO: Final = 1.0  # seconds since the epoch
 _MAX_TIMEOUTS: Final = 3  # that publishing takes: to connect, to publish, for the confirmation
 _POLL_INTERVAL: Final = 0.05  # seconds
-
-
-class PublisherThreads:
-    """A few threads for code that blocks. Calls beyond their number wait for a thread."""
-
-    def __init__(self, *, timeout: float) -> None:
-        self.timeout = timeout
-        self._executor: ThreadPoolExecutor | None = None
-
-    async def run(self, function: Callable[[], V]) -> V:
-        """Call the function in a thread, in a copy of the calling context.
-
-        Raises BrokerUnavailableError when it has not returned within the timeout; if it has begun
-        by then, it goes on, and keeps its thread.
-        """
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="publisher")
-        future = self._executor.submit(contextvars.copy_context().run, function)
-        try:
-            async with Deadline(self.timeout):
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            has_begun = not future.cancelled()  # asyncio has cancelled it if it could
-            raise BrokerUnavailableError(
-                f"no answer within {self.timeout:g} s", maybe_accepted=has_begun
-            ) from error
-
-    def close(self) -> None:
-        """Let the threads end when their calls have returned."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False, cancel_futures=True)
-            self._executor = None
+_AMQP: Final = ("amqp:", "amqps:", "pyamqp:")
 
 
 class KombuPublisher:
@@ -95,6 +60,9 @@ class KombuPublisher:
         self._timeout = threads.timeout
         self._of_thread = threading.local()
         self._connections: list[Any] = []
+        self._is_amqp = str(celery.conf.broker_url).startswith(_AMQP)
+        if self._is_amqp:
+            threads.server = "RabbitMQ"
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call. The length of the queue is not looked at: this broker bounds its own."""
@@ -197,20 +165,37 @@ class KombuPublisher:
             await asyncio.sleep(_POLL_INTERVAL)
 
     def _publish_in_thread(self, call: PublishCall) -> None:
-        """Publish and wait for the confirmation, on a connection of this thread's own."""
+        """Publish and wait for the confirmation, on a connection of this thread's own.
+
+        RabbitMQ gives back a job that no queue takes, and drops one that a queue cannot take just
+        now. Both are tried once more on a new connection, which declares the queue anew.
+        """
+        options = {**call.options, "timeout": self._timeout, "confirm_timeout": self._timeout}
+        if self._is_amqp and call.job_id:
+            options["mandatory"] = True
+        try:
+            try:
+                self._publish_once(call.body, options)
+            except (ChannelError, MessageNacked):
+                self._publish_once(call.body, options)
+        except (ChannelError, MessageNacked) as error:
+            raise self._unavailable(error) from error
+        except BrokerUnavailableError:
+            raise
+        except Exception as error:
+            raise self._unavailable(error, maybe_accepted=True) from error
+
+    def _publish_once(self, body: Any, options: Mapping[str, Any]) -> None:
         if getattr(self._of_thread, "producer", None) is None:
             self._of_thread.producer = self._connect()
         producer = self._of_thread.producer
         try:
-            options = {"timeout": self._timeout, "confirm_timeout": self._timeout}
-            producer.publish(call.body, **{**call.options, **options})
-        except Exception as error:
+            producer.publish(body, **options)
+        except Exception:
             self._of_thread.producer = None
             self._connections.remove(producer.connection)
             producer.connection.collect()
-            raise BrokerUnavailableError(
-                str(error) or type(error).__name__, maybe_accepted=True
-            ) from error
+            raise
 
     def _connect(self) -> Any:
         celery: Any = self.celery
@@ -221,9 +206,15 @@ class KombuPublisher:
         try:
             connection.ensure_connection(max_retries=1, timeout=self._timeout)
         except (OperationalError, OSError) as error:
-            raise BrokerUnavailableError(str(error) or type(error).__name__) from error
+            raise self._unavailable(error) from error
         self._connections.append(connection)
         return celery.amqp.Producer(connection, auto_declare=False)
+
+    def _unavailable(
+        self, error: Exception, *, maybe_accepted: bool = False
+    ) -> BrokerUnavailableError:
+        reason, server = str(error) or type(error).__name__, self._threads.server
+        return BrokerUnavailableError(reason, maybe_accepted=maybe_accepted, server=server)
 
 
 def _checked(call: PublishCall, idempotency_key: str = "") -> BuiltMessage:

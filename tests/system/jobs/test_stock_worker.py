@@ -18,7 +18,7 @@ import pytest
 from celery import chain, chord, group
 from quart import Quart
 
-from service import create_app, enqueue
+from service import create_app, enqueue, get_celery
 from service.errors import BrokerUnavailableError
 from service.parts import parts_of
 from tests.support import typed_tasks as typed
@@ -162,7 +162,11 @@ async def test_an_expired_job_is_not_run(redis_url: str) -> None:
 async def test_every_option_and_canvas_arrives_over_rabbitmq(
     redis_url: str, tmp_path: Path, valkey: Valkey
 ) -> None:
-    """With the same records, ids and deadline; a broker that is silent is an error in time."""
+    """With the same records, ids and deadline; a broker that is silent is an error in time.
+
+    A queue that was deleted, while we were connected, is declared again: nothing is accepted that
+    no queue has.
+    """
     conf = {
         "task_default_queue": "main",
         "task_routes": {"sample.total": {"queue": "sums"}},
@@ -176,9 +180,16 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
                 assert await early.result(timeout=45) == 3
                 await check_options(worker)
                 assert worker.output.count('"id": "early"') == 1
+            with get_celery(app).connection_for_write() as connection:
+                channel: Any = connection.default_channel
+                for queue in "main", "sums":
+                    channel.queue_delete(queue)
+            anew = [await add.options(job_id=f"anew{number}").enqueue(1, 2) for number in range(8)]
+            with stock_worker(broker, redis_url, conf):
+                assert [await job.result(timeout=45) for job in anew] == [3] * 8
             os.killpg(server.pid, signal.SIGSTOP)
             limit = 1.5 * parts_of(app).settings.enqueue_timeout
-            with pytest.raises(BrokerUnavailableError):
+            with pytest.raises(BrokerUnavailableError, match="RabbitMQ is not available"):
                 async with asyncio.timeout(limit):  # which would raise another error
                     await add.options(job_id="late").enqueue(1, 2)
             os.killpg(server.pid, signal.SIGCONT)
