@@ -11,8 +11,8 @@ audit.py      what operators did: logged, and kept in Redis
 or None for somebody unknown, and `allow(caller, action, subject)` replaces `allow_by_default`.
 Routes call `caller_of()` for the caller, `read_job(job_id, action)` or `follow_job` for one, and
 `sight()` for several. A job that a caller may not see is answered as an unknown id is, and as soon:
-only the beginning of its record is read. `allow` is not asked about jobs that code enqueues: that
-is the app itself.
+only the beginning of its record is read, and `allow` is asked about unknown ids as well. It is not
+asked about jobs that code enqueues: that is the app itself.
 """
 
 from service.access.access import caller_of

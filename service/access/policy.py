@@ -87,6 +87,7 @@ class Action(StrEnum):
 class Subject:
     """What an action is about: a task, a job of it with its owner, or the service as a whole.
 
+    Of a job that never was, the `owner` is empty and the `task` None.
     `is_open` is true for a job that anybody may see who has its id: one without an owner, unless
     SERVICE_RESULT_ACCESS is `owner`.
     """

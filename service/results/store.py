@@ -22,6 +22,7 @@ from service.results.model import Result, is_job_id
 logger: Final = logging.getLogger(__name__)
 
 _BEGINNING: Final = 4096  # bytes: all of most records, and of each whose job it is
+_NOBODYS: Final = b'{"status": "SUCCESS", "owner": "", "name": null, "result": null}'  # no id is ""
 
 
 @dataclass(frozen=True)
@@ -98,11 +99,15 @@ class ResultStore:
     async def glance(self, job_id: str, may: May) -> StoredRecord | None:
         """Look at a record's beginning alone, which is all of most; None where there is more of it.
 
-        So who may not know of a job waits no longer for the answer if it has a long record. Raises
-        what `read` raises. Where only all of a record tells who may know of it, the caller has to
-        ask again.
+        So who may not know of a job waits no longer for the answer if it has a long record, or if
+        there is no such job: `may` is asked all the same. Raises what `read` raises. Where only all
+        of a record tells who may know of it, the caller has to ask again.
         """
-        stored = await self._stored(job_id, "GETRANGE", 0, _BEGINNING - 1)
+        try:
+            stored = await self._stored(job_id, "GETRANGE", 0, _BEGINNING - 1)
+        except UnknownJobError:
+            may(StoredRecord(job_id, _NOBODYS))
+            raise
         record, is_whole = StoredRecord(job_id, stored), len(stored) < _BEGINNING
         if (is_whole or beginning_of(stored)) and not may(record):
             raise UnknownJobError(job_id)

@@ -136,8 +136,33 @@ async def test_strangers_are_answered_by_the_beginning_of_a_record(redis_url: st
                 _, _, body = await seen(client, "bob", method, path.format("long"), headers)
                 assert text not in body
                 assert sent() - before < 100_000, path
+            before, told = sent(), ""
+            headers = {"X-Test-User": "bob", **STREAM}
+            async with client.request("/jobs?id=long", headers=headers) as stream:
+                await stream.send_complete()
+                while "expired" not in told:
+                    told += (await stream.receive()).decode()
+                await stream.disconnect()
+            assert sent() - before < 100_000
             _, _, body = await seen(client, "ada", "GET", "/result/long", {})
             assert text in body
+
+
+async def test_a_policy_is_asked_about_ids_that_never_were(redis_url: str) -> None:
+    """Or the time that it takes would tell which there are; what it says of them opens nothing."""
+    asked: list[Subject] = []
+
+    def allow(caller: Caller | None, action: Action, subject: Subject) -> bool:
+        asked.append(subject)
+        return True
+
+    async with serving(redis_url, identify=identify, allow=allow, tasks=[tasks]) as client:
+        for method, path, headers in ADDRESSES:
+            asked.clear()
+            address = path.format(UNKNOWN)
+            status, _, _ = await seen(client, "bob", method, address, headers)
+            assert status in {200, 404}
+            assert Subject(task=None, job_id=UNKNOWN, owner="") in asked, path
 
 
 async def test_a_stream_of_several_jobs_has_the_callers_own(redis_url: str) -> None:

@@ -74,6 +74,15 @@ async def test_a_long_body_is_not_read_to_its_end(
 
 @pytest.mark.parametrize("body_timeout", [0.3])
 @pytest.mark.parametrize(("path", "headers"), ADDRESSES)
+async def test_a_body_that_says_itself_that_it_is_long_is_not_waited_for(
+    app: Quart, path: str, headers: dict[str, str]
+) -> None:
+    """The client need not send it to be told."""
+    told = {**headers, "Content-Length": "9000"}
+    assert await answer_to(app, path, told, ends=False) == 413
+
+
+@pytest.mark.parametrize(("path", "headers"), ADDRESSES)
 async def test_a_body_that_does_not_end_is_waited_for_only_so_long(
     app: Quart, path: str, headers: dict[str, str]
 ) -> None:

@@ -63,6 +63,14 @@ async def test_starts_beyond_the_quota_are_refused(serve: Serve) -> None:
         assert (await add(app, "192.0.2.2")).status_code == 202
 
 
+async def test_a_network_of_ipv6_is_one_caller(serve: Serve) -> None:
+    """Each customer of a provider has 2**64 addresses in it."""
+    async with serve("starts=1/1h") as app:
+        addresses = ("2001:db8::1", "2001:db8::ffff:1", "2001:db8:0:1::1", "192.0.2.1")
+        codes = [(await add(app, address)).status_code for address in addresses]
+    assert codes == [202, 429, 202, 202]
+
+
 async def test_a_limit_that_is_off_is_not_told(serve: Serve) -> None:
     """A client would take it for a quota of none."""
     async with serve("starts=off,requests=5/1h") as app:
@@ -123,13 +131,14 @@ async def test_other_processes_learn_what_a_caller_has_had(redis_url: str, serve
         one, other = (Ledger(parts.redis, parts.keys, timeout=20) for _ in range(2))
         for _ in range(9):
             assert one.take("requests", limit, "ada")[1] == 0
-
-        async def is_known() -> bool:
-            _, wait = other.take("requests", limit, "ada")
-            return wait > 0
-
-        await wait_until_async(is_known, description="the other process refuses")
+        await wait_until_async(lambda: one._sharing is None, description="Redis is told")
+        assert other.take("requests", limit, "ada")[1] == 0
         assert other.take("requests", limit, "bob")[1] == 0
+        await wait_until_async(
+            lambda: other.wait_for_one("requests", limit, "ada") > 0,
+            description="the other process refuses",
+        )
+        assert other.wait_for_one("requests", limit, "bob") == 0
         await one.aclose()
         await other.aclose()
 
