@@ -2,15 +2,12 @@
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-import pytest
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 from redis import Redis
 
-from service import create_app
 from service.redis.keys import RECORD, ResultKeys
 from service.results.job_log import MAX_BYTES, LogLine, make_line, read_log
 from service.settings import read_settings
@@ -24,24 +21,6 @@ EVENTS: Final = {**ADMIN, "Accept": "text/event-stream"}
 KEYS: Final = ResultKeys()
 BEGAN: Final = "2026-01-02T03:04:05.000600+00:00"
 EVIL: Final = "<script>\x1b[31mred\x1b[0m \x07\x9b \u202e"
-
-
-@pytest.fixture
-async def app(redis_url: str) -> AsyncIterator[Quart]:
-    app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})
-    async with app.test_app():
-        yield app
-
-
-@pytest.fixture
-def client(app: Quart) -> Client:
-    return app.test_client(use_cookies=False)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url, decode_responses=True) as redis:
-        yield redis
 
 
 def write(redis_url: str, job_id: str, *lines: LogLine, ends: bool = True, **more: Any) -> None:

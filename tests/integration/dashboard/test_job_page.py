@@ -3,7 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 import pytest
@@ -45,17 +45,6 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
     )
     async with app.test_app():
         yield app
-
-
-@pytest.fixture
-def client(app: Quart) -> Client:
-    return app.test_client(use_cookies=False)
-
-
-@pytest.fixture
-def redis(redis_url: str) -> Iterator[Redis]:
-    with Redis.from_url(redis_url, decode_responses=True) as redis:
-        yield redis
 
 
 def store(redis: Redis, state: str, job_id: str = "one", **more: Any) -> None:
