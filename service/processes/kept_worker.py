@@ -92,7 +92,6 @@ class KeptWorker:
         self._next: asyncio.Future[_Life] | None = None  # of a restart
         self._hurry = asyncio.Event()  # ends the pause before a start
         self._stopping = False
-        self._was_up = False
         self.is_up = asyncio.Event()  # it has started, once at least
 
     async def keep(self) -> int:
@@ -110,12 +109,11 @@ class KeptWorker:
                 logger.error("%s cannot be started: %s", self.name, error)  # noqa: TRY400
                 code = 1
             was_up = life.end()
-            self._was_up |= was_up
             if self._stopping:
                 break
-            if not self._was_up:
+            if not (was_up or self.is_up.is_set()):
                 raise WorkerProcessError(f"{self.name} {_how(code)} before it had started.")
-            if self._next is not None:
+            if self._next is not None and life.process is not None:
                 pause = self._first_pause
                 continue
             if was_up and self._loop.time() - life.began > _STEADY_AFTER:

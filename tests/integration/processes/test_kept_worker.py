@@ -36,7 +36,9 @@ class _Kept:
         self.program.write_text(_GOOD)
         self._notes = folder / "notes"
         env = {**os.environ, "NOTES": str(self._notes)}
-        argv = (sys.executable, "-I", "-S", str(self.program))
+        self.python = folder / "python"
+        self.python.symlink_to(sys.executable)
+        argv = (str(self.python), "-I", "-S", str(self.program))
         command = WorkerCommand(name="w1", argv=argv, env=env)
         self.process = KeptWorker(command, folder, guardian, first_pause=0.01)
         self.keeping = asyncio.create_task(self.process.keep())
@@ -100,6 +102,22 @@ async def test_a_restart_says_whether_it_came_up(tmp_path: Path) -> None:
         assert not await kept.process.restart()
         kept.program.write_text(_GOOD)  # mended: it need not wait for its next attempt
         assert await kept.process.restart()
+        assert is_alive(kept.pids[-1])
+
+
+async def test_a_restart_that_the_system_refuses_pauses_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when there is no memory for a process: it is tried again, and not at once."""
+    async with _kept(tmp_path) as kept:
+        await kept.process.is_up.wait()
+        kept.python.unlink()
+        restarting = asyncio.create_task(kept.process.restart())
+        await wait_until_async(
+            lambda: "it is started again in 0.02 s" in caplog.text, description="it pauses"
+        )
+        kept.python.symlink_to(sys.executable)
+        assert await restarting
         assert is_alive(kept.pids[-1])
 
 
