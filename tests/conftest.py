@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from redis.exceptions import RedisError
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has none
 
+from service.broker import celery_worker
 from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
 from tests.support.ports import free_port
 from tests.support.valkey import Valkey
@@ -131,6 +132,13 @@ def no_thread_left(request: pytest.FixtureRequest) -> Iterator[None]:
             timeout=5,
             description="the threads have ended that this test has started",
         )
+
+
+@pytest.fixture(autouse=True)
+def no_worker_left() -> Iterator[None]:
+    """Fail where the next tests of this process would be taken for a worker's."""
+    yield
+    assert not celery_worker.is_worker(), "the test has sent Celery's signal `worker_ready`"
 
 
 @pytest.fixture

@@ -55,8 +55,8 @@ class HealthStep(bootsteps.StartStopStep):
         """Begin: the app has started."""
         if self._notifier is not None:
             self._notifier.tell(READY)
-        signals.worker_ready.connect(self._tell_taking)
-        signals.worker_shutting_down.connect(self._tell_stopping)
+        signals.worker_ready.connect(self.tell_taking)
+        signals.worker_shutting_down.connect(self.tell_stopping)
         self._thread.start()
 
     def stop(self, worker: Any) -> None:
@@ -65,7 +65,7 @@ class HealthStep(bootsteps.StartStopStep):
             return
         self._stopping.set()
         self._thread.join(_STOP_WITHIN)
-        self._tell_stopping()
+        self.tell_stopping()
         if self._port is not None:
             self._port.close()
         if self._file:
@@ -75,14 +75,14 @@ class HealthStep(bootsteps.StartStopStep):
         """The same in a cold shutdown."""
         self.stop(worker)
 
-    def _tell_taking(self, **_: Any) -> None:
-        """Connected to the broker; after each reconnect too."""
+    def tell_taking(self, **_: Any) -> None:
+        """Tell that the worker is connected to the broker; after each reconnect too."""
         self._has_started = True
         if self._notifier is not None:
             self._notifier.tell(TAKES_JOBS)
 
-    def _tell_stopping(self, **_: Any) -> None:
-        """Also in the handler of the signal to stop."""
+    def tell_stopping(self, **_: Any) -> None:
+        """Tell that it ends; Celery calls this in the handler of the signal to stop."""
         self._is_stopping = True
         if self._notifier is not None:
             self._notifier.tell(STOPPING)

@@ -10,7 +10,6 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from celery.signals import worker_ready, worker_shutting_down
 
 from _service_command import health
 from service import create_app, get_celery
@@ -97,14 +96,14 @@ def test_a_port_answers_what_a_worker_is_ready_for() -> None:
     try:
         wait_until(lambda: is_open(port), description="the port is open")
         assert probe(port, "/readyz") == (503, "The start-up is not done.")
-        worker_ready.send(sender="one@here")
+        step.tell_taking()
         assert probe(port, "/readyz") == (200, "ready")
         assert probe(port, "/elsewhere")[0] == 404
         assert httpx.head(f"http://127.0.0.1:{port}/readyz").content == b""
         consumer.connection = None
         lost = "The worker has lost its connection to the broker."
         assert probe(port, "/readyz") == (503, lost)
-        worker_shutting_down.send(sender="one@here", sig="TERM", how="warm", exitcode=0)
+        step.tell_stopping()
         assert probe(port, "/readyz") == (503, "The worker is stopping.")
         assert probe(port, "/healthz") == (200, "healthy")
     finally:
