@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import _state
 from hypothesis import HealthCheck, settings
 from redis.exceptions import RedisError
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # xdist has none
@@ -139,6 +140,16 @@ def no_worker_left() -> Iterator[None]:
     """Fail where the next tests of this process would be taken for a worker's."""
     yield
     assert not celery_worker.is_worker(), "the test has sent Celery's signal `worker_ready`"
+
+
+@pytest.fixture(autouse=True)
+def same_current_app() -> Iterator[None]:
+    """Have no Celery app of one test be the current app, or the default one, of the next."""
+    state: Any = _state
+    current, default = state._tls.current_app, state.default_app
+    yield
+    state._set_current_app(current)
+    state.set_default_app(default)
 
 
 @pytest.fixture

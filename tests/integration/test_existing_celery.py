@@ -83,18 +83,33 @@ async def test_shared_tasks_of_two_apps_do_not_mix(redis_url: str, valkey: Valke
                     assert (await parts_of(app).store.read(found.id)).result.state == "QUEUED"
         with pytest.raises(NoAppContextError, match="served by 2 apps"):
             # A thread, as a test may have made a Celery app the current one in this.
-            await asyncio.to_thread(shared.delay, 1)
+            await asyncio.to_thread(lambda: shared.delay(1))
     assert SERVING == []
 
 
 async def test_the_only_app_that_serves_needs_no_context(redis_url: str, valkey: Valkey) -> None:
     """As in a handler of FastAPI, which mounts it."""
     async with app_of("one", redis_url).test_app():
-        await asyncio.to_thread(shared.delay, 1)
+        await asyncio.to_thread(lambda: shared.delay(1))
         assert queued(valkey, 0) == 1
-        signature = await asyncio.to_thread(shared.s, 1)
+        signature = await asyncio.to_thread(lambda: shared.s(1))
         await enqueue(signature)
         assert queued(valkey, 0) == 2
+
+
+async def test_the_app_that_celery_makes_for_itself_is_no_other_app(
+    redis_url: str, valkey: Valkey
+) -> None:
+    """The fixtures of Celery's own pytest plugin leave it as the current one."""
+    Celery("default", set_as_current=False).set_current()
+    one, two = app_of("one", redis_url), app_of("two", redis_url)
+    async with one.test_app(), two.test_app():
+        signature = shared.s(1)
+        async with two.app_context():
+            await enqueue(signature)
+        assert queued(valkey, 0) == 1
+        with pytest.raises(NoAppContextError, match="served by 2 apps"):
+            shared.delay(1)
 
 
 class Base(Celery):

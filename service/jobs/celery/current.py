@@ -40,14 +40,25 @@ def be_current() -> None:
 
     Outside of our apps those go on to be it.
     """
-    default: Any = getattr(_state, "default_app")  # noqa: B009  not in celery-types
+    default: Any = _default()
     if type(default) is not _CurrentApp:
-        if default is None or (type(default) is Celery and default.main == "default"):
+        if default is None or _is_celerys(default):
             default = _NoApp("default", fixups=[], set_as_current=False)  # for Celery's own
         Celery.set_default(_standing_for(default))
     current: Any = _state.get_current_app()
-    if type(current) is not _CurrentApp and not hasattr(current, "quart_app"):  # as a worker's is
+    if _is_celerys(current):
+        Celery.set_current(_default())
+    elif type(current) is not _CurrentApp and not hasattr(current, "quart_app"):  # as a worker's is
         Celery.set_current(_standing_for(current))
+
+
+def _default() -> Any:
+    return getattr(_state, "default_app")  # noqa: B009  not in celery-types
+
+
+def _is_celerys(app: Any) -> bool:
+    """Whether it is the one that Celery makes where nobody has made one."""
+    return type(app) is Celery and app.main == "default"
 
 
 def leave_current(existing: Celery) -> None:
