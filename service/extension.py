@@ -16,7 +16,7 @@ from service.dashboard import init_dashboard
 from service.errors import ConfigurationError
 from service.health import init_health
 from service.jobs.blueprint import TaskBlueprint
-from service.jobs.celery.existing import adopt
+from service.jobs.celery.existing import offered_settings
 from service.jobs.finding import find_tasks
 from service.jobs.handle import EXTENSION
 from service.logs.handlers import init_handlers
@@ -121,15 +121,14 @@ class Jobs:
             )
         environment = celery_environment(os.environ)
         sources: tuple[Mapping[str, Any], ...] = (self._config, os.environ, app.config, environment)
-        existing = None if self._celery is None else adopt(self._celery)
-        if existing is not None:
+        if self._celery is not None:
             has_redis_url = any("SERVICE_REDIS_URL" in source for source in sources)
-            sources = (existing.offered(has_redis_url=has_redis_url), *sources)
+            sources = (offered_settings(self._celery, has_redis_url=has_redis_url), *sources)
         settings = read_settings(*sources)
         registry = find_tasks(tasks, modules=settings.task_modules)
         app.before_serving(partial(_begin_log, app, as_json=settings.log == "json"))
         init_checks(app, settings)
-        init_parts(app, settings, registry, existing)
+        init_parts(app, settings, registry, self._celery)
         add_access(app, self._identify, self._allow)
         ours = init_web(app, site, whole_app=whole_app)
         init_dashboard(app, ours)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from celery import Celery
 from quart import Quart, current_app, has_app_context
 from redis.asyncio import Redis
 
@@ -12,7 +13,6 @@ from service.jobs.blueprint import TaskRegistry
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.builder import CeleryBuilder
 from service.jobs.celery.current import SERVING, be_current
-from service.jobs.celery.existing import AdoptedCelery
 from service.jobs.handle import EXTENSION
 from service.jobs.job import Job, JobGroup
 from service.jobs.sending.enqueuer import Enqueuer
@@ -44,7 +44,7 @@ def init_parts(
     app: Quart,
     settings: Settings,
     tasks: TaskRegistry,
-    existing: AdoptedCelery | None = None,
+    existing: Celery | None = None,
 ) -> None:
     """Give the app its parts; those with connections are closed when the app stops serving."""
     signals = Signals()

@@ -38,6 +38,10 @@ def shared(number: int) -> int:
 def _body(number: int) -> None: ...
 
 
+def _ran() -> str:
+    return "ran"
+
+
 def app_of(name: str, redis_url: str, **options: Any) -> Quart:
     app = Quart(name)
     app.config["SERVICE_REDIS_URL"] = redis_url
@@ -202,6 +206,21 @@ def test_what_cannot_be_taken_is_refused(redis_url: str) -> None:
     for wrong in (ours, "own"):
         with pytest.raises(ConfigurationError, match="takes a `Celery\\(\\)` of your own"):
             app_of("other", redis_url, celery=wrong)
+
+
+async def test_one_that_was_refused_is_as_it_was(jobs_redis_url: str) -> None:
+    """Whoever catches the refusal has a Celery app as before, and may mend it and give it again."""
+    existing = Celery("own", broker="memory://")
+    existing.conf.task_serializer = "pickle"
+    task: Any = existing.task(name="own.task", shared=False)(_ran)
+    with pytest.raises(ConfigurationError, match="JSON only"):
+        app_of("host", jobs_redis_url, celery=existing)
+    assert type(existing) is Celery
+    task.delay()
+    existing.conf.update(task_serializer="json", broker_url=jobs_redis_url)
+    app = app_of("other", jobs_redis_url, celery=existing)
+    async with run_jobs(app) as jobs:
+        assert await jobs.run(task.s()) == "ran"
 
 
 def test_a_module_of_shared_tasks_is_one_of_tasks(redis_url: str) -> None:

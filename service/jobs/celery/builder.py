@@ -2,11 +2,12 @@
 
 import threading
 
+from celery import Celery
 from quart import Quart
 
 from service.jobs.blueprint import TaskRegistry
 from service.jobs.celery.app import QuartCelery
-from service.jobs.celery.existing import AdoptedCelery
+from service.jobs.celery.existing import AdoptedCelery, adopt
 from service.jobs.celery.settings import celery_settings
 from service.settings import Settings
 from service.signals import Signals
@@ -21,18 +22,22 @@ class CeleryBuilder:
         settings: Settings,
         tasks: TaskRegistry,
         signals: Signals,
-        existing: AdoptedCelery | None = None,
+        existing: Celery | None = None,
     ) -> None:
-        """`existing` is a Celery app of the user's, which is this app's from now on."""
+        """`existing` is a Celery app of the user's, which is this app's from now on.
+
+        Raises ConfigurationError for settings of Celery that cannot be used; `existing` stays as it
+        is then.
+        """
         self.app = app
         self.settings = settings
         self.tasks = tasks
         self.signals = signals
-        self._existing = existing
+        self._existing: AdoptedCelery | None = None
         self._building = threading.RLock()  # a module that is imported here may ask for the app
         self.built: QuartCelery | None = None
         if existing is not None:
-            self._take_over(existing)
+            self._existing = self._take_over(existing)
 
     def get(self) -> QuartCelery:
         """The app's Celery app.
@@ -58,9 +63,11 @@ class CeleryBuilder:
             self._take_over(self._existing)
         return self._existing
 
-    def _take_over(self, existing: AdoptedCelery) -> None:
-        settings = celery_settings(self.settings)
-        existing.take(self.app, self.tasks, self.signals, settings)
+    def _take_over(self, existing: Celery) -> AdoptedCelery:
+        settings = celery_settings(self.settings)  # before anything of it is changed
+        adopted = adopt(existing)
+        adopted.take(self.app, self.tasks, self.signals, settings)
+        return adopted
 
     def _fill(self, celery: QuartCelery) -> None:
         """Give it its tasks: also those of `include` and `imports`, which workers import, too."""

@@ -34,30 +34,6 @@ class AdoptedCelery(QuartCelery):
     quart_app: Any = None  # none yet
     handles: Any = {}  # noqa: RUF012  as above
 
-    def offered(self, *, has_redis_url: bool) -> dict[str, Any]:
-        """The app's own settings, as settings of the service; those given in any other way win.
-
-        Redis is where its result backend is, or else its broker. With `has_redis_url` the service
-        has a Redis address already, which is used instead. A broker of another kind stays.
-        """
-        own = dict(self.own_settings)
-        addresses = [own.pop("result_backend", None), own.get("broker_url")]
-        found: dict[str, Any] = {}
-        redis_urls = [url for url in addresses if _is_redis(url)]
-        if has_redis_url and _is_redis(own.get("broker_url")):
-            del own["broker_url"]
-        elif redis_urls:
-            found["SERVICE_REDIS_URL"] = redis_urls[0]
-        expires = own.pop("result_expires", None)
-        if isinstance(expires, timedelta):
-            expires = expires.total_seconds()
-        if expires:
-            found["SERVICE_RESULT_EXPIRES"] = expires
-        for name in ("accept_content", "result_accept_content"):
-            if own.get(name):
-                own[name] = sorted({_SAME.get(each, each) for each in own[name]})
-        return {**found, "SERVICE_CELERY": own}
-
     def take(
         self, app: Quart, handles: TaskRegistry, signals: Signals, settings: Mapping[str, Any]
     ) -> None:
@@ -96,6 +72,7 @@ class AdoptedCelery(QuartCelery):
                 type(task).__bound__ = True
                 for name in bound:  # read from the configuration before: to be read anew
                     setattr(type(task), name, None)
+                vars(task).pop("_exec_options", None)  # kept since it was sent first
                 type(task).annotate()
                 self.register_task(task)
 
@@ -117,14 +94,43 @@ class AdoptedCelery(QuartCelery):
 _CONTROL: Final = QuartCelery.control_cls
 
 
-def adopt(existing: Celery) -> AdoptedCelery:
-    """Make it one that a Quart app can take, with its own settings as they are by now."""
+def offered_settings(existing: Celery, *, has_redis_url: bool) -> dict[str, Any]:
+    """Its own settings, as settings of the service; those given in any other way win.
+
+    Redis is where its result backend is, or else its broker. With `has_redis_url` the service has a
+    Redis address already, which is used instead. A broker of another kind stays. Raises
+    ConfigurationError for what cannot be adopted.
+    """
     if isinstance(existing, AdoptedCelery):
-        return existing
-    if isinstance(existing, QuartCelery) or not isinstance(existing, Celery):
+        own = dict(existing.own_settings)
+    elif isinstance(existing, QuartCelery) or not isinstance(existing, Celery):
         raise ConfigurationError(
             f"`celery=` of `Jobs` takes a `Celery()` of your own, and not {existing!r}."
         )
+    else:
+        own = _own_settings(existing)
+    addresses = [own.pop("result_backend", None), own.get("broker_url")]
+    found: dict[str, Any] = {}
+    redis_urls = [url for url in addresses if _is_redis(url)]
+    if has_redis_url and _is_redis(own.get("broker_url")):
+        del own["broker_url"]
+    elif redis_urls:
+        found["SERVICE_REDIS_URL"] = redis_urls[0]
+    expires = own.pop("result_expires", None)
+    if isinstance(expires, timedelta):
+        expires = expires.total_seconds()
+    if expires:
+        found["SERVICE_RESULT_EXPIRES"] = expires
+    for name in ("accept_content", "result_accept_content"):
+        if own.get(name):
+            own[name] = sorted({_SAME.get(each, each) for each in own[name]})
+    return {**found, "SERVICE_CELERY": own}
+
+
+def adopt(existing: Celery) -> AdoptedCelery:
+    """Make it one that a Quart app can take. It works as no Celery app does until one has."""
+    if isinstance(existing, AdoptedCelery):
+        return existing
     own_settings, own_class = _own_settings(existing), type(existing)
     adopted: Any = existing
     adopted.__class__ = (
