@@ -26,28 +26,28 @@ redis/      clients, keys, scripts: the only room that knows redis-py
 settings/   every setting, and how its value is read
 signals.py  what jobs and workers do, for those who listen
 errors.py   all that a caller can catch
+lazy.py     the names of a package, imported when they are first used
+
+The names below are so: pytest imports the root in every run of whoever has installed us, and
+`service health` in every probe of a worker. Type checkers read them in __init__.pyi.
 """
 
-from service.access import Action, Caller, Subject, allow_by_default, caller_of, signed_link
-from service.app import create_app
-from service.extension import Jobs
-from service.jobs import Job, JobGroup, TaskBlueprint, current_job, report_progress
-from service.parts import enqueue, get_celery
+from service.lazy import attach
 
-__all__ = [
-    "Action",
-    "Caller",
-    "Job",
-    "JobGroup",
-    "Jobs",
-    "Subject",
-    "TaskBlueprint",
-    "allow_by_default",
-    "caller_of",
-    "create_app",
-    "current_job",
-    "enqueue",
-    "get_celery",
-    "report_progress",
-    "signed_link",
-]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "service.access": [
+            "Action",
+            "Caller",
+            "Subject",
+            "allow_by_default",
+            "caller_of",
+            "signed_link",
+        ],
+        "service.app": ["create_app"],
+        "service.extension": ["Jobs"],
+        "service.jobs": ["Job", "JobGroup", "TaskBlueprint", "current_job", "report_progress"],
+        "service.parts": ["enqueue", "get_celery"],
+    },
+)

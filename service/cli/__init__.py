@@ -4,7 +4,7 @@
     dev.py           `service dev`: reads the options and checks the app before anything starts
     worker.py        `service worker`: several worker processes under one parent
     check.py         `service check`: what is wrong, and what is missing to go public
-    health.py        `service health`: hands over to `_service_command.py` beside the package
+    health.py        `service health`: answers by itself, without what the others import
     dead_letters.py  `service dead-letters`: list, show, replay, drop
     pauses.py        `service pause`, `service resume`
     tokens.py        `service tokens`: create, list, revoke

@@ -11,7 +11,7 @@ from service.cli.dead_letters import dead_letters
 from service.cli.dev import dev
 from service.cli.exit import exit_on_error
 from service.cli.folder import load_app
-from service.cli.health import worker_health
+from service.cli.health import health
 from service.cli.pauses import pause_queue, resume_queue
 from service.cli.tasks import tasks
 from service.cli.tokens import tokens
@@ -42,10 +42,21 @@ def service(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
+@service.command(
+    "health",
+    short_help="say whether a worker is healthy, by its heartbeat file",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def _worker_health(arguments: tuple[str, ...]) -> None:
+    """Answer as service/__main__.py has it answered without this module."""
+    raise SystemExit(health(arguments))
+
+
 service.add_command(dev)
 service.add_command(workers)
 service.add_command(check_service)
-service.add_command(worker_health)
 service.add_command(dead_letters)
 service.add_command(tokens)
 service.add_command(pause_queue)

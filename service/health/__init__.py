@@ -6,8 +6,7 @@
     port       `/healthz` and `/readyz` of a worker, on SERVICE_HEALTH_PORT
 
 A feature: nothing but `service.extension` imports it, and Celery the worker's step, by its path.
-What reads the heartbeat file stands beside the package (`_service_command.py`), whose import takes
-far longer than a probe may.
+What reads the heartbeat file is service/cli/health.py, as it must not import what this room does.
 Healthy means that the event loop turns; an outage of Redis or of the broker makes a process not
 ready at most, so that nothing is restarted for it.
 """

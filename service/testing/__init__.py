@@ -8,15 +8,20 @@
     enqueued  what a test sees of a job that was enqueued
     failures  keeps the errors of jobs with their tracebacks
     server    the private Valkey
+    plugin    the pytest plugin: the fixtures `jobs` and `recorded_jobs`
 
-The pytest plugin, `_service_pytestplugin.py`, stands outside of this package, as pytest imports it
-in every run; it imports this one when a test asks for a fixture of it. Nothing of the product
-imports this room.
+Pytest imports the plugin in every run, and so this file, whose names are therefore imported when
+they are first used. Nothing of the product imports this room.
 """
 
-from service.testing.enqueued import EnqueuedJob
-from service.testing.lifespan import run_jobs
-from service.testing.recorder import JobRecorder, record_jobs
-from service.testing.runner import JobRunner
+from service.lazy import attach
 
-__all__ = ["EnqueuedJob", "JobRecorder", "JobRunner", "record_jobs", "run_jobs"]
+__getattr__, __dir__, __all__ = attach(
+    __name__,
+    {
+        "service.testing.enqueued": ["EnqueuedJob"],
+        "service.testing.lifespan": ["run_jobs"],
+        "service.testing.recorder": ["JobRecorder", "record_jobs"],
+        "service.testing.runner": ["JobRunner"],
+    },
+)

@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from _service_command import health
 from service import create_app, get_celery
+from service.cli.health import health
 from service.health.worker import HealthStep
 from service.worker.loop.process import process_of
 from tests.support.ports import free_port
@@ -184,13 +184,21 @@ def test_an_old_or_missing_heartbeat_is_told_in_a_sentence(
 def test_the_answer_imports_nothing_that_takes_long() -> None:
     """Kubernetes starts it every few seconds beside the worker."""
     code = (
-        "import sys; before = set(sys.modules); import _service_command;"
-        "_service_command.health(['--file', '/nowhere']);"
-        "print(*{m.partition('.')[0] for m in set(sys.modules) - before})"
+        "import sys; before = set(sys.modules); from service.__main__ import run_command\n"
+        "sys.argv = ['service', 'health', '--file', '/nowhere']\n"
+        "try: run_command()\n"
+        "finally: print(*set(sys.modules) - before)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("No worker has a heartbeat in /nowhere"), run.stderr
     imported = set(run.stdout.splitlines()[-1].split())
-    assert imported - sys.stdlib_module_names == {"_service_command"}
+    others = {name for name in imported if name.partition(".")[0] not in sys.stdlib_module_names}
+    assert others == {
+        "service",
+        "service.__main__",
+        "service.lazy",
+        "service.cli",
+        "service.cli.health",
+    }

@@ -93,7 +93,7 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
         "    return plugged.create_app()\n"
         "@pytest.fixture\n"
         "def default_app(request):\n"
-        "    import _service_pytestplugin as plugin\n"
+        "    from service.testing import plugin\n"
         "    return plugin.jobs_app.__wrapped__(request)\n"
         "async def test_it(jobs): ...\n"
     )
@@ -107,10 +107,11 @@ def test_what_is_missing_is_said(tmp_path: Path) -> None:
 def test_the_plugin_imports_little() -> None:
     """Pytest imports it in every run, also of those who have no test of jobs."""
     program = (
-        "import sys, pytest; before = set(sys.modules); import _service_pytestplugin;"
+        "import sys, pytest; before = set(sys.modules); import service.testing.plugin;"
         "print(*sorted(set(sys.modules) - before))"
     )
     run = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert run.stdout.split() == ["_service_pytestplugin"]
+    names = ["service", "service.lazy", "service.testing", "service.testing.plugin"]
+    assert run.stdout.split() == names

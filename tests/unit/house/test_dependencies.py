@@ -28,18 +28,23 @@ HOLES: Final = [
 
 # The modules that import what only an extra installs: others load them by name, if at all.
 OF_EXTRAS: Final = {"service/metrics/exposition.py": "metrics"}
+# What pytest alone imports, and what of its world that imports.
+OF_PYTEST: Final = {"service/testing/plugin.py": {"pytest", "pytest_asyncio"}}
 
 
 def imported(*, of_extra: str = "") -> Iterator[str]:
     """The top-level package of each import in the package, but for extras or of one extra."""
     for path in (ROOT / "service").rglob("*.py"):
-        if OF_EXTRAS.get(path.relative_to(ROOT).as_posix(), "") != of_extra:
+        name = path.relative_to(ROOT).as_posix()
+        if OF_EXTRAS.get(name, "") != of_extra:
             continue
+        found = set[str]()
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom):
-                yield str(node.module).partition(".")[0]
+                found.add(str(node.module).partition(".")[0])
             elif isinstance(node, ast.Import):
-                yield from (alias.name.partition(".")[0] for alias in node.names)
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+        yield from found - OF_PYTEST.get(name, set())
 
 
 def normal(requirement: str) -> str:

@@ -1,7 +1,7 @@
 """The pytest plugin of quart-celery-service: the fixtures `jobs` and `recorded_jobs`.
 
-Pytest imports this file in every run. It stands beside the package, whose import takes a while, and
-imports of it what a fixture needs when a test asks for that fixture.
+Pytest imports this module in every run, also of those who have no test of jobs. What a fixture
+needs is imported when a test asks for that fixture.
 """
 
 # ruff: noqa: PLC0415  see above
@@ -76,7 +76,7 @@ def jobs_app(request: pytest.FixtureRequest) -> Any:
 
     from quart import Quart
 
-    from service import Jobs
+    from service.extension import Jobs
 
     found = pkgutil.resolve_name(path)
     return found if isinstance(found, Quart | Jobs) else found()
@@ -100,7 +100,7 @@ def jobs(request: pytest.FixtureRequest, jobs_redis_url: str, jobs_app: Any) -> 
 @pytest.fixture
 def recorded_jobs(request: pytest.FixtureRequest, jobs_app: Any) -> Iterator[Any]:
     """A JobRecorder: records the jobs that `jobs_app` enqueues; there is no server."""
-    from service.testing import record_jobs
+    from service.testing.recorder import record_jobs
 
     with record_jobs(jobs_app) as recorder, _reported(request.node, recorder):
         yield recorder
@@ -122,8 +122,7 @@ def _running() -> Any:
     async def running(
         request: pytest.FixtureRequest, jobs_redis_url: str, jobs_app: Any
     ) -> AsyncIterator[Any]:
-        from service.testing import run_jobs
-        from service.testing.lifespan import redis_of
+        from service.testing.lifespan import redis_of, run_jobs
 
         if redis_of(jobs_app) != jobs_redis_url:
             pytest.fail(
