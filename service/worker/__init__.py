@@ -7,6 +7,7 @@
     log_pipe      lets the worker outlive the reader of its output
     task/         one job: from the tracer's call to its body and hooks
     pool/         many jobs: AsyncioPool, which runs Celery's tracers on the event loop
+    rabbitmq/     what is different where the broker is RabbitMQ
     loop/         one process: its event loop, and the bridge that synchronous code waits in
     results/      builds, writes and reads records
     celery_types  the parts of Celery's tasks and requests that we use

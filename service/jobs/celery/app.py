@@ -14,7 +14,7 @@ from quart import Quart
 from service.jobs.blueprint import TaskRegistry, check_options
 from service.jobs.celery import connections
 from service.jobs.celery.capture import PublishCapture, current_capture
-from service.jobs.celery.moments import moments_of
+from service.jobs.celery.moments import delay_of, moments_of
 from service.jobs.celery.settings import BACKENDS
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.results.marks import OWNER, TAGS, tags_in
@@ -50,6 +50,8 @@ class QuartCelery(Celery):
         handles: TaskRegistry,
         signals: Signals,
         settings: Mapping[str, Any],
+        *,
+        max_deliveries: int,
         **options: Any,
     ) -> None:
         super().__init__(
@@ -60,14 +62,17 @@ class QuartCelery(Celery):
             **options,
         )
         self._settings = settings
-        self.belong_to(quart_app, handles, signals)
+        self.belong_to(quart_app, handles, signals, max_deliveries)
 
-    def belong_to(self, quart_app: Quart, handles: TaskRegistry, signals: Signals) -> None:
+    def belong_to(
+        self, quart_app: Quart, handles: TaskRegistry, signals: Signals, max_deliveries: int
+    ) -> None:
         """Be the Celery app of this Quart app."""
         self.quart_app = quart_app
         self.handles = handles
         self.signals = signals
         self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
+        self.max_deliveries = max_deliveries
         self.capture: PublishCapture | None = None  # what publishes, in a test without a broker
         self.steps["worker"].update((_LIFESPAN, _REPORTER, _HEALTH))
         # Celery's own seam for this, so that `conf.result_backend` is an address that others know.
@@ -180,6 +185,7 @@ class QuartCelery(Celery):
         if REQUEST_ID not in headers and (request := self._request_of_next()) is not None:
             headers[REQUEST_ID] = request
         options |= moments_of(self, options)
+        options |= delay_of(self, name, args, kwargs, options)
         send = partial(super().send_task, name, args, kwargs, *positional, **options)
 
         def record_and_send() -> Any:

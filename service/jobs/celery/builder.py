@@ -58,7 +58,13 @@ class CeleryBuilder:
     def _begin(self) -> QuartCelery:
         if self._existing is None:
             settings = celery_settings(self.settings)
-            return QuartCelery(self.app, self.tasks, self.signals, settings)
+            return QuartCelery(
+                self.app,
+                self.tasks,
+                self.signals,
+                settings,
+                max_deliveries=self.settings.max_deliveries,
+            )
         if self._existing.quart_app is not self.app:
             self._take_over(self._existing)
         return self._existing
@@ -66,7 +72,13 @@ class CeleryBuilder:
     def _take_over(self, existing: Celery) -> AdoptedCelery:
         settings = celery_settings(self.settings)  # before anything of it is changed
         adopted = adopt(existing)
-        adopted.take(self.app, self.tasks, self.signals, settings)
+        adopted.take(
+            self.app,
+            self.tasks,
+            self.signals,
+            settings,
+            max_deliveries=self.settings.max_deliveries,
+        )
         return adopted
 
     def _fill(self, celery: QuartCelery) -> None:

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.jobs.celery.quorum import without_delay
 from service.results.marks import OWNER, TAGS, tags_in
 
 
@@ -28,7 +29,7 @@ class PublishCall:
     @property
     def queue(self) -> str:
         """Where the job is to wait, as records and the events of jobs name it."""
-        return str(self.options.get("routing_key") or "")
+        return without_delay(str(self.options.get("routing_key") or ""))
 
     @property
     def owner(self) -> str | None:

@@ -10,6 +10,7 @@ from celery.app.control import Control as CeleryControl
 from kombu import Connection
 from redis.asyncio import Redis
 
+from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.settings import TRANSPORTS
 from service.redis.keys import broker_keys
 
@@ -50,9 +51,20 @@ class _Connection(Connection):
 
 
 class AMQP(amqp.AMQP):
-    """Celery's own, with these connections."""
+    """Celery's own, with these connections; on RabbitMQ with quorum queues."""
 
     Connection = _Connection
+    app: Any
+
+    def Queues(self, *args: Any, **options: Any) -> Any:  # noqa: N802  Celery's name
+        """Celery's own."""
+        if not uses_quorum_queues(self.app.conf):
+            return super().Queues(*args, **options)
+        self.queues_cls = QuorumQueues
+        queues: Any = super().Queues(*args, **options)
+        return queues.complete(
+            max_deliveries=self.app.max_deliveries, dead_letters=dead_letters_name(self.app.conf)
+        )
 
 
 class Control(CeleryControl):

@@ -31,11 +31,18 @@ class AdoptedCelery(QuartCelery):
 
     own_settings: Mapping[str, Any]
     _settings: Mapping[str, Any] = {}
+    max_deliveries = 1
     quart_app: Any = None  # none yet
     handles: Any = {}  # noqa: RUF012  as above
 
     def take(
-        self, app: Quart, handles: TaskRegistry, signals: Signals, settings: Mapping[str, Any]
+        self,
+        app: Quart,
+        handles: TaskRegistry,
+        signals: Signals,
+        settings: Mapping[str, Any],
+        *,
+        max_deliveries: int,
     ) -> None:
         """Be the Celery app of this Quart app, with these settings.
 
@@ -57,7 +64,7 @@ class AdoptedCelery(QuartCelery):
         self._settings = settings
         conf.update(settings)
         self._forget_what_was_made()
-        self.belong_to(app, handles, signals)
+        self.belong_to(app, handles, signals, max_deliveries)
         leave_current(self)
 
     def take_tasks(self) -> None:
@@ -116,6 +123,8 @@ def offered_settings(existing: Celery, *, has_redis_url: bool) -> dict[str, Any]
         del own["broker_url"]
     elif redis_urls:
         found["SERVICE_REDIS_URL"] = redis_urls[0]
+    if own.get("broker_url") and not _is_redis(own["broker_url"]):
+        own.setdefault("task_default_queue_type", "classic")  # as it has declared its queues
     expires = own.pop("result_expires", None)
     if isinstance(expires, timedelta):
         expires = expires.total_seconds()

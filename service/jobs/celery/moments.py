@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from celery.utils.time import make_aware
+from celery.utils.time import make_aware, maybe_iso8601, maybe_make_aware
 
+from service.jobs.celery.quorum import QuorumQueue
 from service.jobs.celery.settings import TRANSPORTS
 from service.redis.countdown import COUNTDOWN
 
@@ -26,3 +27,25 @@ def moments_of(celery: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     if countdown and celery.conf.broker_transport in TRANSPORTS.values():
         found[COUNTDOWN] = countdown
     return found
+
+
+def delay_of(
+    celery: Any, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a call, as `moments_of`, that have RabbitMQ delay it; none without an ETA.
+
+    Celery publishes it to the exchange of the delay and declares nothing: the queue, which declares
+    that too, is to be declared. RabbitMQ delays by whole seconds, and at least by one.
+    """
+    eta, countdown = options.get("eta"), options.get("countdown")
+    if not (eta or countdown):
+        return {}
+    queue = celery.amqp.router.route(dict(options), name, args or (), kwargs or {}).get("queue")
+    if not isinstance(queue, QuorumQueue):
+        return {}
+    if eta:
+        moment: Any = maybe_iso8601(eta)
+        countdown = (maybe_make_aware(moment) - celery.now()).total_seconds()
+    if countdown and 0 < countdown < 1:
+        return {"declare": [queue], "eta": None, "countdown": 1}
+    return {"declare": [queue]}

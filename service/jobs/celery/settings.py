@@ -6,11 +6,13 @@ from typing import Any, Final
 from celery.app.defaults import SETTING_KEYS
 
 from service.errors import ConfigurationError
+from service.jobs.celery.quorum import QUORUM, uses_quorum_queues
 from service.redis.clients import broker_url, sentinel_options
 from service.redis.keys import result_keys
 from service.settings import Settings
 
 # By dotted path: these rooms are above this one, or beside it.
+_RABBITMQ_CONSUMER: Final = "service.worker.rabbitmq.consumer:Consumer"
 _POOL: Final = "service.worker.pool:AsyncioPool"
 BACKENDS: Final = {
     "redis": "service.worker.backend:Backend",
@@ -108,6 +110,7 @@ def _transport(settings: Settings) -> dict[str, Any]:
     scheme = broker_url(settings).partition(":")[0]
     if not settings.lease or scheme not in TRANSPORTS or "broker_transport" in given:
         return {
+            **_quorum_queues(scheme, given),
             "broker_transport_options": options,
             # Kombu puts back jobs that still run: better to start them anew than run them twice.
             "worker_cancel_long_running_tasks_on_connection_loss": True,
@@ -121,6 +124,23 @@ def _transport(settings: Settings) -> dict[str, Any]:
         },
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # What Redis refuses, it may take in a moment: no reason for a worker to end.
+        "broker_channel_error_retry": True,
+    }
+
+
+def _quorum_queues(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """How queues are declared on RabbitMQ: as quorum queues, unless classic ones are asked for."""
+    chosen = {"broker_url": f"{scheme}:", "task_default_queue_type": QUORUM, **given}
+    if not uses_quorum_queues(chosen):
+        return {}
+    return {
+        "task_default_queue_type": QUORUM,
+        "task_create_missing_queue_type": QUORUM,
+        # Celery delays jobs in RabbitMQ where the exchanges of their queues are no direct ones.
+        "task_default_exchange_type": "topic",
+        "task_create_missing_queue_exchange_type": "topic",
+        "worker_consumer": _RABBITMQ_CONSUMER,
+        # A job that outlives consumer_timeout, or queues that exist otherwise: see the consumer.
         "broker_channel_error_retry": True,
     }
 

@@ -14,6 +14,7 @@ from celery.worker.state import task_ready
 from service.broker.celery_worker import began, gives_message_back
 from service.broker.messages import ETA
 from service.errors import ResultsUnavailableError
+from service.jobs.celery.quorum import QuorumQueues
 from service.worker.log_records import ending
 from service.worker.loop.celery_stacks import on_stacks
 from service.worker.loop.process import process_of
@@ -36,6 +37,10 @@ _SLOTS: Final = (
 _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
 _COMMON_DELIVERY_INFO: Final = ("exchange", "routing_key")
+# Headers that RabbitMQ adds.
+_OF_RABBITMQ: Final = (
+    *("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count"),
+)
 # Fields that Celery's Context knows; any other header is a custom one.
 _NOT_HEADERS: Final = frozenset(
     (*vars(Context), "lang", "task", "argsrepr", "kwargsrepr", "compression")
@@ -60,6 +65,8 @@ class Request(CeleryRequest):
             # Celery has decoded the body by now, and has the tracer decode it once more. The tracer
             # takes a decoded body as it is: messages of the first protocol have one.
             options["body"] = message.payload
+        if isinstance(queues := options["app"].amqp.queues, QuorumQueues):
+            _forget_exchanges(message, queues)
         _share(message.delivery_info, _COMMON_DELIVERY_INFO)
         super().__init__(message, decoded=True, **options)
         details = self._request_dict
@@ -167,6 +174,20 @@ class Request(CeleryRequest):
                 self.acknowledge()
             elif task.acks_late:
                 self.reject(requeue=True)
+
+
+def _forget_exchanges(message: Any, queues: QuorumQueues) -> None:
+    """Have the message look as if it had been published to its queue and never been delayed.
+
+    Celery sends a retry as the message came. It would be delayed for the wrong time, or come to the
+    default queue. RabbitMQ drops what was delayed before by the same exchanges, as its `x-death`
+    header tells, for a message that goes in circles.
+    """
+    info = message.delivery_info
+    name = queues.named(info["routing_key"])
+    message.delivery_info = {**info, "exchange": "", "routing_key": name}
+    for header in [name for name in message.headers if name.startswith(_OF_RABBITMQ)]:
+        del message.headers[header]
 
 
 def _share(details: dict[str, Any], names: tuple[str, ...]) -> None:

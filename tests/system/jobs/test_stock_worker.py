@@ -169,6 +169,7 @@ async def test_every_option_and_canvas_arrives_over_rabbitmq(
     """
     conf = {
         "task_default_queue": "main",
+        "task_default_queue_type": "classic",  # as stock Celery declares its queues
         "task_routes": {"sample.total": {"queue": "sums"}},
     }
     with rabbitmq(tmp_path) as (server, broker):

@@ -93,3 +93,20 @@ def test_nothing_is_left_to_a_dict() -> None:
     """What Celery sets on every request has a slot; a new version may have more to set."""
     ours = made(Request, get_celery(create_app()))
     assert not vars(ours)
+
+
+def test_nothing_of_rabbitmq_goes_along_with_a_retry() -> None:
+    """RabbitMQ drops a message that says by `x-death` where it was delayed before, as one that goes
+    in circles; and the exchange that it came from last is none that jobs are sent to.
+    """
+    app = get_celery(create_app({"SERVICE_CELERY__BROKER_URL": "amqp://127.0.0.1:1//"}))
+    received = message({**OURS, "x-death": [{"count": 1}], "x-delivery-count": 2})
+    received.delivery_info["exchange"] = "celery_delayed_0"
+    received.delivery_info["routing_key"] = "0." * 27 + "1.shop"
+    task = app.tasks["demo.my_add"]
+    request = Request(received, app=app, task=task, hostname="here", decoded=False)
+    context = Context(request.request_dict)
+    assert context.headers == OURS
+    options = task.signature_from_request(context).options
+    assert options["queue"] == "shop"
+    assert not options.keys() & {"exchange", "routing_key"}

@@ -1,0 +1,53 @@
+"""Celery's consumer for RabbitMQ with quorum queues."""
+
+import logging
+from typing import Any, ClassVar, Final
+
+from celery import bootsteps
+from celery.exceptions import WorkerShutdown
+from celery.platforms import EX_FAILURE
+from celery.worker import consumer
+from celery.worker.consumer.tasks import Tasks
+
+from service.jobs.celery.quorum import DeclaredOtherwiseError, declare_delays
+
+logger: Final = logging.getLogger(__name__)
+
+_CELERYS_DELAYS: Final = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+
+
+class Delays(bootsteps.StartStopStep):
+    """Declares what delays jobs, on the connection that the worker has.
+
+    Celery's own step connects to each node of the cluster for it, and waits seconds for a dead one.
+    """
+
+    requires = (Tasks,)
+
+    def start(self, parent: Any) -> None:
+        """Declare all of it, as somebody may have broken off in the midst of it."""
+        declare_delays(parent.connection)
+
+
+_CeleryBlueprint: Any = consumer.Consumer.Blueprint
+
+
+class Consumer(consumer.Consumer):
+    """Goes on where RabbitMQ has closed its channel; ends the worker if its queues are others."""
+
+    app: Any
+
+    class Blueprint(_CeleryBlueprint):  # type: ignore[misc]  # Any: celery-types has a variable
+        """Celery's own, with our delays."""
+
+        default_steps: ClassVar = [
+            f"{Delays.__module__}:{Delays.__name__}" if step == _CELERYS_DELAYS else step
+            for step in _CeleryBlueprint.default_steps
+        ]
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Celery's own, before it connects anew."""
+        if isinstance(exc, DeclaredOtherwiseError):
+            logger.critical("This worker cannot take jobs: %s", exc)
+            raise WorkerShutdown(EX_FAILURE) from exc
+        super().on_connection_error_after_connected(exc)
