@@ -13,7 +13,12 @@ from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
 _NAMES: Final = ("ack", "renew", "expired", "claim", "take", "put", "replay", "restore", "bury")
-_LEANS_ON: Final = {"restore": ("move",), "bury": ("dead_letter", "move")}
+_LEANS_ON: Final = {
+    "ack": ("forget",),
+    "take": ("forget",),
+    "restore": ("move",),
+    "bury": ("dead_letter", "move"),
+}
 _SCRIPTS: Final = {
     name: Script.load("service.broker.lua", *_LEANS_ON.get(name, ()), name) for name in _NAMES
 }
@@ -74,7 +79,8 @@ class Take:
     """A wish for messages: from `lists` (best first), at most `free` of them.
 
     What is taken is held for `lease` seconds; a message of more than `max_bytes` (0: no limit) is
-    unusable. `acks` go along. `waiter` is the id of one that waits when there is nothing to take.
+    unusable. `acks` go along. `waiter` is the id of one that waits when there is nothing to take,
+    and that `held` deliveries already.
     """
 
     keys: BrokerKeys
@@ -84,6 +90,7 @@ class Take:
     lease: float
     acks: tuple[str, ...] = ()
     waiter: str = ""
+    held: int = 0
 
     @property
     def waiters(self) -> list[str]:
@@ -100,7 +107,7 @@ class Take:
         asked = [self.free, self.max_bytes, self.waiter, max_active, _ACTIVE_TTL, self.lease]
         return (
             [*self.keys.in_flight, *self.waiters, *lists],
-            [*asked, len(self.acks), *self.acks, *queues],
+            [*asked, self.held, len(self.acks), *self.acks, *queues],
         )
 
 

@@ -144,6 +144,11 @@ class InFlight:
         with self._lock:
             return list(self._deliveries)
 
+    @property
+    def count(self) -> int:
+        """How many deliveries have not ended here."""
+        return len(self._deliveries) - len(self._dispositions)
+
     def lose(self, tag: str) -> Delivery | None:
         """Redis no longer holds this for us; the delivery if its job has not ended here."""
         with self._lock:

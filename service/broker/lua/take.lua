@@ -5,10 +5,14 @@
 -- puts what it finds too early there, and takes from there first what has become due. Nothing is
 -- taken from a queue that is in the hash of those that somebody has paused.
 --
+-- A worker may have dozens of lists, nearly all of them empty, so the script asks for many at once
+-- which of them are there at all.
+--
 -- KEYS: unacked, unacked_index, active waiters, wake, then the lists to take from (best first)
 -- ARGV: messages wanted, bytes that a message may have (0: any), this waiter's id, waiters that may
---       be active (0: do not wait), seconds that one stays active, seconds of a lease, number of
---       acks, the tags to acknowledge, then for each list the name of its queue
+--       be active (0: do not wait), seconds that one stays active, seconds of a lease, deliveries
+--       that this worker holds already, number of acks, the tags to acknowledge, then for each list
+--       the name of its queue
 -- Answers: {verdict ('taken', 'active' or 'standby'), late acks, taken = {list, tag, message, ...},
 --           unusable = {list, tag, message, reason, ...}, tags of scheduled jobs that are due,
 --           milliseconds until the next one is, at most a minute's (-1: none is known)}
@@ -20,13 +24,9 @@ local unacked, index, active, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local lists = #KEYS - 4
 local free, max_bytes, waiter = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local max_active, active_ttl, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local acks, tags = tonumber(ARGV[7]), 7
+local held, acks, tags = tonumber(ARGV[7]), tonumber(ARGV[8]), 8
 
-local late = {}
-for i = tags + 1, tags + acks do
-  redis.call('ZREM', index, ARGV[i])
-  if redis.call('HDEL', unacked, ARGV[i]) == 0 then late[#late + 1] = ARGV[i] end
-end
+local late = forget(unacked, index, {unpack(ARGV, tags + 1, tags + acks)})
 
 -- The moment, in seconds since the epoch, that Python's `isoformat` has written; without an offset
 -- it is UTC, as to Celery's worker. Nothing for another form, which Celery's worker deals with.
@@ -81,38 +81,71 @@ local function read(message)
 end
 
 local taken, unusable, due, count, bytes = {}, {}, {}, 0, 0
-local scheduled, left, early = {}, 0, 0
-for i = 1, lists do scheduled[i] = KEYS[4 + i] .. '.scheduled' end
--- One question for both, so that pausing costs nothing while nobody pauses. As it is read here, the
--- server tells this client of it, too: whoever is active asks again when a queue is resumed.
-local pauses, paused = unacked .. '_paused', {}
-local any_scheduled = redis.call('EXISTS', pauses, unpack(scheduled)) > 0
-local any_paused = any_scheduled and redis.call('EXISTS', pauses) == 1
-for i = 1, any_paused and lists or 0 do
-  paused[i] = redis.call('HEXISTS', pauses, ARGV[tags + acks + i]) == 1
+local left, early = 0, 0
+-- The pauses, then the lists, then what is scheduled for each list. As all of it is read here, the
+-- server tells this client when any of it changes (CLIENT TRACKING): whoever is active asks again
+-- also when a queue is resumed.
+local names, first_scheduled = {unacked .. '_paused'}, 1 + lists
+for i = 1, lists do
+  names[1 + i], names[first_scheduled + i] = KEYS[4 + i], KEYS[4 + i] .. '.scheduled'
+end
+
+local function exist(from, to)
+  local count = 0
+  for start = from, to, 1000 do -- Lua does not unpack many thousands
+    count = count + redis.call('EXISTS', unpack(names, start, math.min(to, start + 999)))
+  end
+  return count
+end
+
+-- Note which of these keys are there. `count` of them are; each half is asked for its own.
+local is_there = {}
+local function find(from, to, count)
+  if count == to - from + 1 then
+    for i = from, to do is_there[i] = true end
+  elseif count > 0 then
+    local middle = math.floor((from + to) / 2)
+    local first = exist(from, middle)
+    find(from, middle, first)
+    find(middle + 1, to, count - first)
+  end
+end
+find(1, #names, exist(1, #names))
+
+local paused, popped, records, times = {}, {}, {}, {}
+for i = 1, is_there[1] and lists or 0 do
+  paused[i] = redis.call('HEXISTS', names[1], ARGV[tags + acks + i]) == 1
 end
 for i = 1, lists do
   local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
-  local ripe = 0
-  if any_scheduled and not paused[i] then
-    ripe = redis.call('ZCOUNT', scheduled[i], '-inf', now_text)
+  local scheduled, ripe = names[first_scheduled + i], 0
+  local is_empty = paused[i] or not is_there[1 + i]
+  if is_there[first_scheduled + i] and not paused[i] then
+    ripe = redis.call('ZCOUNT', scheduled, '-inf', now_text)
   end
   -- A reply of many megabytes, or a long row of what is too early, would hold up all other clients.
-  while not paused[i] and count < free and bytes < 4194304 and early < 100 do
+  while count < free and bytes < 4194304 and early < 100 do
     local message, reason, tag, at
     if ripe > 0 then
-      message, ripe = redis.call('ZPOPMIN', scheduled[i])[1], ripe - 1
+      local first = redis.call('ZPOPMIN', scheduled)
+      message, ripe = first[1], ripe - 1
+      popped[#popped + 1] = {'ZADD', scheduled, first[2], message}
       reason, tag = read(message)
       at = now
     else
-      message = redis.call('RPOP', list)
-      if not message then break end
+      message = not is_empty and redis.call('RPOP', list)
+      if not message then
+        is_empty = true
+        break
+      end
+      popped[#popped + 1] = {'RPUSH', list, message}
       reason, tag, at = read(message)
     end
     bytes = bytes + #message
     if at and at > now then
-      redis.call('ZADD', scheduled[i], string.format('%.6f', at), message)
-      any_scheduled, early = true, early + 1
+      redis.call('ZADD', scheduled, string.format('%.6f', at), message)
+      popped[#popped] = nil
+      is_there[first_scheduled + i], early = true, early + 1
     else
       count = count + 1
       -- Each delivery is held under a tag of its own: a worker that lost its lease then
@@ -121,44 +154,71 @@ for i = 1, lists do
       tag = (tag or 'unusable') .. stamp .. count .. '/' .. lease
       -- In Kombu's form, with the queue itself as the address, so that any worker, ours or
       -- stock, puts it back exactly where it was. The message's own bytes are kept.
-      redis.call('HSET', unacked, tag, '[' .. message .. ',"",' .. cjson.encode(queue) .. ']')
-      redis.call('ZADD', index, now, tag)
+      records[#records + 1] = tag
+      records[#records + 1] = '[' .. message .. ',"",' .. cjson.encode(queue) .. ']'
+      times[#times + 1] = now; times[#times + 1] = tag
       local answer = reason and unusable or taken
       answer[#answer + 1] = i; answer[#answer + 1] = tag; answer[#answer + 1] = message
       if reason then answer[#answer + 1] = reason elseif at then due[#due + 1] = tag end
     end
   end
   left = left + ripe
+  if not is_empty and left < 8 then left = left + redis.call('LLEN', list) end
+end
+local refusal = count > 0 and redis.pcall('HSET', unacked, unpack(records))
+if type(refusal) ~= 'table' then
+  refusal = count > 0 and redis.pcall('ZADD', index, unpack(times))
+end
+if type(refusal) == 'table' then
+  -- As by a user's rights: what may not be held goes back to where it was.
+  for i = 1, #records, 2 do redis.pcall('HDEL', unacked, records[i]) end
+  for i = #popped, 1, -1 do redis.call(unpack(popped[i])) end
+  return refusal
+end
+
+-- Whether this waiter was active, and is again from now on.
+local function stays_active()
+  return redis.call('ZADD', active, 'XX', 'CH', now, waiter) == 1
+end
+
+-- Whether there is room for this waiter among the active ones; it is one of them then.
+local function becomes_active()
+  local others = redis.call('ZCARD', active)
+  if others >= max_active then
+    others = others - redis.call('ZREMRANGEBYSCORE', active, '-inf', now - active_ttl)
+    -- If the clock was set back.
+    others = others - redis.call('ZREMRANGEBYSCORE', active, now + active_ttl, '+inf')
+  end
+  return others < max_active and redis.call('ZADD', active, now, waiter) == 1
 end
 
 local verdict, next_due = 'taken', -1
-if count > 0 then
-  -- A waiter on standby becomes active in place of this one; more of them where there is more work.
-  local wanted = redis.call('ZREM', active, waiter)
-  for i = 1, lists do
-    if not paused[i] then left = left + redis.call('LLEN', KEYS[4 + i]) end
-  end
-  wanted = math.max(wanted, math.min(left, 8)) - redis.call('LLEN', wake)
-  if max_active > 0 and wanted > 0 then
-    for _ = 1, wanted do redis.call('LPUSH', wake, '1') end
-    redis.call('EXPIRE', wake, 5)
-  end
-elseif max_active > 0 and early < 100 then
-  redis.call('ZREMRANGEBYSCORE', active, '-inf', now - active_ttl)
-  redis.call('ZREMRANGEBYSCORE', active, now + active_ttl, '+inf') -- the clock was set back
-  if redis.call('ZSCORE', active, waiter) or redis.call('ZCARD', active) < max_active then
-    redis.call('ZADD', active, now, waiter)
-    redis.call('EXPIRE', active, math.ceil(active_ttl))
-    -- Reading makes the server tell this client (CLIENT TRACKING) when a list changes.
-    for i = 1, lists do redis.call('LLEN', KEYS[4 + i]) end
-    for i = 1, any_scheduled and lists or 0 do
-      local first = not paused[i] and redis.call('ZRANGE', scheduled[i], 0, 0, 'WITHSCORES')[2]
-      local wait = first and math.max(0, math.min(60000, math.ceil((first - now) * 1000)))
-      if wait and (next_due < 0 or wait < next_due) then next_due = wait end
-    end
+if max_active > 0 and count > 0 then
+  -- With one job and nothing more to take, it waits on; else another one is to wait in its place,
+  -- so that jobs are spread, and more of them are to come where there is more work.
+  if held == 0 and count == 1 and count < free and left == 0 and stays_active() then
     verdict = 'active'
   else
-    verdict = 'standby'
+    local wanted = math.max(redis.call('ZREM', active, waiter), math.min(left, 8))
+    wanted = wanted > 0 and wanted - redis.call('LLEN', wake) or 0
+    if wanted > 0 then
+      redis.call('LPUSH', wake, unpack({'1', '1', '1', '1', '1', '1', '1', '1'}, 1, wanted))
+      redis.call('EXPIRE', wake, 5)
+    end
+  end
+elseif max_active > 0 and early < 100 then
+  verdict = (stays_active() or becomes_active()) and 'active' or 'standby'
+end
+if verdict == 'active' then
+  redis.call('EXPIRE', active, math.ceil(active_ttl))
+  -- What this script has taken from is not among what the server watches for this client any more.
+  if count + early > 0 then exist(1, #names) end
+  for i = 1, lists do
+    local is_waiting = is_there[first_scheduled + i] and not paused[i]
+    local first = is_waiting
+      and redis.call('ZRANGE', names[first_scheduled + i], 0, 0, 'WITHSCORES')[2]
+    local wait = first and math.max(0, math.min(60000, math.ceil((first - now) * 1000)))
+    if wait and (next_due < 0 or wait < next_due) then next_due = wait end
   end
 end
 return {verdict, late, taken, unusable, due, next_due}

@@ -9,12 +9,14 @@ process is recorded as its holder (BRPOP), watches a single list (BLMOVE) or wak
   the lists, of any queue and any priority. They then take as usual; nothing was popped meanwhile,
   so a worker that freezes or dies here takes no message with it.
 - standby: all others, in a BLPOP on a list of tokens. An active worker that takes a message puts a
-  token there, more if more messages are left; each token wakes one worker.
+  token there, more if more messages are left; each token wakes one worker. Only where it holds no
+  other message, and none is left, does it put no token there, and stays active.
 
-So one message wakes two workers and makes a third one active, whether ten or a thousand are idle.
-Two and not one are active, because one of them may be frozen. A worker stays active by asking again
-every second, and counts as gone after three: lost tokens and dead waiters heal by themselves. It
-also asks at the moment when the next scheduled job is due, which each take tells it.
+So one message wakes two workers, whether ten or a thousand are idle; and while jobs come faster
+than they end, it makes a third one active in place of the one that works. Two and not one are
+active, because one of them may be frozen. A worker stays active by asking again every second, and
+counts as gone after three: lost tokens and dead waiters heal by themselves. It also asks at the
+moment when the next scheduled job is due, which each take tells it.
 """
 
 import time
@@ -70,7 +72,8 @@ class Waiter:
             return
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
-        self._request = replace(take, waiter=self._id, acks=tuple(in_flight.acks_to_send()))
+        acks, held = tuple(in_flight.acks_to_send()), in_flight.count
+        self._request = replace(take, waiter=self._id, acks=acks, held=held)
         self.state = WaiterState.TAKING
         form = script("take").by_sha if self._loaded else script("take").whole
         connection.send_command(*form(*self._request.call()))
