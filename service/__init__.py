@@ -23,6 +23,7 @@ processes/  `service worker`: one worker process per core, kept alive; what syst
 logs/       how log records become lines, in text and as JSON
 results/    the record of a job; reads it, and follows its changes
 redis/      clients, keys, scripts: the only room that knows redis-py
+rabbitmq/   publishes and asks by AMQP, on the event loop: the only room that knows py-amqp
 settings/   every setting, and how its value is read
 signals.py  what jobs and workers do, for those who listen
 errors.py   all that a caller can catch

@@ -57,7 +57,7 @@ class UnavailableError(ServiceError):
     """
 
     def __init__(self, reason: str, *, maybe_accepted: bool = False, server: str = "Redis") -> None:
-        self.reason = reason
+        self.reason, self.server = reason, server
         self.maybe_accepted = maybe_accepted
         tail = " The job may have been accepted; retry with the same id." if maybe_accepted else ""
         super().__init__(f"{server} is not available: {reason.rstrip('.')}.{tail}")

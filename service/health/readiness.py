@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from quart import Quart
 
-from service.jobs.celery.publisher_threads import PublisherThreads
 from service.parts import Parts
 from service.processes.notify import READY, STOPPING, Notifier
 from service.redis.bounded import bounded
@@ -26,7 +25,6 @@ class Readiness:
         self._notifier: Notifier | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._parts = parts
-        self._threads = PublisherThreads(timeout=_WITHIN)
         self._asking: asyncio.Task[list[str]] | None = None
         self._asked_at = 0.0  # by the loop's clock
 
@@ -61,16 +59,15 @@ class Readiness:
                 task.cancel()
             await asyncio.wait(tasks)
         self._asking = self._feeding = None
-        self._threads.close()
 
     async def _ask(self) -> list[str]:
         parts = self._parts
         url, redis_url = broker_url(parts.settings), parts.settings.redis_url
-        asked: dict[str, Awaitable[Any]] = {"Redis": _ping(parts.redis)}
+        asked: dict[str, Awaitable[Any]] = {"Redis": _within(parts.redis.ping())}
         if broker_redis_url(parts.settings) != url:
-            asked["The broker"] = self._threads.run(self._ask_broker)
+            asked["The broker"] = _within(parts.enqueuer.ping())
         elif url != redis_url:
-            asked["The broker"] = _ping(parts.broker_redis)
+            asked["The broker"] = _within(parts.broker_redis.ping())
         answers = await asyncio.gather(*asked.values(), return_exceptions=True)
         return [
             f"{name} does not answer within {_WITHIN:g} s."
@@ -78,16 +75,10 @@ class Readiness:
             if isinstance(answer, Exception)
         ]
 
-    def _ask_broker(self) -> None:
-        """Connect to a broker that is no Redis, in a thread. Raises what Kombu does."""
-        celery: Any = self._parts.celery.get()
-        with celery.connection_for_write(connect_timeout=_WITHIN) as connection:
-            connection.ensure_connection(max_retries=1, timeout=_WITHIN)
 
-
-async def _ping(client: Any) -> None:
+async def _within(ping: Awaitable[object]) -> None:
     async with bounded(_WITHIN):
-        await client.ping()
+        await ping
 
 
 def add_readiness(app: Quart, parts: Parts) -> Readiness:

@@ -112,6 +112,12 @@ class JobRecorder:
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
         """Nothing: no queue has the job."""
 
+    async def ping(self) -> None:
+        """Nothing: there is no broker."""
+
+    async def aclose(self) -> None:
+        """Nothing: there are no connections."""
+
     async def wait(self, job_id: str, timeout: float) -> Result:
         """The job's result, if it has run (Job asks for it). Raises AssertionError if not."""
         if (result := self._results.get(job_id)) is None:

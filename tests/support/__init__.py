@@ -3,7 +3,7 @@
 process, ports, wait      start a process, find a port, wait for a condition
 valkey, tls, web, site    servers: Valkey, TLS before it, the web side, a whole site
 refusals                  has a Valkey answer and refuse, in each of its ways
-rabbitmq                  RabbitMQ, where it is installed
+rabbitmq, relay           RabbitMQ, where it is installed; what cuts connections to a server
 workers, broker           workers of the sample app; of the fault tests, with their Bench
 serving, enqueuing        an app of the test's own that enqueues, for async tests and for others
 records, dead             records and dead letters as they lie in Redis

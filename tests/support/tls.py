@@ -39,6 +39,7 @@ class TlsFront:
         self._thread = threading.Thread(target=self._serve, name="tls front")
         self._ready = threading.Event()
         self._stop = asyncio.Event()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -60,14 +61,18 @@ class TlsFront:
         self._ready.set()
         await self._stop.wait()
         server.close()
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner, outer = await asyncio.open_connection("127.0.0.1", self._plain_port)
+        self._writers |= {outer, writer}
         try:
             await asyncio.gather(_copy(reader, outer), _copy(inner, writer))
         finally:
             outer.close()
             writer.close()
+            self._writers -= {outer, writer}
 
 
 async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -1,6 +1,7 @@
 """Reads a canvas by Celery's own code: its first messages, and the jobs that follow from them."""
 
-from collections.abc import Callable, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from typing import Any, Final, TypeAlias
@@ -59,6 +60,36 @@ def read_canvas(celery: Any, signature: Any, owner: str | None = None) -> Iterat
                 headers["group_index"] += start
         if content.made[0] != group_id:  # Celery unwraps a lone member that ends in a group
             content = replace(content, made=(group_id, (content.made,)))
+        yield content
+
+
+async def read_in_steps(  # noqa: PLR0913  the last three by name
+    celery: Any,
+    signature: Any,
+    owner: str | None,
+    *,
+    sent: list[tuple[Any, ...]],
+    made: list[Made],
+    run: Callable[[Callable[[], object]], Awaitable[object]],
+) -> AsyncGenerator[CanvasContent, None]:
+    """Read a canvas, step by step, and in a thread where that may take long.
+
+    Notes the jobs that its messages are, and what its caller is given. What the result backend is
+    to do before is done by `run`.
+    """
+    contents = read_canvas(celery, signature, owner)
+
+    def step() -> CanvasContent | None:
+        content = next(contents, None)
+        if content is not None:
+            sent.extend(call.as_queued for call in content.calls if call.job_id)
+            made.append(content.made)
+        return content
+
+    simple = is_simple(signature)
+    while (content := step() if simple else await asyncio.to_thread(step)) is not None:
+        if stores := content.stores:
+            await run(lambda: [store() for store in stores])
         yield content
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -26,10 +26,11 @@ from service.jobs.celery.builder import CeleryBuilder
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.job import Job, JobControl, JobGroup
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.canvas import CanvasContent, Made, is_simple, read_canvas, unencodable_in
+from service.jobs.sending.canvas import CanvasContent, Made, read_in_steps, unencodable_in
 from service.jobs.sending.journal import Journals
-from service.jobs.sending.kombu_publisher import KombuPublisher
 from service.jobs.sending.message import Accepted, Conditions, SendRequest
+from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
+from service.jobs.sending.other_brokers.rabbitmq_publisher import RabbitMQPublisher, is_rabbitmq
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.redis.keys import result_keys
 from service.results.decoding import decode
@@ -69,6 +70,12 @@ class Publisher(Protocol):
     async def revoke_waiting(self, job_id: str, client: Redis) -> None:
         """Have the workers drop a job, by a client of the broker's Redis."""
 
+    async def ping(self) -> None:
+        """Have the broker answer, unless it is the results' Redis."""
+
+    async def aclose(self) -> None:
+        """Drop the connections, without waiting for the broker."""
+
 
 class Enqueuer:
     """Hands jobs to the broker, each within SERVICE_ENQUEUE_TIMEOUT, and none twice."""
@@ -88,6 +95,7 @@ class Enqueuer:
         self._journals = Journals(self._client, keys, timeout=timeout, replicas=replicas)
         self._finishing: asyncio.Task[None] | None = None
         self._publisher: Publisher | None = None
+        self._built: Publisher | None = None  # the one that the broker needs
 
     def publish_by(self, publisher: Publisher | None, control: JobControl | None) -> None:
         """Hand jobs to this publisher, of a test; None is the one that the broker needs."""
@@ -95,8 +103,18 @@ class Enqueuer:
 
     async def prepare(self) -> None:
         """Build the Celery app now, in a thread: it would block the event loop for a while."""
-        if isinstance(await self.publisher(), RedisPublisher):
+        publisher = await self.publisher()
+        if isinstance(publisher, RedisPublisher):
             self._finishing = asyncio.create_task(self._journals.finish_abandoned())
+        elif isinstance(publisher, RabbitMQPublisher):
+            publisher.begin()
+
+    async def ping(self) -> None:
+        """Have the broker answer, unless it is the results' Redis.
+
+        Raises BrokerUnavailableError.
+        """
+        await (self._publisher or await self.publisher()).ping()
 
     async def enqueue(
         self,
@@ -159,7 +177,9 @@ class Enqueuer:
         sent: list[tuple[Any, ...]] = []
         made: list[Made] = []
         try:
-            async with aclosing(self._read(publisher, signature, owner, sent, made)) as contents:
+            run, celery = self._threads.run, publisher.celery
+            steps = read_in_steps(celery, signature, owner, sent=sent, made=made, run=run)
+            async with aclosing(steps) as contents:
                 await publisher.send_canvas(contents)
         except EncodeError as error:
             reason = f"no JSON can be made of them: {error}"
@@ -209,15 +229,16 @@ class Enqueuer:
             self._finishing.cancel()
             await asyncio.wait([self._finishing])
         self._threads.close()
-        if isinstance(self._publisher, KombuPublisher):
-            self._publisher.close()
+        if self._built is not None:
+            await self._built.aclose()
         await self._writer.aclose()
 
     async def publisher(self) -> Publisher:
         """What hands over jobs, built once the app is complete."""
         built = await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
-        self._publisher = publisher = self._publisher or built
+        self._built = self._built or built
+        self._publisher = publisher = self._publisher or self._built
         return publisher
 
     def _build(self) -> Publisher:
@@ -225,31 +246,8 @@ class Enqueuer:
         celery.finalize(auto=True)
         if celery.conf.broker_url == self._celery.settings.redis_url:
             return RedisPublisher(celery, self._writer, self._journals)
-        return KombuPublisher(celery, self._writer, self._client, self._threads)
-
-    async def _read(
-        self,
-        publisher: Publisher,
-        signature: Any,
-        owner: str | None,
-        sent: list[tuple[Any, ...]],
-        made: list[Made],
-    ) -> AsyncGenerator[CanvasContent, None]:
-        """Read a canvas; note the jobs that its messages are, and what its caller is given."""
-        contents = read_canvas(publisher.celery, signature, owner)
-
-        def step() -> CanvasContent | None:
-            content = next(contents, None)
-            if content is not None:
-                sent.extend(call.as_queued for call in content.calls if call.job_id)
-                made.append(content.made)
-            return content
-
-        simple = is_simple(signature)
-        while (content := step() if simple else await asyncio.to_thread(step)) is not None:
-            if stores := content.stores:
-                await self._threads.run(lambda: [store() for store in stores])
-            yield content
+        kind = RabbitMQPublisher if is_rabbitmq(celery) else KombuPublisher
+        return kind(celery, self._writer, self._client, self._threads)
 
     def _as_job(self, made: Made) -> Job[Any] | JobGroup:
         job_id, rest = made

@@ -37,7 +37,9 @@ _SENDING_SIGNALS: Final = [
     for name in ("before_task_publish", "after_task_publish", "task_sent")
     if hasattr(signals, name)
 ]
-_NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+# Options of a call that a template can have.
+IN_TEMPLATE: Final = frozenset({"queue", "priority", "job_id", "owner"})
+NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
 
 def can_have_template(celery: Any, task: Any) -> bool:
@@ -83,15 +85,15 @@ class MessageTemplate:
         """
         args, kwargs = request.args, request.kwargs
         try:
-            body = dumps((args, kwargs, _NO_CANVAS))
+            body = dumps((args, kwargs, NO_CANVAS))
         except (TypeError, ValueError, RecursionError) as error:
             raise EncodeError(str(error)) from error
         values = {
             "I": request.job_id,
             "T": str(uuid4()),
             "Q": queued_at,
-            "A": self._repr(args),
-            "K": self._repr(kwargs) if kwargs else "{}",
+            "A": self._inside_json(args),
+            "K": self._inside_json(kwargs) if kwargs else "{}",
             "B": base64.b64encode(body.encode()).decode(),
         }
         get = values.get
@@ -109,14 +111,20 @@ class MessageTemplate:
             request.job_id, self.task, message, record, self.destinations, self.queue
         )
 
-    def _repr(self, value: Any) -> str:
+    def _inside_json(self, value: Any) -> str:
         """What Celery shows of arguments, as the inside of a JSON string."""
-        if _is_plain(value):
-            text = repr(value)
-            if len(text) <= _MAX_PLAIN:
-                return text
-        shown: str = saferepr(value, self.repr_size, maxlevels=self.repr_levels)
+        shown = shown_as(value, self.repr_size, self.repr_levels)
         return json.dumps(shown)[1:-1]
+
+
+def shown_as(value: Any, size: int, levels: int) -> str:
+    """What Celery shows of arguments, in a fraction of its time for plain ones."""
+    if _is_plain(value):
+        text = repr(value)
+        if len(text) <= _MAX_PLAIN:
+            return text
+    shown: str = saferepr(value, size, maxlevels=levels)
+    return shown
 
 
 def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:

@@ -23,6 +23,7 @@ from service.jobs.sending.message import (
     publish_call_for,
 )
 from service.jobs.sending.message_template import (
+    IN_TEMPLATE,
     MessageTemplate,
     can_have_template,
     is_observed,
@@ -35,9 +36,6 @@ from service.results.record import encode_queued, now
 
 _MAX_STEP: Final = 100  # jobs of one canvas that are written in one step, some milliseconds long
 _MAX_ON_LOOP: Final = 10  # messages that are built before the event loop may serve others
-_IN_TEMPLATE: Final = frozenset(
-    {"queue", "priority", "job_id", "owner"}
-)  # options that a template can have
 Step: TypeAlias = list[BuiltMessage]
 
 
@@ -78,6 +76,12 @@ class RedisPublisher:
             message = replace(message, record=record)
         (accepted,) = await self._writer.write([message], request.conditions)
         return accepted
+
+    async def ping(self) -> None:
+        """Nothing: the results' Redis, which is asked anyway, is the broker."""
+
+    async def aclose(self) -> None:
+        """Nothing: the connections are the writer's."""
 
     async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
         """Send all of it or nothing: in one step of Redis, or by a journal."""
@@ -145,7 +149,7 @@ class RedisPublisher:
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
         task, options = request.task, request.options
-        if (options and not options.keys() <= _IN_TEMPLATE) or is_observed(self.celery):
+        if (options and not options.keys() <= IN_TEMPLATE) or is_observed(self.celery):
             return None
         has_owner, has_request = "owner" in options, request_id_here() is not None
         key = (task.name, options.get("queue"), options.get("priority"), has_owner, has_request)

@@ -1,0 +1,10 @@
+"""Publishes on brokers other than the service's Redis.
+
+rabbitmq_publisher.py  RabbitMQ: on the event loop, many messages at once
+kombu_publisher.py     any other: by Kombu, on a few threads
+unsent.py              marks the records of jobs whose messages are still to be published
+call_template.py       a task's publish call with gaps; filling one is the fast way
+
+Record and message cannot be written in one step here: a record is written first, marked as unsent.
+This room imports the rest of jobs, results, rabbitmq, redis and errors.
+"""

@@ -1,0 +1,218 @@
+"""Publishes on RabbitMQ: on the event loop, many messages at once, each confirmed."""
+
+import asyncio
+import contextvars
+from collections import deque
+from typing import Any, Final
+
+from kombu.transport import pyamqp
+from redis.asyncio import Redis
+
+from service.errors import BrokerUnavailableError
+from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.capture import PublishCall
+from service.jobs.celery.publisher_threads import PublisherThreads
+from service.jobs.sending.batch import BatchWriter
+from service.jobs.sending.message import SendRequest
+from service.jobs.sending.other_brokers.call_template import CallTemplates
+from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
+from service.rabbitmq.client import RabbitClient
+from service.rabbitmq.connection import (
+    ConnectionLostError,
+    MessageRefusedError,
+    Publication,
+    RabbitConnection,
+)
+from service.rabbitmq.frames import OpenedSocket
+from service.redis.deadline import Deadline
+
+_MAX_TRIES: Final = 3  # where a connection is lost meanwhile
+_PAUSE: Final = 0.2  # seconds before a message that was refused is published once more
+_ERRORS_AT_ONCE: Final = 20  # that are raised in one turn of the event loop
+# Seconds between the deadlines of calls that begin together: to end all at once holds the loop.
+_APART: Final = 0.0002
+_MOST_EARLY: Final = 0.1  # of the timeout
+_HEARTBEAT: Final = 10  # seconds, at most
+_CONNECT_SHARE: Final = 0.5  # of the timeout, so that there is time for a second node
+
+
+def is_rabbitmq(celery: Any) -> bool:
+    """Whether the broker speaks AMQP."""
+    transport: Any = celery.connection_for_write().get_transport_cls()
+    return issubclass(transport, pyamqp.Transport)
+
+
+class _Turns:
+    """Lets a few callers go on in each turn of the event loop.
+
+    Where many have waited for one thing, all of their errors at once would hold the loop for long.
+    """
+
+    def __init__(self, at_once: int) -> None:
+        self._at_once = at_once
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    async def wait(self) -> None:
+        """Wait until it is the caller's turn."""
+        loop = asyncio.get_running_loop()
+        self._waiting.append(turn := loop.create_future())
+        if len(self._waiting) == 1:
+            loop.call_soon(self._release, loop)
+        await turn
+
+    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
+        for _ in range(min(self._at_once, len(self._waiting))):
+            if not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)
+        if self._waiting:
+            loop.call_soon(self._release, loop)
+
+
+class _Encoder:
+    """Stands where Kombu's producer expects a channel: gives the message, and publishes nothing."""
+
+    prepare_message = pyamqp.Channel.prepare_message
+
+    def basic_publish(
+        self, message: Any, *, exchange: str, routing_key: str, mandatory: bool, **_: Any
+    ) -> Publication:
+        return Publication(message, exchange, routing_key, mandatory)
+
+
+def _producer(celery: Any) -> Any:
+    return celery.amqp.Producer(_Encoder(), auto_declare=False)
+
+
+class RabbitMQPublisher(KombuPublisher):
+    """Publishes on one connection, by the messages that Kombu's own producer makes.
+
+    A job that no queue takes comes back. It is published once more, and so is one that a queue has
+    refused, as while a leader is elected; its queue is declared anew before. What was on its way
+    when a connection was lost is published on the next one, within the deadline.
+    """
+
+    server = "RabbitMQ"
+    at_once = 100
+
+    def __init__(
+        self, celery: QuartCelery, writer: BatchWriter, client: Redis, threads: PublisherThreads
+    ) -> None:
+        super().__init__(celery, writer, client, threads)
+        self._rabbit = RabbitClient(self._open_socket)
+        self._producer = _producer(celery)
+        self._templates = CallTemplates(celery)
+        self._in_flight = 0  # calls of `transmit`
+        self._turns = _Turns(_ERRORS_AT_ONCE)
+        self._declared: dict[tuple[type, str], asyncio.Task[None]] = {}
+
+    def begin(self) -> None:
+        """Connect in the background."""
+        self._rabbit.begin()
+
+    async def ping(self) -> None:
+        try:
+            async with Deadline(self.timeout):
+                await (await self._rabbit.connection()).ping()
+        except (ConnectionLostError, TimeoutError) as error:
+            raise self.unavailable(error) from error
+
+    async def aclose(self) -> None:
+        for declaring in self._declared.values():
+            declaring.cancel()
+        await self._rabbit.aclose()
+        await super().aclose()
+
+    def check(self) -> None:
+        try:
+            self._rabbit.check()
+        except ConnectionLostError as error:
+            raise self.unavailable(error) from error
+
+    def call_for(self, request: SendRequest) -> PublishCall:
+        return self._templates.call_for(request)
+
+    async def transmit(self, call: PublishCall) -> None:
+        options = {**call.options, "declare": None, "mandatory": bool(call.job_id)}
+        publication = self._producer.publish(call.body, **options)
+        tried: list[RabbitConnection] = []
+        self._in_flight += 1
+        early = min(self._in_flight * _APART, _MOST_EARLY * self.timeout)
+        try:
+            async with Deadline(self.timeout - early):
+                await self._try(publication, call.options.get("declare") or (), tried)
+        except TimeoutError:
+            self._rabbit.note_timeout(self.timeout - early)
+            reason = f"no answer within {self.timeout:g} s"
+        except (ConnectionLostError, MessageRefusedError) as error:
+            reason = str(error)
+        except BrokerUnavailableError as error:  # the queue cannot be declared
+            reason = error.reason
+        else:
+            return
+        finally:
+            self._in_flight -= 1
+        await self._turns.wait()
+        raise self.unavailable(reason, maybe_accepted=bool(tried))
+
+    async def _try(
+        self, publication: Publication, queues: Any, tried: list[RabbitConnection]
+    ) -> None:
+        """Publish on one connection after the other; `tried` are those that may have done it."""
+        is_refused = False
+        while True:
+            connection = await self._rabbit.connection()
+            for queue in queues:
+                await self._declare(queue)
+            tried.append(connection)
+            try:
+                await connection.publish(publication)
+            except ConnectionLostError:
+                if len(tried) == _MAX_TRIES:
+                    raise
+            except MessageRefusedError as error:
+                tried.pop()
+                if is_refused or error.is_final:
+                    raise
+                is_refused = True
+                for queue in queues:
+                    self._declared.pop(_identity(queue), None)
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
+
+    async def _declare(self, queue: Any) -> None:
+        """Declare a queue, once in the process: by Kombu, in a thread, on a connection for it."""
+        if (declaring := self._declared.get(key := _identity(queue))) is None:
+            # In a context of its own, or it would keep that of the request for ever.
+            declaring = self._declared[key] = asyncio.get_running_loop().create_task(
+                self.threads.run(lambda: self._declare_in_thread(queue)),
+                context=contextvars.Context(),
+            )
+        if not declaring.done():
+            await asyncio.wait([declaring])
+        if declaring.cancelled() or declaring.exception() is not None:
+            if self._declared.get(key) is declaring:
+                del self._declared[key]
+            declaring.result()
+
+    def _declare_in_thread(self, queue: Any) -> None:
+        connection = self.connect().connection
+        try:
+            queue(connection.default_channel).declare()
+        except (*connection.channel_errors, *connection.connection_errors) as error:
+            raise self.unavailable(error) from error
+        finally:
+            connection.release()
+
+    def _open_socket(self) -> OpenedSocket:
+        celery: Any = self.celery
+        heartbeat = min(celery.conf.broker_heartbeat or 0, _HEARTBEAT)
+        return OpenedSocket.open(
+            celery.connection_for_write(
+                connect_timeout=_CONNECT_SHARE * self.timeout, heartbeat=heartbeat
+            )
+        )
+
+
+def _identity(queue: Any) -> tuple[type, str]:
+    return type(queue), queue.name

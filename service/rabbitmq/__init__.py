@@ -1,0 +1,12 @@
+"""Speaks AMQP to RabbitMQ on the event loop: the only room that knows py-amqp.
+
+frames.py      the frames of a socket that the event loop reads and writes
+connection.py  one connection: publishes that are confirmed, and questions about queues
+client.py      keeps a connection: makes a lost one anew in the background
+
+Kombu opens a connection in a thread, with its own code for addresses, nodes, TLS and passwords;
+the event loop then reads and writes the socket. Frames are made and read by py-amqp's code, which
+Kombu's producers use as well: a message has the same bytes as if Celery had published it. aiormq
+and aio-pika would not do: they give each message an id of their own, and encode numbers otherwise.
+This room imports settings, signals and errors.
+"""

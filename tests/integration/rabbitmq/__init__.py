@@ -1,0 +1,1 @@
+"""What the web side does with a RabbitMQ server."""

@@ -1,0 +1,83 @@
+"""One RabbitMQ server for the tests of a file; each test has a queue of its own there."""
+
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+from kombu import Connection
+from quart import Quart
+
+from service import create_app
+from tests.support.process import Process
+from tests.support.rabbitmq import rabbitmq
+
+
+@dataclass
+class Broker:
+    """A server, and the name of a queue that nothing else uses."""
+
+    process: Process
+    url: str
+    queue: str = ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or 0
+
+    def with_channel(self, use: Callable[[Any], Any]) -> Any:
+        """What `use` makes of a channel of py-amqp's."""
+        with Connection(self.url) as connection:
+            return use(connection.default_channel)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have the server stand still, as it does with its machine."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
+
+    def take(self) -> Any:
+        """The next message of the queue, as py-amqp has read it."""
+        return self.with_channel(lambda channel: channel.basic_get(self.queue, no_ack=True))
+
+
+Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Quart]]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as (process, url):
+        yield Broker(process, url)
+
+
+@pytest.fixture
+def broker(server: Broker) -> Broker:
+    """The server, and the test's own queue."""
+    return Broker(server.process, server.url, f"test-{uuid4()}")
+
+
+@pytest.fixture
+def serving(broker: Broker, redis_url: str) -> Serving:
+    """Runs an app that enqueues there, in its context."""
+
+    @asynccontextmanager
+    async def serve(**settings: str) -> AsyncIterator[Quart]:
+        base = {
+            "SERVICE_REDIS_URL": redis_url,
+            "SERVICE_TASK_MODULES": "service.tasks.demo,tests.support.sample_tasks",
+            "SERVICE_CELERY__BROKER_URL": broker.url,
+            "SERVICE_CELERY__TASK_DEFAULT_QUEUE": broker.queue,
+        }
+        app = create_app({**base, **settings})
+        async with app.test_app(), app.app_context():
+            yield app
+
+    return serve

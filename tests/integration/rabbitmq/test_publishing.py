@@ -1,0 +1,226 @@
+"""Jobs are published on RabbitMQ as Celery does it, and none is accepted that no queue has."""
+
+import asyncio
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import chain, group
+from quart import Quart
+
+from service import enqueue, get_celery
+from service.errors import BrokerUnavailableError
+from service.parts import parts_of
+from tests.integration.rabbitmq.conftest import Broker, Serving
+from tests.support.rabbitmq import needs_rabbitmq
+from tests.support.relay import relaying
+from tests.support.sample_tasks import add, leave_note
+from tests.support.tls import TlsFront, make_certificate
+from tests.support.wait import wait_until_async
+
+pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
+
+PATIENT = {"SERVICE_ENQUEUE_TIMEOUT": "20"}
+
+
+async def enqueue_in_the_end(**options: Any) -> Any:
+    """Enqueue, as a patient user would."""
+
+    async def accepted() -> Any:
+        try:
+            return await add.options(**options).enqueue(1, 2)
+        except BrokerUnavailableError:
+            return None
+
+    return await wait_until_async(accepted, description="the job is accepted")
+
+
+def on_the_wire(message: Any) -> tuple[bytes, bytes, tuple[Any, ...]]:
+    """The bytes of a message's properties and body, and where it was published to."""
+    message.properties.setdefault("application_headers", {})
+    to = message.delivery_info["exchange"], message.delivery_info["routing_key"]
+    body = message.body.encode() if isinstance(message.body, str) else message.body
+    return message._serialize_properties(), body, to
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"priority": 5},
+        {"expires": datetime.now(UTC) + timedelta(days=1)},
+        {"headers": {"tenant": "ä", "n": 3, "big": 2**40, "half": 0.1, "list": [1, None]}},
+    ],
+    ids=["plain", "priority", "expires", "headers"],
+)
+async def test_a_message_has_the_bytes_that_celery_publishes(
+    broker: Broker, serving: Serving, options: dict[str, Any]
+) -> None:
+    """Whoever consumes it finds the same types in the same order; only the moment differs."""
+    job_id = str(uuid4())
+    async with serving(**PATIENT) as app:
+        for _ in range(2):  # the second from a template
+            await add.options(job_id=job_id, **options).enqueue(1, 2)
+            ours = broker.take()
+            await parts_of(app).redis.delete(parts_of(app).keys.record(job_id))
+        celery: Any = get_celery(app)
+        task = celery.task_named(add.name)
+        task.apply_async((1, 2), task_id=job_id, **options)
+        theirs = broker.take()
+    ours.headers["queued_at"] = theirs.headers["queued_at"]
+    if "expires" in options:
+        left = int(ours.properties["expiration"]) - int(theirs.properties["expiration"])
+        assert 0 <= left < 60_000  # milliseconds
+        ours.properties["expiration"] = theirs.properties["expiration"]
+    assert on_the_wire(ours) == on_the_wire(theirs)
+    assert json.loads(ours.body)[0] == [1, 2]
+
+
+async def test_many_are_in_flight_on_one_connection(broker: Broker, serving: Serving) -> None:
+    """Each is confirmed, no thread publishes, and the records say nothing of the way there."""
+    async with relaying(broker.port) as relay:
+        url = broker.url.replace(str(broker.port), str(relay.port))
+        async with serving(SERVICE_CELERY__BROKER_URL=url, **PATIENT) as app:
+            await add.enqueue(1, 2)
+            before = relay.taken
+            jobs = await asyncio.gather(*(add.enqueue(1, 2) for _ in range(300)))
+            assert relay.taken == before
+            records: Any = await parts_of(app).redis.mget(
+                [parts_of(app).keys.record(job.id) for job in jobs]
+            )
+            assert not any(b"unsent" in record for record in records)
+
+    def count(channel: Any) -> int:
+        return int(channel.queue_declare(broker.queue, passive=True).message_count)
+
+    assert broker.with_channel(count) == 301
+
+
+async def test_a_canvas_arrives_in_its_order(broker: Broker, serving: Serving) -> None:
+    """Its messages are in flight together."""
+    async with serving(**PATIENT):
+        await enqueue(group(chain(add.s(n, 0), add.s(1)) for n in range(150)))
+    firsts = [json.loads(broker.take().body)[0][0] for _ in range(150)]
+    assert firsts == [*range(150)]
+
+
+async def test_a_connection_that_was_closed_costs_nobody_an_error(
+    broker: Broker, serving: Serving
+) -> None:
+    """As firewalls and servers do with idle ones: what was on its way goes on the next one."""
+    async with relaying(broker.port) as relay:
+        url = broker.url.replace(str(broker.port), str(relay.port))
+        async with serving(SERVICE_CELERY__BROKER_URL=url, **PATIENT):
+            await add.enqueue(1, 2)
+            relay.cut()
+            await asyncio.gather(*(add.enqueue(1, 2) for _ in range(20)))
+            busy = asyncio.gather(*(add.enqueue(1, 2) for _ in range(200)))
+            await asyncio.sleep(0)
+            relay.cut()
+            await busy
+
+
+async def test_a_job_that_its_queue_refuses_is_not_accepted(
+    broker: Broker, serving: Serving
+) -> None:
+    """It is tried once more, as a leader may just be elected; then there is no record of it."""
+    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
+
+    def declare(channel: Any) -> None:
+        channel.queue_declare(broker.queue, durable=True, auto_delete=False, arguments=full)
+
+    broker.with_channel(declare)
+    async with serving(SERVICE_CELERY__TASK_DEFAULT_QUEUE_TYPE="classic", **PATIENT) as app:
+        celery: Any = get_celery(app)
+        celery.amqp.queues[broker.queue].queue_arguments = full
+        await add.options(job_id="first").enqueue(1, 2)
+        with pytest.raises(BrokerUnavailableError, match="does not take the job just now") as info:
+            await add.options(job_id="second").enqueue(1, 2)
+        assert not info.value.maybe_accepted
+        redis, keys = parts_of(app).redis, parts_of(app).keys
+        assert await redis.get(keys.record("second")) is None
+        broker.take()
+        await add.options(job_id="second").enqueue(1, 2)
+
+
+async def test_a_queue_that_was_deleted_is_declared_again(broker: Broker, serving: Serving) -> None:
+    """Nothing is accepted that no queue has."""
+    async with serving(**PATIENT):
+        await add.enqueue(1, 2)
+        broker.with_channel(lambda channel: channel.queue_delete(broker.queue))
+        await asyncio.gather(*(add.enqueue(1, 2) for _ in range(8)))
+    assert all(broker.take() for _ in range(8))
+
+
+async def test_what_rabbitmq_refuses_is_the_error_of_its_job_alone(
+    broker: Broker, serving: Serving
+) -> None:
+    """It closes the channel of all: for an unknown exchange, and an expiry in many years."""
+    async with serving(**PATIENT) as app:
+        celery: Any = get_celery(app)
+        celery.conf.task_routes = {"sample.look": {"exchange": "nowhere", "routing_key": "x"}}
+        celery.amqp.flush_routes()
+        del celery.amqp.router
+        look = parts_of(app).tasks["sample.look"]
+        far = add.options(expires=datetime.now(UTC) + timedelta(days=7000))
+        others = (add.enqueue(1, 2) for _ in range(20))
+        outcomes = await asyncio.gather(
+            look.enqueue(), far.enqueue(1, 2), *others, return_exceptions=True
+        )
+    refused = [str(each) for each in outcomes if isinstance(each, BrokerUnavailableError)]
+    assert len(refused) == 2
+    assert "'nowhere'" in refused[0]
+    assert "invalid expiration" in refused[1]
+
+
+async def test_it_speaks_tls_as_celery_is_told_to(
+    broker: Broker, serving: Serving, tmp_path: Any
+) -> None:
+    """By the address and `broker_use_ssl`, with large messages too."""
+    certificate, key = make_certificate(tmp_path)
+    with TlsFront(broker.port, certificate, key) as front:
+        url = broker.url.replace("amqp:", "amqps:").replace(str(broker.port), str(front.port))
+        trusted = json.dumps({"ca_certs": str(certificate), "server_hostname": "127.0.0.1"})
+        tls = {"SERVICE_CELERY__BROKER_URL": url, "SERVICE_CELERY__BROKER_USE_SSL": trusted}
+        async with serving(**tls, **PATIENT):
+            await asyncio.gather(*(leave_note.enqueue("x" * 300_000) for _ in range(20)))
+    assert len(json.loads(broker.take().body)[0][0]) == 300_000
+
+
+async def test_the_first_node_that_answers_is_taken(broker: Broker, serving: Serving) -> None:
+    """Addresses are separated by semicolons."""
+    url = f"amqp://guest:guest@127.0.0.1:1//;{broker.url}"
+    async with serving(SERVICE_CELERY__BROKER_URL=url, **PATIENT):
+        await add.enqueue(1, 2)
+    assert broker.take()
+
+
+async def head_and_get(app: Quart) -> tuple[int, int, int]:
+    client = app.test_client()
+    asked = await client.head("/"), await client.get("/"), await client.get("/readyz")
+    return asked[0].status_code, asked[1].status_code, asked[2].status_code
+
+
+async def test_a_frozen_server_is_an_error_in_time_and_then_at_once(
+    broker: Broker, serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """HEAD tells it as GET does. When it goes on, jobs are taken again, without a restart."""
+    caplog.set_level(logging.WARNING)
+    async with serving(SERVICE_ENQUEUE_TIMEOUT="1") as app:
+        await enqueue_in_the_end(job_id="early")
+        assert (await head_and_get(app))[0] == 200
+        with broker.frozen():
+            with pytest.raises(BrokerUnavailableError, match="RabbitMQ is not available") as info:
+                await add.options(job_id="late").enqueue(1, 2)
+            assert info.value.maybe_accepted
+            with pytest.raises(BrokerUnavailableError) as known:
+                await add.options(job_id="later").enqueue(1, 2)
+            assert not known.value.maybe_accepted
+            assert await head_and_get(app) == (503, 503, 503)
+        await enqueue_in_the_end(job_id="late")
+        await wait_until_async(
+            lambda: "available again" in caplog.text, description="the log tells of the end"
+        )

@@ -1,0 +1,91 @@
+"""Pins what service/rabbitmq leans on in py-amqp and Kombu: some of it is not promised.
+
+When one of these fails after an upgrade, look at frames.py and connection.py there, and at
+rabbitmq_publisher.py: a message that is framed otherwise is refused, and with it all others.
+"""
+
+import inspect
+from importlib import import_module
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from amqp import spec
+from amqp.method_framing import frame_handler, frame_writer
+from amqp.serialization import dumps, loads
+from kombu import Producer
+from kombu.transport import pyamqp
+
+# Their stubs do not know these names.
+Channel: Any = import_module("amqp.channel").Channel
+Connection: Any = import_module("amqp.connection").Connection
+transport: Any = import_module("amqp.transport")
+
+
+def test_frames_are_counted_and_written_by_two_attributes_each() -> None:
+    """FrameStream is both the connection and the transport that py-amqp's code asks for."""
+    written: list[bytes] = []
+    stream = SimpleNamespace(
+        bytes_sent=0,
+        bytes_recv=0,
+        frame_max=131_072,
+        write=lambda data: written.append(bytes(data)),
+    )
+    write: Any = frame_writer(stream, stream)
+    write(1, 2, spec.Queue.Declare, dumps("s", ("queue",)), None)
+    write(8, 0, None, None, None)
+    assert stream.bytes_sent == 2
+    assert written[1] == b"\x08\x00\x00\x00\x00\x00\x00\xce"
+
+    seen: list[Any] = []
+    handle: Any = frame_handler(stream, lambda *method: seen.append(method))
+    begin, end = 7, len(written[0]) - 1
+    handle((1, 2, written[0][begin:end]))
+    (channel, method, packed, message) = seen[0]
+    assert (channel, method, message, stream.bytes_recv) == (2, spec.Queue.Declare, None, 1)
+    assert loads("s", packed, 4)[0] == ["queue"]
+
+
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [
+        (spec.Basic.Ack, "Lb"),
+        (spec.Basic.Nack, "Lb"),
+        (spec.Basic.Return, "Bsss"),
+        (spec.Queue.DeclareOk, "sll"),
+        (spec.Channel.Close, "BsBB"),
+    ],
+)
+def test_methods_of_a_channel_have_these_arguments(method: Any, form: str) -> None:
+    """As RabbitConnection reads them."""
+    assert Channel._METHODS[method].args == form
+
+
+def test_publishing_and_asking_pack_their_arguments_so() -> None:
+    """As RabbitConnection sends them."""
+    for function, form in (
+        (Channel._basic_publish, "Bssbb"),
+        (Channel.queue_declare, "BsbbbbbF"),
+        (Channel.basic_qos, "lBb"),
+        (Connection.close, "BsBB"),
+    ):
+        assert inspect.signature(function).parameters["argsig"].default == form
+    blocked = spec.Connection.Blocked, spec.Connection.Unblocked
+    assert {*blocked} <= Connection._METHODS.keys()
+
+
+def test_a_socket_can_be_taken_from_its_transport() -> None:
+    """Nothing is left in its buffer: it reads no further than to the end of a frame."""
+    for kind in (transport.TCPTransport, transport.SSLTransport):
+        assert "recv(n - len(rbuf))" in inspect.getsource(kind._read)
+    closing = inspect.getsource(transport._AbstractTransport.close)
+    assert "if self.sock is not None" in closing
+
+
+def test_kombus_producer_gives_what_the_channels_publish_gives() -> None:
+    """The encoder stands for the channel, and its answer is the message."""
+    assert "return channel.basic_publish(" in inspect.getsource(Producer._publish)
+    assert list(inspect.signature(pyamqp.Channel.prepare_message).parameters)[:2] == [
+        "self",
+        "body",
+    ]
