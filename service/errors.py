@@ -12,7 +12,8 @@ ServiceError
 │   ├── InvalidJobIdError
 │   ├── InvalidArgumentsError     a call does not fit its task's signature
 │   ├── IdempotencyConflictError  one idempotency key, two different requests
-│   └── JobFinishedError          a job that has ended cannot be cancelled
+│   ├── JobFinishedError          a job that has ended cannot be cancelled
+│   └── CannotPauseError          the broker is not one on which queues and tasks are paused
 ├── CapacityError                 a limit is reached: asking later will help
 │   ├── QueueFullError            the queue has as many jobs as it may
 │   └── TooManyWaitersError       this process follows as many jobs as it may
@@ -183,6 +184,10 @@ class JobFinishedError(CallerError):
         super().__init__(f"Job {job_id} has ended already, as {state}.")
 
 
+class CannotPauseError(CallerError):
+    """The broker, or the transport by which workers take from it, knows of no pauses."""
+
+
 class TooManyWaitersError(CapacityError):
     """As many clients wait for jobs in this process as may."""
 
@@ -239,17 +244,12 @@ class UnknownDeadLetterError(CallerError):
 
 
 # The next three take the message alone, so that Celery can rebuild them from a stored result.
-
-
 class TaskAbortedError(JobEndError):
     """A body raised MemoryError, SystemExit or another error that would have ended its worker."""
 
 
 class UnstorableResultError(JobEndError, EncodeError):
-    """What a task returned can't be stored: it is not strict JSON, or too large.
-
-    An EncodeError too, for which Celery's tracer makes the job a failed one.
-    """
+    """What a task returned can't be stored. Celery's tracer has an EncodeError fail the job."""
 
 
 class DeadLetterError(JobEndError):

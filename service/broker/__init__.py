@@ -9,12 +9,13 @@
     finding.py        finds one job's message, wherever it lies
     canvas.py         the signatures in a message: the jobs that are to follow, and their errbacks
     delivery.py       a delivery, and the options of its lease
-    pauses.py         queues that an operator has paused
+    pauses.py         queues and tasks that an operator has paused
     celery_worker.py  what Celery's worker in this process does with its messages
 
 A message lies in a list, its queue. Taking moves it to the deliveries of a worker, under a tag of
 its own with a lease; an ack forgets it; a requeue, or a lease that expires, puts it back; too many
 deliveries bury it. A job that is not due yet waits in a sorted set beside its list: lua/take.lua
-puts it there and takes it from there. May import results, redis, settings and errors. Threads: see
+puts it there and takes it from there, and moves the messages of a paused task to a list beside
+their own. May import results, redis, settings and errors. Threads: see
 leases/.
 """

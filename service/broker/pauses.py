@@ -1,46 +1,95 @@
-"""Pauses queues: no worker of ours takes from one of these until it is resumed.
+"""Pauses queues and tasks: no worker of ours begins a job of one until it is resumed.
 
-take.lua looks at the pauses whenever a worker takes, so every worker knows at once. What a worker
-has taken before still runs.
+take.lua looks at the pauses whenever a worker takes, so every worker knows at once; it also says
+where the messages of a paused task go. What a worker has taken before still runs.
 """
 
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
 
 import msgspec
 from redis.asyncio import Redis
 
-from service.redis.keys import BrokerKeys
+from service.errors import CannotPauseError
+from service.redis.keys import BrokerKeys, broker_keys
+
+_OUR_TRANSPORTS: Final = "service.broker.transport:"
+
+
+class Kind(StrEnum):
+    """What can be paused."""
+
+    QUEUE = "queue"
+    TASK = "task"
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Who has paused a queue, when (in seconds since 1970) and why; the last may be empty."""
+    """Who has paused a queue or a task, when (seconds since 1970) and why, which may be empty."""
 
     by: str
     at: float
     why: str = ""
 
 
-async def pause(client: Redis, keys: BrokerKeys, queue: str, *, by: str, why: str = "") -> None:
-    """Pause a queue; one that is paused has another reason then. Raises RedisError."""
-    redis: Any = client
-    await redis.hset(keys.paused, queue, msgspec.json.encode(Pause(by, time.time(), why)))
+@dataclass(frozen=True, slots=True)
+class PausedList:
+    """A list of the messages of a paused task that were taken from the list `beside`."""
+
+    key: str
+    beside: str
+    task: str
 
 
-async def resume(client: Redis, keys: BrokerKeys, queue: str) -> bool:
-    """Resume a queue; whether it was paused. Raises RedisError."""
+async def pause(  # noqa: PLR0913  the last two by name
+    client: Redis, celery: Mapping[str, Any], kind: Kind, name: str, *, by: str, why: str = ""
+) -> None:
+    """Pause a queue or a task; one that is paused has another reason then.
+
+    `celery` is Celery's configuration. Raises CannotPauseError and RedisError.
+    """
     redis: Any = client
-    return bool(await redis.hdel(keys.paused, queue))
+    pauses = _pauses(celery, kind)
+    await redis.hset(pauses, name, msgspec.json.encode(Pause(by, time.time(), why)))
+
+
+async def resume(client: Redis, celery: Mapping[str, Any], kind: Kind, name: str) -> bool:
+    """Resume a queue or a task; whether it was paused. Raises CannotPauseError and RedisError."""
+    redis: Any = client
+    return bool(await redis.hdel(_pauses(celery, kind), name))
+
+
+def _pauses(celery: Mapping[str, Any], kind: Kind) -> str:
+    if not str(celery["broker_transport"]).startswith(_OUR_TRANSPORTS):
+        raise CannotPauseError(
+            "Queues and tasks can be paused only where the broker is a Redis, and workers take from"
+            " it by the transport of this service."
+        )
+    keys = broker_keys(celery)
+    return keys.paused_queues if kind is Kind.QUEUE else keys.paused_tasks
 
 
 def read_pauses(stored: Mapping[bytes, bytes]) -> dict[str, Pause]:
-    """The pauses by queue, of what Redis has; one that cannot be read is still a pause."""
+    """The pauses by name, of what Redis has; one that cannot be read is still a pause."""
     found: dict[str, Pause] = {}
-    for queue, data in stored.items():
+    for name, data in stored.items():
         try:
             one = msgspec.json.decode(data, type=Pause)
         except msgspec.MsgspecError:
             one = Pause("somebody", 0.0)
-        found[queue.decode(errors="replace")] = one
+        found[name.decode(errors="replace")] = one
     return found
+
+
+def list_of_paused(keys: BrokerKeys, list_: str, task: str) -> str:
+    """The list of a paused task's messages that were taken from `list_`; take.lua has it too."""
+    return f"{keys.prefix}{keys.unacked}_paused:{list_}:{task}"
+
+
+def read_paused_lists(keys: BrokerKeys, stored: Mapping[bytes, bytes]) -> Iterator[PausedList]:
+    """The lists of paused tasks, and of resumed ones that are not empty yet."""
+    for key, beside in stored.items():
+        name, list_ = (each.decode("utf-8", "surrogateescape") for each in (key, beside))
+        yield PausedList(name, list_, name.removeprefix(list_of_paused(keys, list_, "")))

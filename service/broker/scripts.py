@@ -9,6 +9,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from service.broker.delivery import Delivery, Unusable
+from service.broker.pauses import read_paused_lists
 from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
@@ -226,6 +227,18 @@ class Scripts:
         keys = [self.keys.publish_mark(tag, queue), self.keys.list_of(list_)]
         seconds = "" if countdown is None else countdown
         return bool(self._run("put", keys, [message, _REMEMBER_PUBLISH, seconds]))
+
+    def drop_beside(self, queue: str) -> int:
+        """Drop a queue's scheduled jobs, and what waits for a paused task; how many messages."""
+        lists, scheduled = self.keys.lists_of(queue), self.keys.scheduled_of(queue)
+        stored: Any = self._client.hgetall(self.keys.paused_lists)
+        paused = [e.key for e in read_paused_lists(self.keys, stored) if e.beside in lists]
+        with self._client.pipeline() as pipe:
+            for name in (*scheduled, *paused):
+                (pipe.llen if name in paused else pipe.zcard)(name)
+            pipe.delete(*scheduled, *paused)
+            pipe.hdel(self.keys.paused_lists, "", *paused)  # it takes one name at least
+            return sum(pipe.execute()[:-2])
 
     def _run(self, name: str, keys: Sequence[Any], arguments: Sequence[Any]) -> Any:
         given = [

@@ -12,7 +12,7 @@ from service.cli.dev import dev
 from service.cli.exit import exit_on_error
 from service.cli.folder import load_app
 from service.cli.health import health
-from service.cli.pauses import pause_queue, resume_queue
+from service.cli.pauses import pause_jobs, resume_jobs
 from service.cli.tasks import tasks
 from service.cli.tokens import tokens
 from service.cli.worker import workers
@@ -59,8 +59,8 @@ service.add_command(workers)
 service.add_command(check_service)
 service.add_command(dead_letters)
 service.add_command(tokens)
-service.add_command(pause_queue)
-service.add_command(resume_queue)
+service.add_command(pause_jobs)
+service.add_command(resume_jobs)
 service.add_command(tasks)
 
 

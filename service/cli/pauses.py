@@ -1,4 +1,4 @@
-"""`service pause` and `service resume`: no worker takes from a queue that is paused."""
+"""`service pause` and `service resume`, of a queue or of a task."""
 
 import asyncio
 
@@ -8,42 +8,58 @@ from quart.cli import ScriptInfo, pass_script_info
 
 from service.access.access import access_of
 from service.access.audit import system_user
-from service.broker.pauses import pause, resume
+from service.broker.pauses import Kind, pause, resume
 from service.parts import get_celery, parts_of
 from service.redis.bounded import bounded
-from service.redis.keys import broker_keys
 
 
-@click.command("pause", short_help="have no worker take from a queue")
-@click.argument("queue")
+@click.command("pause", short_help="have no worker begin jobs of a queue, or of a task")
+@click.argument("queue", required=False)
+@click.option("--task", metavar="NAME", help="pause this task, in all queues, and no queue")
 @click.option("--why", default="", help="the reason, which the dashboard shows")
 @pass_script_info
-def pause_queue(info: ScriptInfo, queue: str, why: str) -> None:
-    """Pause a queue: its jobs wait until it is resumed. What workers hold already still runs."""
-    asyncio.run(_change(info.load_app(), queue, why, is_pause=True))
+def pause_jobs(info: ScriptInfo, queue: str | None, task: str | None, why: str) -> None:
+    """Pause a queue or a task: its jobs wait until it is resumed. What workers hold already still
+    runs.
+    """
+    kind, name = _named(queue, task)
+    asyncio.run(_change(info.load_app(), kind, name, why, is_pause=True))
 
 
-@click.command("resume", short_help="have workers take from a queue again")
-@click.argument("queue")
+@click.command("resume", short_help="have workers begin jobs of a queue, or of a task, again")
+@click.argument("queue", required=False)
+@click.option("--task", metavar="NAME", help="resume this task, and no queue")
 @pass_script_info
-def resume_queue(info: ScriptInfo, queue: str) -> None:
-    """Resume a queue that was paused."""
-    asyncio.run(_change(info.load_app(), queue, "", is_pause=False))
+def resume_jobs(info: ScriptInfo, queue: str | None, task: str | None) -> None:
+    """Resume a queue or a task that was paused."""
+    kind, name = _named(queue, task)
+    asyncio.run(_change(info.load_app(), kind, name, "", is_pause=False))
 
 
-async def _change(app: Quart, queue: str, why: str, *, is_pause: bool) -> None:
-    parts, keys = parts_of(app), broker_keys(get_celery(app).conf)
+def _named(queue: str | None, task: str | None) -> tuple[Kind, str]:
+    if queue and not task:
+        return Kind.QUEUE, queue
+    if task and not queue:
+        return Kind.TASK, task
+    raise click.UsageError("Name one queue, or one task with --task.")
+
+
+async def _change(app: Quart, kind: Kind, name: str, why: str, *, is_pause: bool) -> None:
+    parts, celery = parts_of(app), get_celery(app)
     try:
         async with bounded(parts.settings.redis_timeout, maybe_accepted=True):
             if is_pause:
-                await pause(parts.broker_redis, keys, queue, by=system_user(), why=why)
-                click.echo(f"{queue} is paused.")
-            elif await resume(parts.broker_redis, keys, queue):
-                click.echo(f"{queue} is resumed.")
+                by = system_user()
+                await pause(parts.broker_redis, celery.conf, kind, name, by=by, why=why)
+                click.echo(f"{name} is paused.")
+            elif await resume(parts.broker_redis, celery.conf, kind, name):
+                click.echo(f"{name} is resumed.")
             else:
-                click.echo(f"{queue} was not paused.")
+                click.echo(f"{name} was not paused.")
+        if kind is Kind.TASK and is_pause and name not in celery.tasks:
+            click.echo("This app has no task of this name.", err=True)
         act, reason = ("pause" if is_pause else "resume"), f": {why}" if why else ""
-        await access_of(app).audit.add_by_command(act, f"queue {queue}{reason}")
+        await access_of(app).audit.add_by_command(act, f"{kind} {name}{reason}")
     finally:
         await parts.broker_redis.aclose()
         await parts.redis.aclose()

@@ -20,7 +20,7 @@ from pathlib import Path
 from quart import Blueprint, Quart
 
 from service.dashboard.extension import add_dashboard
-from service.dashboard.pages import audit, dead_letters, many, queues, sign_in, views
+from service.dashboard.pages import audit, dead_letters, many, queues, sign_in, tasks, views
 from service.dashboard.pages.job import actions, logs, stack
 from service.dashboard.pages.job.details import find_details
 from service.parts import parts_of
@@ -46,6 +46,7 @@ def init_dashboard(app: Quart, ours: Blueprint) -> None:
         (views.dashboard, site.dashboard),
         (many.many, f"{site.dashboard}/many"),
         (queues.queues, f"{site.dashboard}/queues"),
+        (tasks.task, f"{site.dashboard}/tasks"),
         (dead_letters.dead_letters, f"{site.dashboard}/dead-letters"),
         (actions.job_actions, f"{site.dashboard}/jobs"),
         (logs.job_logs, f"{site.dashboard}/jobs"),

@@ -119,6 +119,9 @@ class _RedisCollector(Collector):
         yield Gauge("jobs_in_flight", "Jobs that workers hold, of all queues.", reading.in_flight)
         length = _by_queue("jobs_queue_length", "Jobs that wait in a queue and are due.")
         scheduled = _by_queue("jobs_queue_scheduled", "Jobs of a queue that are not due yet.")
+        paused = _by_queue(
+            "jobs_queue_paused", "Jobs of paused tasks that workers have found in a queue."
+        )
         oldest = _by_queue(
             "jobs_queue_oldest_seconds",
             "Since the job that has waited longest in a queue was enqueued, or was due.",
@@ -127,10 +130,11 @@ class _RedisCollector(Collector):
         for queue in reading.queues:
             length.add_metric([queue.name], queue.waiting)
             scheduled.add_metric([queue.name], queue.scheduled)
+            paused.add_metric([queue.name], queue.paused)
             dead.add_metric([queue.name], queue.dead)
             if queue.oldest is not None:
                 oldest.add_metric([queue.name], queue.oldest)
-        yield from (length, scheduled, oldest, dead)
+        yield from (length, scheduled, paused, oldest, dead)
 
 
 def _of_tasks(counts: Counts) -> Iterator[Metric]:

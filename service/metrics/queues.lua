@@ -1,10 +1,11 @@
 -- Look at queues: how much waits in each, and since when.
 --
 -- KEYS: of each queue its dead letters, its lists, and the sorted sets of its scheduled jobs
--- ARGV: number of lists of a queue, which has as many sorted sets
--- Answers: {seconds, microseconds, then of each queue {messages that wait, those not yet due, dead
---          letters, ISO times at which the oldest of the lists were enqueued, the earliest time at
---          which a scheduled one was due that nobody took (or nothing)}}
+-- ARGV: number of lists of a queue, which has as many sorted sets; the hash of paused tasks, that of
+--       their lists (see take.lua), and what begins the name of each of these
+-- Answers: {seconds, microseconds, then of each queue {messages that wait, those not yet due, those
+--          of paused tasks, dead letters, ISO times at which the oldest of the lists were enqueued,
+--          the earliest time at which a scheduled one was due that nobody took (or nothing)}}
 local time = redis.call('TIME')
 local now = time[1] .. '.' .. string.format('%06d', time[2])
 local each = tonumber(ARGV[1])
@@ -21,14 +22,30 @@ local function queued_at(message)
   return place and string.match(message, '^"queued_at"%s*:%s*"([^"]+)"', place)
 end
 
+-- The lists of paused tasks beside each list, and whether the task of each is still paused. A key is
+-- the start, the list beside it, a colon and the task.
+local beside, found = {}, redis.pcall('HGETALL', ARGV[3])
+for i = 1, #found, 2 do
+  local key, list = found[i], found[i + 1]
+  local is_paused = number('HEXISTS', ARGV[2], string.sub(key, #ARGV[4] + #list + 2)) == 1
+  beside[list] = beside[list] or {}
+  table.insert(beside[list], {key, is_paused})
+end
+
 local answers = {time[1], time[2]}
 for first = 1, #KEYS, 1 + 2 * each do
-  local waiting, scheduled, oldest, due = 0, 0, {}, ''
-  for key = first + 1, first + each do
-    waiting = waiting + number('LLEN', KEYS[key])
-    local message = redis.pcall('LINDEX', KEYS[key], -1)
+  local waiting, scheduled, paused, oldest, due = 0, 0, 0, {}, ''
+  local function count_waiting(list)
+    waiting = waiting + number('LLEN', list)
+    local message = redis.pcall('LINDEX', list, -1)
     local at = type(message) == 'string' and queued_at(message)
     if at then oldest[#oldest + 1] = at end
+  end
+  for key = first + 1, first + each do
+    count_waiting(KEYS[key])
+    for _, other in ipairs(beside[KEYS[key]] or {}) do
+      if other[2] then paused = paused + number('LLEN', other[1]) else count_waiting(other[1]) end
+    end
   end
   for key = first + 1 + each, first + 2 * each do
     waiting = waiting + number('ZCOUNT', KEYS[key], '-inf', now)
@@ -37,6 +54,6 @@ for first = 1, #KEYS, 1 + 2 * each do
     local earliest = redis.pcall('ZRANGEBYSCORE', KEYS[key], '(0', now, 'WITHSCORES', 'LIMIT', 0, 1)
     if earliest[2] and (due == '' or tonumber(earliest[2]) < tonumber(due)) then due = earliest[2] end
   end
-  answers[#answers + 1] = {waiting, scheduled, number('LLEN', KEYS[first]), oldest, due}
+  answers[#answers + 1] = {waiting, scheduled, paused, number('LLEN', KEYS[first]), oldest, due}
 end
 return answers

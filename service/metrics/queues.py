@@ -31,7 +31,9 @@ _SHARED: Final = 1.0  # seconds for which scrapes share a reading
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """How many messages of a queue wait, are not due yet, or are dead; and the oldest's age.
+    """How many messages of a queue wait, are not due yet, are paused, or dead; the oldest's age.
+
+    Paused are those of paused tasks.
 
     The age is in seconds, 0 where nothing waits, and None where what waits does not say its own.
     """
@@ -39,6 +41,7 @@ class QueueState:
     name: str
     waiting: int
     scheduled: int
+    paused: int
     dead: int
     oldest: float | None
 
@@ -97,7 +100,8 @@ class QueueReader:
             for name in names
             for key in (keys.dead_letters_of(name), *keys.lists_of(name), *keys.scheduled_of(name))
         ]
-        call = looked_at, [len(keys.lists_of(""))]
+        pauses = (keys.paused_tasks, keys.paused_lists, f"{keys.prefix}{keys.unacked}_paused:")
+        call = looked_at, [len(keys.lists_of("")), *pauses]
         pipe: Any = broker.pipeline(transaction=False)
         pipe.hlen(keys.in_flight[0])
         pipe.execute_command(*_SCRIPT.by_sha(*call))
@@ -137,12 +141,12 @@ class QueueReader:
         return list(dict.fromkeys((*own, *sorted(self._of_workers))))[:MAX_QUEUES]
 
 
-def _state(  # noqa: PLR0913, PLR0917  as the script answers
-    name: str, now: float, waiting: int, scheduled: int, dead: int, oldest: list[bytes], due: bytes
-) -> QueueState:
+def _state(name: str, now: float, *found: Any) -> QueueState:
+    """What the script has found of a queue."""
+    waiting, scheduled, paused, dead, oldest, due = found
     since = [seconds_since_epoch(text.decode(errors="replace")) for text in oldest]
     if due:
         since.append(float(due))
     known = [each for each in since if each is not None]
     age = max(0.0, now - min(known)) if known else None
-    return QueueState(name, waiting, scheduled, dead, 0.0 if not waiting else age)
+    return QueueState(name, waiting, scheduled, paused, dead, 0.0 if not waiting else age)

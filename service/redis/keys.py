@@ -190,16 +190,23 @@ class BrokerKeys:
         )
 
     def scheduled_of(self, queue: str) -> tuple[str, ...]:
-        """The sorted sets of a queue's jobs that are not due yet: one for each of its lists.
-
-        take.lua makes these names, too.
-        """
+        """The sorted sets of a queue's jobs that are not due yet; take.lua has them, too."""
         return tuple(f"{name}.scheduled" for name in self.lists_of(queue))
 
     @property
-    def paused(self) -> str:
+    def paused_queues(self) -> str:
         """The hash of paused queues: who has paused each, when and why; take.lua has it too."""
         return f"{self.prefix}{self.unacked}_paused"
+
+    @property
+    def paused_tasks(self) -> str:
+        """The hash of paused tasks: who has paused each, when and why."""
+        return f"{self.prefix}{self.unacked}_paused_tasks"
+
+    @property
+    def paused_lists(self) -> str:
+        """The hash of the lists of paused tasks: beside which list each is."""
+        return f"{self.prefix}{self.unacked}_paused_lists"
 
     def cancelled(self, job_id: str) -> str:
         """What tells take.lua that a scheduled job is to be taken at once, as it was cancelled."""

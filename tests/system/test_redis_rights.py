@@ -192,6 +192,24 @@ async def operate(app: Quart) -> None:
     assert (await client.post("/dashboard/sign-out")).status_code == 303
 
 
+async def pause_a_task(app: Quart) -> None:
+    """As an operator does, who looks at the job that waits meanwhile; then resume it."""
+    client, page = app.test_client(), "/dashboard/tasks?task=demo.my_add"
+    assert (await client.post(page, form={"act": "pause"}, headers=ADMIN)).status_code == 303
+    job = await started(client, "demo.my_add", a=3, b=4)
+
+    async def waits() -> bool:
+        shown = await client.get(page, headers=ADMIN | {"Accept": "text/html"})
+        return "<dd>1 <small>" in await shown.get_data(as_text=True)
+
+    await wait_until_async(waits, description="the job waits")
+    await started(client, "demo.my_add", a=5, b=6)
+    shown = await client.get(job, headers=ADMIN | {"Accept": "text/html"})
+    assert "Its task is paused" in await shown.get_data(as_text=True)
+    assert (await client.post(page, form={"act": "resume"}, headers=ADMIN)).status_code == 303
+    assert (await end_of(client, job))["result"] == 7
+
+
 async def use_tokens(app: Quart, valkey: Valkey) -> None:
     """Make one as the command line does, use it and take it back."""
 
@@ -244,6 +262,7 @@ async def test_web_and_worker_need_no_more_rights_than_the_guide_gives(
                 await send_long_canvases()
                 await cancel_jobs(app)
                 await operate(app)
+                await pause_a_task(app)
                 await use_tokens(app, own_valkey)
                 held = await progress_async.enqueue(3)
                 inherited = f"/result/{held.id}"

@@ -23,7 +23,7 @@ logger: Final = logging.getLogger(__name__)
 # looks at the user's rights.
 _ON_SCRATCH: Final[Mapping[str, tuple[str, ...]]] = {
     "x EX 5": ("set",),  # first: the others then fail at the key's type, and change nothing
-    "": ("rpop", "llen", "zcard", "exists", "zpopmin"),
+    "": ("rpop", "llen", "zcard", "exists", "zpopmin", "hgetall"),
     "x": ("lpush", "rpush", "hget", "hmget", "hdel", "hexists", "zrem", "zscore"),
     "0 0": ("hset", "zadd", "zcount", "zrange", "zremrangebyscore"),
     "0.01": ("blpop",),

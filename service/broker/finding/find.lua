@@ -1,7 +1,7 @@
 -- Look for a job's message where messages lie, among the first of each place: this is for a person who
 -- looks at one job, and must not hold up the others.
 -- ARGV: what the message has in it, the most messages of a place to look at, unacked, unacked_index,
---       then lists and the sorted sets beside them. They are no KEYS: the user may only read some.
+--       then lists and what is beside them. They are no KEYS: the user may only read some.
 -- Answers: {place, what tells where in it, message, score}: of a delivery its tag and since when it is
 --       held, of a list how many messages go before it, of a sorted set when it is due; or nothing.
 local wanted, limit, unacked, index = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[4]

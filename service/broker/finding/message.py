@@ -8,6 +8,7 @@ from typing import Any, Final
 from redis.asyncio import Redis
 
 from service.broker import messages
+from service.broker.pauses import read_paused_lists
 from service.redis.keys import BrokerKeys
 from service.redis.script import Script
 
@@ -62,24 +63,28 @@ async def find_message(
     client: Redis, keys: BrokerKeys, queues: Iterable[str], job_id: str
 ) -> FoundMessage | None:
     """The job's message; None if it is nowhere, or too far behind others. Raises RedisError."""
+    redis: Any = client
     lists = {name: queue for queue in queues for name in keys.lists_of(queue)}
+    stored: Any = await redis.hgetall(keys.paused_lists)
+    of_paused = {each.key: each.beside for each in read_paused_lists(keys, stored)}
     places = [place for name in lists for place in (name, f"{name}.scheduled")]
+    places += [key for key, beside in of_paused.items() if beside in lists]
     wanted = f'"id": {json.dumps(job_id)}'
     arguments = [wanted, _MOST, *keys.in_flight, *places]
     answer = await _FIND.run(client, [], arguments)
     if not answer:
         return None
-    key, where, stored, score = answer[0].decode(), answer[1], answer[2], answer[3]
+    key, where, found, score = answer[0].decode(), answer[1], answer[2], answer[3]
     is_held = key == keys.in_flight[0]
-    message, queue = stored, ""
+    message, queue = found, ""
     try:
         if is_held:
-            payload, _, queue = json.loads(stored)
+            payload, _, queue = json.loads(found)
             message = json.dumps(payload).encode()
         payload = messages.read_plain(message)
     except ValueError:
         return None
-    list_ = key.removesuffix(".scheduled")
+    list_ = of_paused.get(key) or key.removesuffix(".scheduled")
     at = float(score) if score else None
     return FoundMessage(
         key=key,
@@ -89,7 +94,9 @@ async def find_message(
         payload=payload,
         before=int(where) if key in lists else None,
         held_since=at if is_held else None,
-        due_at=None if is_held else (at or payload.get("due") or messages.due(payload)),
+        due_at=None
+        if is_held or key in of_paused
+        else (at or payload.get("due") or messages.due(payload)),
     )
 
 

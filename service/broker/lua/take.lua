@@ -2,8 +2,11 @@
 --
 -- A job that is scheduled waits in Redis and not in a worker: the sorted set `<list>.scheduled` has
 -- the messages of a list that are not due yet, by the server's time at which each will be. A take
--- puts what it finds too early there, and takes from there first what has become due. Nothing is
--- taken from a queue that is in the hash of those that somebody has paused.
+-- puts what it finds too early there, and takes from there first what has become due.
+--
+-- Nothing is taken from a queue that somebody has paused. A message of a paused task is moved to a
+-- list of that task, beside the list that it was in. Once the task is resumed, takes from a list take
+-- first what lies in such lists beside it, the oldest first: so nobody has to move it back.
 --
 -- A worker may have dozens of lists, nearly all of them empty, so the script asks for many at once
 -- which of them are there at all.
@@ -59,7 +62,7 @@ local function due_at(payload)
   return is_cancelled and now or at or nil
 end
 
--- Why a message cannot be used, else nothing, its tag, and when it is due.
+-- Why a message cannot be used, else nothing, its tag, when it is due, and its task.
 local function read(message)
   if max_bytes > 0 and #message > max_bytes then
     return 'The message has ' .. #message .. ' bytes; the limit is ' .. max_bytes .. '.'
@@ -77,17 +80,19 @@ local function read(message)
   local tag = properties['delivery_tag']
   if type(tag) ~= 'string' then return 'The message has no delivery tag.' end
   if not string.match(tag, '^[!-~]+$') then return 'The delivery tag is not printable ASCII.' end
-  return nil, tag, due_at(payload)
+  local headers = payload['headers']
+  return nil, tag, due_at(payload), type(headers) == 'table' and headers['task'] or nil
 end
 
 local taken, unusable, due, count, bytes = {}, {}, {}, 0, 0
-local left, early = 0, 0
--- The pauses, then the lists, then what is scheduled for each list. As all of it is read here, the
--- server tells this client when any of it changes (CLIENT TRACKING): whoever is active asks again
--- also when a queue is resumed.
-local names, first_scheduled = {unacked .. '_paused'}, 1 + lists
+local left, moved = 0, 0
+-- The paused queues, the paused tasks, and the lists of these; then the lists, then what is scheduled
+-- for each list. As all of it is read here, the server tells this client when any of it changes
+-- (CLIENT TRACKING): whoever is active asks again also when a queue or a task is resumed.
+local names = {unacked .. '_paused', unacked .. '_paused_tasks', unacked .. '_paused_lists'}
+local first_list, first_scheduled = #names, #names + lists
 for i = 1, lists do
-  names[1 + i], names[first_scheduled + i] = KEYS[4 + i], KEYS[4 + i] .. '.scheduled'
+  names[first_list + i], names[first_scheduled + i] = KEYS[4 + i], KEYS[4 + i] .. '.scheduled'
 end
 
 local function exist(from, to)
@@ -116,21 +121,69 @@ local paused, popped, records, times = {}, {}, {}, {}
 for i = 1, is_there[1] and lists or 0 do
   paused[i] = redis.call('HEXISTS', names[1], ARGV[tags + acks + i]) == 1
 end
+
+local task_is_paused = {}
+local function is_paused(task)
+  if not is_there[2] or type(task) ~= 'string' then return false end
+  if task_is_paused[task] == nil then
+    task_is_paused[task] = redis.call('HEXISTS', names[2], task) == 1
+  end
+  return task_is_paused[task]
+end
+
+-- By a list's name the lists beside it whose tasks were resumed; and which of all these are known.
+local resumed, is_known = {}, {}
+local beside = is_there[3] and redis.call('HGETALL', names[3]) or {}
+for i = 1, #beside, 2 do
+  local key, list = beside[i], beside[i + 1]
+  is_known[key] = true
+  if not is_paused(string.sub(key, #unacked + #'_paused:' + #list + 2)) then
+    resumed[list] = resumed[list] or {}
+    table.insert(resumed[list], key)
+  end
+end
+
+local function pop_resumed(list)
+  local keys = resumed[list]
+  while keys and keys[1] do
+    local message = redis.call('RPOP', keys[1])
+    if message then return message end
+    redis.call('HDEL', names[3], table.remove(keys, 1))
+  end
+end
+
+-- Move a message of a paused task to the task's list; nothing, or why Redis refuses that.
+local function put_beside(list, task, message)
+  local key, answer = unacked .. '_paused:' .. list .. ':' .. task, nil
+  if not is_known[key] then answer = redis.pcall('HSET', names[3], key, list) end
+  if type(answer) ~= 'table' then
+    is_known[key], answer = true, redis.pcall('LPUSH', key, message)
+  end
+  return type(answer) == 'table' and answer or nil
+end
+
+local refusal
 for i = 1, lists do
   local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
   local scheduled, ripe = names[first_scheduled + i], 0
-  local is_empty = paused[i] or not is_there[1 + i]
+  local is_empty = paused[i] or not is_there[first_list + i]
   if is_there[first_scheduled + i] and not paused[i] then
     ripe = redis.call('ZCOUNT', scheduled, '-inf', now_text)
   end
-  -- A reply of many megabytes, or a long row of what is too early, would hold up all other clients.
-  while count < free and bytes < 4194304 and early < 100 do
-    local message, reason, tag, at
-    if ripe > 0 then
+  -- A reply of many megabytes, or a long row of what is only moved, would hold up all other clients.
+  while count < free and bytes < 4194304 and moved < 100 and not refusal do
+    local message, reason, tag, at, task
+    local was_paused = not paused[i] and pop_resumed(list)
+    if was_paused then
+      message = was_paused
+      popped[#popped + 1] = {'RPUSH', list, message}
+      reason, tag, at = read(message)
+      at = at and now -- it was due before
+    elseif ripe > 0 then
       local first = redis.call('ZPOPMIN', scheduled)
       message, ripe = first[1], ripe - 1
       popped[#popped + 1] = {'ZADD', scheduled, first[2], message}
-      reason, tag = read(message)
+      reason, tag, at, task = read(message)
       at = now
     else
       message = not is_empty and redis.call('RPOP', list)
@@ -139,13 +192,17 @@ for i = 1, lists do
         break
       end
       popped[#popped + 1] = {'RPUSH', list, message}
-      reason, tag, at = read(message)
+      reason, tag, at, task = read(message)
     end
     bytes = bytes + #message
     if at and at > now then
       redis.call('ZADD', scheduled, string.format('%.6f', at), message)
       popped[#popped] = nil
-      is_there[first_scheduled + i], early = true, early + 1
+      is_there[first_scheduled + i], moved = true, moved + 1
+    elseif is_paused(task) then
+      refusal = put_beside(list, task, message)
+      if not refusal then popped[#popped] = nil end
+      moved = moved + 1
     else
       count = count + 1
       -- Each delivery is held under a tag of its own: a worker that lost its lease then
@@ -164,8 +221,11 @@ for i = 1, lists do
   end
   left = left + ripe
   if not is_empty and left < 8 then left = left + redis.call('LLEN', list) end
+  for _, key in ipairs(not paused[i] and resumed[list] or {}) do
+    if left < 8 then left = left + redis.call('LLEN', key) end
+  end
 end
-local refusal = count > 0 and redis.pcall('HSET', unacked, unpack(records))
+refusal = refusal or count > 0 and redis.pcall('HSET', unacked, unpack(records))
 if type(refusal) ~= 'table' then
   refusal = count > 0 and redis.pcall('ZADD', index, unpack(times))
 end
@@ -206,13 +266,13 @@ if max_active > 0 and count > 0 then
       redis.call('EXPIRE', wake, 5)
     end
   end
-elseif max_active > 0 and early < 100 then
+elseif max_active > 0 and moved < 100 and bytes < 4194304 then
   verdict = (stays_active() or becomes_active()) and 'active' or 'standby'
 end
 if verdict == 'active' then
   redis.call('EXPIRE', active, math.ceil(active_ttl))
   -- What this script has taken from is not among what the server watches for this client any more.
-  if count + early > 0 then exist(1, #names) end
+  if count + moved > 0 then exist(1, #names) end
   for i = 1, lists do
     local is_waiting = is_there[first_scheduled + i] and not paused[i]
     local first = is_waiting

@@ -217,18 +217,11 @@ class Channel(PublishingChannel):
 
     def _purge(self, queue: str) -> int:
         purged: int = super()._purge(queue)
-        return purged + self._drop_scheduled(queue)
+        return purged + self.leases.scripts.drop_beside(queue)
 
     def _delete(self, queue: str, *args: Any, **kwargs: Any) -> None:
         super()._delete(queue, *args, **kwargs)
-        self._drop_scheduled(queue)
-
-    def _drop_scheduled(self, queue: str) -> int:
-        keys = self.leases.scripts.keys
-        with self.conn_or_acquire() as client, client.pipeline() as pipe:
-            for name in keys.scheduled_of(queue):
-                pipe.zcard(name).delete(name)
-            return sum(pipe.execute()[::2])
+        self.leases.scripts.drop_beside(queue)
 
     # Ending.
 

@@ -5,11 +5,11 @@
     stats      counts events by task and queue, in buckets of ten seconds and of five minutes
     history    keeps these counts, and makes the rows of charts of them
     oldest.lua since when the first message of a queue waits
-    flow       how fast queues fill
+    queues     reads the queues and what is paused, and how fast queues fill
     failures   groups failures by error and place
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
     lanes      lays out what each worker ran within the last minute
-    reader     reads the stream, the counts, the workers and the queues into memory
+    reader     reads the stream, the counts and the workers into memory
     stored     reads what workers and jobs have stored themselves
     snapshot   what the reader found at one moment, and the figures of tiles and tables
 

@@ -3,31 +3,24 @@
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
 from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-from service.broker.pauses import read_pauses
 from service.dashboard.events.failures import read_groups
-from service.dashboard.events.flow import SPAN as SPAN_OF_FLOW
-from service.dashboard.events.flow import Flow
 from service.dashboard.events.history import History
-from service.dashboard.events.lanes import Worker, lanes_of
+from service.dashboard.events.lanes import lanes_of
+from service.dashboard.events.queues import SPAN, Queues
 from service.dashboard.events.recent import RecentJobs, decode_events
-from service.dashboard.events.snapshot import Queue, Snapshot
+from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.events.stats import by_task, total
 from service.dashboard.events.stored import event_of_record, workers_in
 from service.errors import ResultsUnavailableError
 from service.parts import Parts
 from service.redis.bounded import bounded
-from service.redis.keys import broker_keys
-from service.redis.script import Script
 from service.results.marks import arguments_in
 from service.results.model import State
-from service.signals import seconds_since_epoch
 
 logger: Final = logging.getLogger(__name__)
 
@@ -36,7 +29,6 @@ INTERVAL: Final = 1.0  # seconds
 _ENTRIES: Final = 1000  # of the stream in one reading, so that it does not stall Redis
 _ASK_AFTER: Final = 3.0  # seconds after which the record of an unfinished job is read
 _RECORDS: Final = 100  # records in one reading
-_OLDEST: Final = Script.load("service.dashboard.events", "oldest")
 _WAITING_QUEUES: Final = 100  # that are known by jobs alone
 _TAIL: Final = 5_000  # bytes of a record: its arguments stand near the end
 _TAILS: Final = 500  # in one reading
@@ -54,7 +46,7 @@ class Reader:
         self._asked_at: dict[str, float] = {}  # by id of an unfinished job
         self._worker_queues: set[str] = set()  # names of those that workers took jobs from
         self._waiting_queues: set[str] = set()  # names of those of recent jobs that wait
-        self._flow = Flow()
+        self._queues = Queues(parts)
         self._reading_arguments = asyncio.Lock()
         self._reading: asyncio.Task[None] | None = None
         self._read_at = float("-inf")
@@ -171,12 +163,16 @@ class Reader:
         of_hour = self.history.hour.sum
         now = moment[0] + moment[1] / 1e6
         workers = tuple(workers_in(now, _or_empty(statuses), _or_empty(seen)))
-        queues, deliveries = await self._read_queues(workers, now)
+        alive = [worker.status for worker in workers if worker.is_alive]
+        self._worker_queues.update(name for status in alive for name in status.queues)
+        rates_out = self.jobs.rates_out(now, SPAN)
+        found = await self._queues.read(self.queue_names(), alive, rates_out, now)
         lanes, more_lanes = lanes_of(self.jobs.with_worker(), workers, now)
         return Snapshot(
             workers=workers,
-            queues=queues,
-            deliveries=deliveries,
+            queues=found.queues,
+            paused_tasks=found.paused_tasks,
+            deliveries=found.deliveries,
             per_second=self.history.per_second,
             total=total(of_hour),
             tasks=by_task(of_hour),
@@ -186,54 +182,6 @@ class Reader:
             at=now,
             jobs=len(self.jobs),
         )
-
-    async def _read_queues(
-        self, workers: tuple[Worker, ...], now: float
-    ) -> tuple[tuple[Queue, ...], int]:
-        """The queues, and how many deliveries there are in all, from the broker's Redis."""
-        alive = [worker.status for worker in workers if worker.is_alive]
-        self._worker_queues.update(name for status in alive for name in status.queues)
-        keys, names = broker_keys(self._parts.celery.get().conf), self.queue_names()
-        deliveries_key, _ = keys.in_flight
-        pipe = self._parts.broker_redis.pipeline(transaction=False)
-        pipe.hlen(deliveries_key)
-        pipe.hgetall(keys.paused)
-        for name in names:
-            for key in (keys.dead_letters_of(name), *keys.lists_of(name)):
-                pipe.llen(key)
-            for key in keys.scheduled_of(name):
-                pipe.zcard(key)
-        deliveries, paused, *lengths = await pipe.execute()
-        pauses = read_pauses(paused)
-        left, out = iter(lengths), self.jobs.rates_out(now, SPAN_OF_FLOW)
-        queues: list[Queue] = []
-        for name in names:
-            dead = next(left)
-            waiting = sum(islice(left, len(keys.lists_of(name))))
-            gone = out.get(name, 0.0)
-            queues.append(
-                Queue(
-                    name=name,
-                    dead=dead,
-                    waiting=waiting,
-                    scheduled=sum(islice(left, len(keys.scheduled_of(name)))),
-                    deliveries=sum(status.deliveries.get(name, 0) for status in alive),
-                    workers=sum(name in status.queues for status in alive),
-                    pause=pauses.get(name),
-                    oldest=await self._oldest(keys.lists_of(name), now) if waiting else None,
-                    rate_in=self._flow.rate_in(name, now, waiting, gone),
-                    rate_out=gone,
-                )
-            )
-        return tuple(queues), deliveries
-
-    async def _oldest(self, lists: Sequence[str], now: float) -> float | None:
-        """How long the first message of these lists has waited, as its publisher's clock has it."""
-        script, keys = _OLDEST, list(lists)
-        found: Any = await script.run(self._parts.broker_redis, keys, [])
-        times = [seconds_since_epoch(text.decode(errors="replace")) for text in found]
-        known = [each for each in times if each is not None]
-        return max(0.0, now - min(known)) if known else None
 
 
 def _or_empty(answer: Any) -> Any:

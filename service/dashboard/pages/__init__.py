@@ -4,6 +4,8 @@
     queries       which of the recent jobs an address asks for
     many          asks once more, and then retries, cancels or drops many jobs
     queues        shows one queue, pauses and resumes it
+    tasks         shows one task, pauses and resumes it
+    pausing       does what both are asked
     dead_letters  shows dead letters, replays and drops them
     job/          what the page of a job, which is the web's, shows to operators besides
     audit         shows what operators did

@@ -57,6 +57,7 @@ class BatchWriter:
         """`replicas` is how many replicas of Redis must have a job before it is accepted."""
         self.keys = keys
         self.timeout = timeout
+        self.paused_lists = ""  # the broker's hash of them, where its Redis is this one
         self._idle = [
             ScriptConnection(client, timeout=timeout, replicas=replicas)
             for _ in range(_CONNECTIONS)
@@ -134,7 +135,7 @@ class BatchWriter:
         idempotency_key = self.idempotency_key(message.task, conditions)
         value = f"{message.job_id} {conditions.fingerprint}"
         arguments += (conditions.limit, conditions.max_bytes, conditions.max_held)
-        arguments += (idempotency_key, value, len(lists), *lists)
+        arguments += (idempotency_key, value, len(lists), *lists, self.paused_lists)
         arguments += conditions.share or ("",)
         return arguments
 

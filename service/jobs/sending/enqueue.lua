@@ -7,7 +7,8 @@
 --   '' for no conditions, or:
 --     the most jobs that may wait, their most bytes, the most bytes of ended jobs' records (0: any),
 --     idempotency key or '', its value ('<id> <fingerprint>'),
---     count of lists, the lists where jobs wait,
+--     count of lists, the lists where jobs wait, the hash that has the lists beside these where the
+--       jobs of paused tasks wait ('' for none),
 --     '' for no caller, or: its key and the key of its open jobs (see `take_caller`), the seconds in
 --       which one start comes back (0: no limit), the seconds of the limit of starts, the most open
 --       jobs, their most bytes (0: any), the ttl of both keys.
@@ -140,8 +141,17 @@ while at <= #ARGV do
     local max_jobs, max_bytes, max_held = tonumber(conditions), tonumber(take()), tonumber(take())
     local waiting, bytes = 0, 0
     idempotency_key, value = take(), take()
-    for _ = 1, tonumber(take()) do
-      local list = take()
+    local lists, is_one = {}, {}
+    for i = 1, tonumber(take()) do
+      lists[i] = take()
+      is_one[lists[i]] = true
+    end
+    local apart = take()
+    local beside = apart ~= '' and redis.call('HGETALL', apart) or {}
+    for i = 1, #beside, 2 do
+      if is_one[beside[i + 1]] then lists[#lists + 1] = beside[i] end
+    end
+    for _, list in ipairs(lists) do
       local length = redis.call('LLEN', list)
       waiting = waiting + length
       if length > 0 and max_bytes > 0 then

@@ -31,6 +31,7 @@ from service.jobs.sending.message_template import (
 )
 from service.logs.ids import request_id_here
 from service.redis.bounded import bounded
+from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY
 from service.results.record import encode_queued, now
 
@@ -46,6 +47,7 @@ class RedisPublisher:
         self.celery = celery
         self.journals = journals
         self._writer = writer
+        writer.paused_lists = broker_keys(celery.conf).paused_lists
         self._builder = MessageBuilder(celery)
         # By the task, its queue and priority, and whether its jobs have an owner and a request.
         self._templates: dict[

@@ -10,6 +10,7 @@ from quart import Blueprint, Quart, Response, current_app, request
 from werkzeug.exceptions import HTTPException, default_exceptions
 
 from service.errors import (
+    CannotPauseError,
     CapacityError,
     IdempotencyConflictError,
     InvalidArgumentsError,
@@ -39,6 +40,7 @@ _AWAY: Final = "Redis is not available."  # its address, which a reason may have
 # handler. Any other is a 500.
 _STATUS: Final[dict[type[ServiceError], HTTPStatus]] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    CannotPauseError: HTTPStatus.CONFLICT,
     IdempotencyConflictError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidArgumentsError: HTTPStatus.UNPROCESSABLE_ENTITY,
     InvalidJobIdError: HTTPStatus.NOT_FOUND,

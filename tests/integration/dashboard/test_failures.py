@@ -12,9 +12,11 @@ from quart import Quart, Request
 from redis import Redis
 
 from service import Caller, Jobs
+from service.broker.scripts import QueueList, Scripts, Take
 from service.dashboard.events.recorder import Recorder
 from service.dashboard.extension import dashboard_of
-from service.redis.keys import RECORD
+from service.parts import parts_of
+from service.redis.keys import RECORD, broker_keys
 from service.settings import read_settings
 from service.signals import JobEvent
 from service.tasks.demo import find_primes, my_add
@@ -206,6 +208,45 @@ async def test_a_search_finds_arguments_and_errors(
         assert f"{found} of the 2 most recent jobs" in shown, search
     assert "0 of the 2 most recent jobs" in words(await page(app, "/dashboard?q=bob", "operator"))
     assert "2 of the 2 most" in words(await page(app, "/dashboard?q=keyerror", "operator"))
+
+
+async def test_operators_pause_and_resume_a_task(app: Quart, valkey: Valkey) -> None:
+    """The dashboard says who, why and how many jobs wait for it; a viewer sees it and may not."""
+    address, queue = "/dashboard/tasks?task=demo.my_add", "/dashboard/queues?queue=celery"
+    form = {"act": "pause", "why": "it sends <twice>"}
+    client = app.test_client()
+    refused = await client.post(address, form=form, headers={"X-Role": "viewer"})
+    assert refused.status_code == 403
+    as_operator = {"X-Role": "operator"}
+    assert (await client.post(address, form=form, headers=as_operator)).status_code == 303
+    async with app.app_context():
+        job = await my_add.enqueue(1, 2)
+    keys = broker_keys(parts_of(app).celery.get().conf)
+    with valkey.client() as redis:
+        taken = Take(keys, (QueueList("celery", "celery"),), 10, 0, 30.0)
+        with Redis.from_url(valkey.url) as blocking:
+            assert not Scripts(blocking, keys).take(taken).deliveries
+        dashboard_of(app).reader.expire()
+        for seen in (await page(app, address, "viewer"), await page(app, "/dashboard", "viewer")):
+            assert "by operator" in words(seen)
+            assert "it sends &lt;twice&gt;" in seen
+        assert "1 job waits" in words(await page(app, "/dashboard"))
+        assert "Paused 1 of paused tasks" in words(
+            await page(app, "/dashboard/queues?queue=celery")
+        )
+        assert "<button" not in (await page(app, address, "viewer")).partition("<main")[2]
+        shown = words(await page(app, f"/result/{job.id}"))
+        assert "Its task is paused by operator: it sends &lt;twice&gt;" in shown
+        assert "Sent from" in shown  # its message is found
+        resumed = await client.post(address, form={"act": "resume"}, headers=as_operator)
+        assert resumed.status_code == 303
+        assert "Waiting 1 the oldest" in words(await page(app, queue))
+        assert "paused" not in words(await page(app, "/dashboard")).lower()
+        assert redis.exists(keys.paused_lists)
+        redis.flushdb()
+    missing = "/dashboard/tasks?task=nobody"
+    assert (await client.post(missing, form=form)).status_code == 404
+    assert (await client.get(missing)).status_code == 404
 
 
 async def test_operators_pause_and_resume_a_queue(app: Quart, valkey: Valkey) -> None:

@@ -12,6 +12,7 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import Caller, Jobs, create_app
+from service.broker.pauses import list_of_paused
 from service.errors import ConfigurationError
 from service.metrics.extension import metrics_of
 from service.metrics.queues import MAX_QUEUES
@@ -103,11 +104,18 @@ async def test_what_is_enqueued_and_waits(app: Quart, client: Client, valkey: Va
         redis.zadd(names.scheduled_of("celery")[1], {"cancelled": 0})
         redis.lpush(names.dead_letters_of("celery"), "a letter")
         redis.hset(names.in_flight[0], "a tag", "a delivery")
+        redis.hset(names.paused_tasks, "bad", "{}")
+        list_ = names.lists_of("celery")[2]
+        paused, resumed = (list_of_paused(names, list_, task) for task in ("bad", "good"))
+        redis.lpush(paused, "one", "two")
+        redis.lpush(resumed, "three")
+        redis.hset(names.paused_lists, mapping={paused: list_, resumed: list_})
     found = await scrape_now(client)
     assert found.value("jobs_enqueued_total", task="demo.my_add") == 2
     assert found.value("jobs_redis_up") == 1
     assert found.value("jobs_in_flight") == 1
-    assert found.value("jobs_queue_length", queue="celery") == 4
+    assert found.value("jobs_queue_length", queue="celery") == 5  # with what nobody took since
+    assert found.value("jobs_queue_paused", queue="celery") == 2
     assert found.value("jobs_queue_scheduled", queue="celery") == 1
     assert found.value("jobs_dead_letters", queue="celery") == 1
     assert 600 <= (found.value("jobs_queue_oldest_seconds", queue="celery") or 0) < 700

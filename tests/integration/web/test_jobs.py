@@ -11,8 +11,9 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
+from service.broker.pauses import list_of_paused
 from service.parts import parts_of
-from service.redis.keys import RECORD
+from service.redis.keys import RECORD, BrokerKeys
 from tests.support.records import publish
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
@@ -149,6 +150,19 @@ async def test_a_full_queue_is_a_429(client: Client) -> None:
     response = await client.post(ADD, json={"a": 1, "b": 2})
     assert response.status_code == 429
     assert int(response.headers["Retry-After"]) > 0
+
+
+async def test_the_jobs_of_a_paused_task_count_as_waiting(client: Client, valkey: Valkey) -> None:
+    """Or they would fill Redis while nobody runs them."""
+    keys = BrokerKeys()
+    paused = list_of_paused(keys, "celery", "demo.my_add")
+    for _ in range(2):
+        assert (await post(client, '{"a": 1, "b": 2}'))[0] == 202
+    with valkey.client() as redis:
+        redis.rename("celery", paused)
+        redis.hset(keys.paused_lists, mapping={paused: "celery", "of another": "other"})
+    assert (await post(client, '{"a": 1, "b": 2}'))[0] == 202
+    assert (await post(client, '{"a": 1, "b": 2}'))[0] == 429
 
 
 async def test_a_queued_job_is_cancelled_at_once(client: Client, valkey: Valkey) -> None:

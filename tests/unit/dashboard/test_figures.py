@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.dashboard.events.flow import Flow
+from service.dashboard.events.queues import Flow
 from service.dashboard.events.recent import PAGE, Query, RecentJobs, decode_events, newer
 from service.dashboard.events.snapshot import Queue, Snapshot
 from service.dashboard.events.stats import Bucket, by_task, count, read_bucket, together, total

@@ -12,6 +12,8 @@ from quart import current_app
 from service.access.access import sight
 from service.access.policy import Action
 from service.broker.finding.message import FoundMessage, find_message
+from service.broker.pauses import Pause
+from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.job.attempts import AttemptView, attempts_of, text_in, trace_in
 from service.dashboard.pages.job.family import Relative, relatives_of
@@ -68,7 +70,7 @@ async def find_details(record: StoredRecord) -> JobDetails:
     parts, may = parts_of(current_app), await sight()
     fields, result = record_fields(record.data), record.result
     found = None if result.ready else await find(parts, record.job_id)
-    consumed = await _consumed_queues()
+    now = await dashboard_of(current_app).reader.refresh()
     is_due = result.state in {State.QUEUED, State.RETRY} and found is not None
     waits = is_due and found is not None and found.held_since is None
     shows_output = may(Action.SEE_OUTPUT, record)
@@ -79,7 +81,7 @@ async def find_details(record: StoredRecord) -> JobDetails:
         trace=trace_in(fields.get("traceback")) if shows_output else None,
         attempts=await attempts_of(parts, record, fields) if shows_output else (),
         headers=_headers(found),
-        notes=[*_notes(record, fields, found, consumed)],
+        notes=[*_notes(record, fields, found, now)],
         shows_stack=shows_output and result.state in {State.STARTED, State.PROGRESS},
         shows_log=shows_output and parts.settings.job_log == "on",
         record=record,
@@ -94,14 +96,6 @@ async def find(parts: Parts, job_id: str) -> FoundMessage | None:
     async with bounded(parts.settings.redis_timeout):
         keys, names = broker_keys(parts.celery.get().conf), dashboard_of(current_app).reader
         return await find_message(parts.broker_redis, keys, names.queue_names(), job_id)
-
-
-async def _consumed_queues() -> frozenset[str] | None:
-    """The queues that workers take jobs from; None where it is not known which workers run."""
-    now = await dashboard_of(current_app).reader.refresh()
-    if now.problem:
-        return None
-    return frozenset(name for worker in now.alive for name in worker.status.queues)
 
 
 def _facts(
@@ -171,15 +165,25 @@ def _notes(
     record: StoredRecord,
     fields: Mapping[str, Any],
     found: FoundMessage | None,
-    consumed: frozenset[str] | None,
+    now: Snapshot,
 ) -> Iterator[str]:
     """Why the job does not run, where that may need somebody to act."""
     state = record.result.state
     if state not in {State.QUEUED, State.RETRY}:
         return
+    if (paused := now.paused_tasks.get(record.result.task or "")) is not None:
+        yield _paused("Its task", paused.pause)
+    queue = (found.queue if found else "") or text_in(fields.get("queue"))
+    for pause in (each.pause for each in now.queues if each.name == queue and each.pause):
+        yield _paused("Its queue", pause)
     if found is None:
         if fields.get("waits_for"):
             yield "It is sent when the jobs that it waits for have ended."
         return
-    if consumed is not None and found.queue and found.queue not in consumed:
+    consumed = {name for worker in now.alive for name in worker.status.queues}
+    if not now.problem and found.queue and found.queue not in consumed:
         yield f"No running worker takes jobs from the queue {found.queue}."
+
+
+def _paused(what: str, pause: Pause) -> str:
+    return f"{what} is paused by {pause.by}" + (f": {pause.why}" if pause.why else ".")

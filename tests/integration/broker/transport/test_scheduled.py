@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from service import create_app
+from service.broker.pauses import list_of_paused
 from service.broker.scripts import QueueList, Scripts, Take, Taken
 from service.redis.keys import RECORD, BrokerKeys
 from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
@@ -227,16 +228,26 @@ def test_a_countdown_goes_by_the_servers_clock(bench: Bench) -> None:
         bench.wait_for(job)
 
 
-def test_scheduled_jobs_are_purged_with_their_queue(bench: Bench) -> None:
-    """`celery purge` promises that nothing waits any more."""
+@pytest.mark.parametrize("prefix", ["", "mine:"])
+def test_what_waits_beside_a_queue_is_purged_with_it(bench: Bench, prefix: str) -> None:
+    """`celery purge` promises that nothing waits any more: scheduled, or of a paused task."""
+    bench.options["global_keyprefix"] = prefix
+    keys = BrokerKeys(prefix=prefix)
+    first, *_, last = keys.lists_of("celery")
+    paused, other = list_of_paused(keys, last, "t"), list_of_paused(keys, f"{prefix}other", "t")
     with bench.client().connection_for_write() as connection:
-        bench.redis.zadd(LATER, {"a": 1})
-        bench.redis.zadd("celery\x06\x169.scheduled", {"b": 1})
-        bench.redis.lpush("celery", "c")
+        bench.redis.zadd(f"{first}.scheduled", {"a": 1})
+        bench.redis.zadd(f"{last}.scheduled", {"b": 1})
+        bench.redis.lpush(first, "c")
+        bench.redis.lpush(paused, "d", "e")
+        bench.redis.lpush(other, "f")
+        bench.redis.hset(keys.paused_lists, mapping={paused: last, other: f"{prefix}other"})
         channel: Any = connection.default_channel
-        assert channel.queue_purge("celery") == 3
+        assert channel.queue_purge("celery") == 5
     assert bench.is_empty()
-    assert not bench.redis.exists(LATER)
+    assert not bench.redis.exists(*keys.scheduled_of("celery"), paused)
+    assert bench.redis.hgetall(keys.paused_lists) == {other: f"{prefix}other"}
+    assert bench.redis.delete(other, keys.paused_lists) == 2
 
 
 def _starts(bench: Bench, labels: Sequence[str]) -> list[float]:
