@@ -11,7 +11,7 @@ from celery.signals import task_rejected, task_unknown, worker_init, worker_read
 from celery.worker import state
 
 _ready: list[Any] = []
-_options: dict[str, Any] = {}
+_options: list[dict[str, Any]] = []
 # Each of these parts of Celery's worker publishes, as long as an option does not leave it out.
 _TALKATIVE: Final = ("mingle", "gossip", "heartbeat")
 
@@ -23,12 +23,13 @@ def _remember(sender: Any, **_: Any) -> None:
 
 @worker_init.connect(dispatch_uid="service.broker.worker_init")
 def _remember_options(sender: Any, **_: Any) -> None:
-    _options.update(sender.options)
+    _options.append(sender.options)  # as it is: parts of the worker may change it yet
 
 
 def has_to_publish() -> bool:
     """Whether the worker that starts or runs here ends where it may not publish broadcasts."""
-    return bool(_options) and not all(_options.get(f"without_{part}") for part in _TALKATIVE)
+    parts = (f"without_{part}" for part in _TALKATIVE)
+    return bool(_options) and not all(_options[-1].get(part) for part in parts)
 
 
 def is_worker() -> bool:

@@ -90,6 +90,12 @@ class Settings:
         "How often a job may be delivered without an end before it becomes a dead letter.",
         "deliveries",
     )
+    gossip: str = setting(
+        "off",
+        one_of("off", "on"),
+        "Whether each worker hears the heartbeats of all others, as Celery's `gossip` does by"
+        " default; it takes a connection, and messages that grow with the square of the workers.",
+    )
     enqueue_timeout: float = seconds(
         2.0, "How long handing a job to the broker may take before it is given up."
     )

@@ -2,6 +2,7 @@
 
     backend/      Celery calls it for each state (STARTED, RETRY, SUCCESS …): it stores the record
     reporter      says every second how the worker is
+    gossip        leaves Celery's gossip out, unless a setting asks for it
     log_records   puts a job's ids into its log records, and figures into the line of its end
     job_log/      keeps what jobs log and print, for operators
     log_pipe      lets the worker outlive the reader of its output

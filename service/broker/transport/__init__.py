@@ -2,6 +2,7 @@
 
     transport.py    the three transports, and the poller that lets Kombu's hub see pushes
     channel.py      Channel: takes messages, in place of Kombu's BRPOP
+    pools.py        the connections that all channels of a process share
     publish.py      its base: publishes, so that a retry adds no second message
     waiter.py       a consuming connection's state: idle, taking, active, standby
     deliver.py      a channel's part: messages taken and not yet given to a consumer

@@ -5,15 +5,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from copy import copy
 from queue import Empty
 from typing import Any
 
 from kombu.utils.json import loads
-from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from redis.retry import Retry
 
 from service.broker import celery_worker
 from service.broker.leases.in_flight import Outcome
@@ -25,7 +22,6 @@ from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
 from service.broker.transport.waiter import ASK_AGAIN, Waiter, WaiterState, drop_pushes
-from service.redis.clients import DRIVER
 
 logger = logging.getLogger(__name__)
 
@@ -76,18 +72,6 @@ class Channel(PublishingChannel):
             leases = self.qos.leases = leases_of(self)
             leases.holders.add(self.qos)
         return leases
-
-    def lease_pool(self, timeout: float) -> Any:
-        """A pool of connections for the leases: it outlives the channel, and fails fast."""
-        twin = copy(self)  # a pool's sentinels are closed with the channel that made it
-        twin.socket_timeout = twin.socket_connect_timeout = timeout
-        twin.max_connections = 8
-        pool = twin._get_pool()  # noqa: SLF001 - Kombu's
-        pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
-        return pool
-
-    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
-        return {**super()._connparams(asynchronous), "driver_info": DRIVER}
 
     # Taking. Kombu's poller calls these by the names of the BRPOP that they replace.
 

@@ -2,14 +2,20 @@
 
 import threading
 from collections import OrderedDict
+from copy import copy
+from functools import partial
 from typing import Any, Final
 
 from kombu.utils.json import dumps
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from service.broker.leases.registry import keys_of
 from service.broker.scripts import Scripts
 from service.broker.transport.kombu_bases import RedisChannel
+from service.broker.transport.pools import MAX_CONNECTIONS, POOLS
+from service.redis.clients import DRIVER
 from service.redis.countdown import without_countdown
 
 _REMEMBERED: Final = 1000
@@ -50,9 +56,37 @@ _publishes = Publishes()
 
 
 class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_bases
-    """A Kombu Redis channel that publishes by put.lua; all else is Kombu's."""
+    """A Kombu Redis channel that publishes by put.lua, on connections that all channels share."""
 
+    _pool: Any
     _publisher: tuple[Any, Scripts] | None = None
+
+    def lease_pool(self, timeout: float) -> Any:
+        """A pool of connections for the leases: it fails fast."""
+        timeouts = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), timeout)
+        pool = self._lasting_pool(max_connections=8, **timeouts)
+        pool.connection_kwargs["retry"] = Retry(NoBackoff(), 0)
+        return pool
+
+    def _get_pool(self, asynchronous: bool = False) -> Any:
+        if asynchronous:  # for the connections that wait
+            return super()._get_pool(asynchronous)
+        return POOLS.borrow(self, partial(self._lasting_pool, max_connections=MAX_CONNECTIONS))
+
+    def _lasting_pool(self, **options: Any) -> Any:
+        """A pool that outlives the channel."""
+        twin: Any = copy(self)  # a pool's sentinels are closed with the channel that made it
+        vars(twin).update(options)
+        return super(PublishingChannel, twin)._get_pool()
+
+    def _disconnect_pools(self) -> None:
+        if self._pool is not None:
+            POOLS.give_back(self, self._pool)
+            self._pool = None
+        super()._disconnect_pools()
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        return {**super()._connparams(asynchronous), "driver_info": DRIVER}
 
     def basic_publish(self, message: Any, exchange: str, routing_key: str, **kwargs: Any) -> Any:
         """Publish; a retry after an unclear failure does not make a second copy."""

@@ -114,6 +114,8 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
             keys = keys_of(channel)
             given = (keys.in_flight[1], keys.prefix + RECORD)
             self._note_publish(text(channel.client.eval(_CHANGE_NOTHING, 1, *given)))
+            # Most channels never wait for messages, and so have no use for this connection.
+            channel.async_pool.disconnect()
         except Exception:
             self._avail_channels.remove(channel)
             channel.close()

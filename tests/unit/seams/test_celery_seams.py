@@ -70,6 +70,10 @@ def test_a_worker_has_the_options_that_leave_parts_of_it_out() -> None:
     """
     source = inspect.getsource(WorkController.setup_instance)
     assert source.index("self.options = kwargs") < source.index("worker_init.send(sender=self)")
+    # worker/gossip.py changes them in a step of the worker: they are read when all are made.
+    assert "worker_options=w.options" in inspect.getsource(components.Consumer.create)
+    apply = inspect.getsource(bootsteps.Blueprint.apply)
+    assert apply.index("step = S(parent") < apply.index("step.include(parent)")
     for step in (Mingle, Gossip, Heart):
         assert f"without_{'heartbeat' if step is Heart else step.__name__.lower()}" in (
             inspect.signature(step).parameters

@@ -80,5 +80,36 @@ def test_what_a_plain_consumer_leaves_goes_back_to_its_queue(bench: Bench) -> No
         assert json.loads(redis.lindex("q", -1) or b"{}")["properties"].get("x-deliveries", 0) == 0
 
 
+def test_the_channels_of_a_process_publish_on_one_connection(bench: Bench) -> None:
+    """Celery's worker has five channels. The connection is closed with the last of them."""
+    app = bench.client()
+    with app.connection_for_write() as first, app.connection_for_write() as second:
+        channels: list[Any] = [first.channel(), first.channel(), second.channel()]
+        one, other, third = channels
+        pool = one.pool
+        assert pool is other.pool is third.pool
+        for number, connection in enumerate((first, second)):
+            with connection.Producer() as producer:
+                producer.publish({"n": number}, routing_key="q")
+        assert bench.redis.llen("q") == 2
+        assert len(_connections(pool)) == 1
+        one.close()
+        assert _connections(pool)[0].is_connected
+    assert not _connections(pool)[0].is_connected
+
+
+def test_another_user_publishes_on_another_connection(bench: Bench) -> None:
+    """Connections are told apart by all that makes them what they are."""
+    app = bench.client()
+    named = bench.url.replace("redis://", "redis://default:any@")
+    with app.connection_for_write() as first, app.connection_for_write(named) as second:
+        channels: list[Any] = [first.channel(), second.channel()]
+        assert channels[0].pool is not channels[1].pool
+
+
+def _connections(pool: Any) -> list[Any]:
+    return [*pool._available_connections, *pool._in_use_connections]
+
+
 def _channel(connection: Any) -> Any:
     return connection.default_channel
