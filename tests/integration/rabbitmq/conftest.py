@@ -16,6 +16,7 @@ from quart import Quart
 from service import create_app
 from tests.support.process import Process
 from tests.support.rabbitmq import rabbitmq
+from tests.support.wait import wait_until
 
 
 @dataclass
@@ -45,8 +46,14 @@ class Broker:
             os.killpg(self.process.pid, signal.SIGCONT)
 
     def take(self) -> Any:
-        """The next message of the queue, as py-amqp has read it."""
-        return self.with_channel(lambda channel: channel.basic_get(self.queue, no_ack=True))
+        """The next message of the queue, as py-amqp has read it; Celery confirms none."""
+
+        def get(channel: Any) -> Any:
+            return wait_until(
+                lambda: channel.basic_get(self.queue, no_ack=True), description="a message"
+            )
+
+        return self.with_channel(get)
 
 
 Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Quart]]

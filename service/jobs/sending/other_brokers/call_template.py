@@ -1,7 +1,14 @@
 """A task's publish call with gaps: all that is the same for each job of the task is in place."""
 
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from struct import pack
+from typing import Any, Final
+
+from amqp.serialization import dumps as dump_amqp
+from kombu.exceptions import EncodeError
+from kombu.utils.json import dumps
 
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.message import SendRequest, publish_call_for
@@ -13,22 +20,101 @@ from service.jobs.sending.message_template import (
     shown_as,
 )
 from service.logs.ids import REQUEST_ID, request_id_here
+from service.rabbitmq.connection import Publication
 from service.results.marks import OWNER
 from service.results.record import now
+
+_GAPS: Final = ("id", "root_id", "argsrepr", "kwargsrepr", "queued_at", OWNER, REQUEST_ID)
+_MARK: Final = "\x00%s\x00"  # stands for the value of a gap: no header has such a text
+_PACKED_MARK: Final = re.compile(rb"S\x00\x00\x00.\x00([\w-]+)\x00", re.DOTALL)
+# AMQP's properties, in their order, around the headers: their names, and how py-amqp packs them.
+_BEFORE: Final = (("content_type", "s"), ("content_encoding", "s"))
+_BETWEEN: Final = (("delivery_mode", "o"), ("priority", "o"))
+_AFTER: Final = (("reply_to", "s"),)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyCall(PublishCall):
+    """A publish call whose message is encoded."""
+
+    publication: Publication
+
+
+class _EncodedMessage:
+    """Stands for py-amqp's message where it is framed."""
+
+    __slots__ = ("_packed", "body", "properties")
+
+    def __init__(self, body: bytes, packed: bytes, job_id: str) -> None:
+        self.body, self._packed = body, packed
+        self.properties = {"correlation_id": job_id}
+
+    def _serialize_properties(self) -> bytes:
+        return self._packed
+
+
+@dataclass(frozen=True, slots=True)
+class _PackedProperties:
+    """The packed properties of a message, split at the gaps of its headers."""
+
+    begin: bytes
+    headers: tuple[bytes, ...]  # with the name of each gap between
+    size: int  # of the headers without what is in the gaps
+    between: bytes
+    end: bytes
+
+    def fill(self, headers: Mapping[str, Any]) -> bytes:
+        """The properties with these headers."""
+        parts, size = [*self.headers], self.size
+        for at in range(1, len(parts), 2):
+            value = headers[parts[at].decode()].encode()
+            parts[at] = b"S" + pack(">I", len(value)) + value
+            size += len(parts[at])
+        job_id = headers["id"].encode()
+        correlation_id = bytes((len(job_id),)) + job_id
+        table = pack(">I", size)
+        return b"".join((self.begin, table, *parts, self.between, correlation_id, self.end))
+
+
+def _packed_properties(message: Any) -> _PackedProperties | None:
+    """The properties of a message with gaps; None where they are not as Celery's are."""
+    given = message.properties
+    headers = dict(given["application_headers"])
+    with_marks = {k: _MARK % k if k in _GAPS else v for k, v in headers.items()}
+    pieces = tuple(_PACKED_MARK.split(_packed("F", with_marks)[4:]))
+    packed = _PackedProperties(
+        begin=message._serialize_properties()[:2] + _packed_each(given, _BEFORE),  # noqa: SLF001
+        headers=pieces,
+        size=sum(map(len, pieces[::2])),
+        between=_packed_each(given, _BETWEEN),
+        end=_packed_each(given, _AFTER),
+    )
+    is_same: bool = packed.fill(headers) == message._serialize_properties()  # noqa: SLF001
+    return packed if is_same else None
+
+
+def _packed(form: str, *values: Any) -> bytes:
+    return bytes(dump_amqp(form, values))
+
+
+def _packed_each(given: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> bytes:
+    return b"".join(_packed(form, given[name]) for name, form in names if name in given)
 
 
 @dataclass(frozen=True, slots=True)
 class CallTemplate:
-    """The options of a publish call, with the headers of one job."""
+    """The options of a publish call, and its message, with the headers of one job."""
 
     task: str
     options: dict[str, Any]
     headers: dict[str, Any]
     repr_size: int
     repr_levels: int
+    sample: Publication
+    packed: _PackedProperties | None
 
     def fill(self, request: SendRequest) -> PublishCall:
-        """The call that publishes this job."""
+        """The call that publishes this job. Raises kombu's EncodeError."""
         args, kwargs, job_id = request.args, request.kwargs, request.job_id
         queued_at = now()
         headers = {
@@ -44,14 +130,26 @@ class CallTemplate:
         if (named := request_id_here()) is not None:
             headers[REQUEST_ID] = named
         options = {**self.options, "headers": headers, "correlation_id": job_id}
-        return PublishCall(job_id, self.task, queued_at, (args, kwargs, NO_CANVAS), options)
+        body = (args, kwargs, NO_CANVAS)
+        if self.packed is None:
+            return PublishCall(job_id, self.task, queued_at, body, options)
+        try:
+            encoded = dumps(body).encode()
+        except (TypeError, ValueError, RecursionError) as error:
+            raise EncodeError(str(error)) from error
+        _, exchange, routing_key, mandatory = self.sample
+        message = _EncodedMessage(encoded, self.packed.fill(headers), job_id)
+        publication = Publication(message, exchange, routing_key, mandatory)
+        return ReadyCall(job_id, self.task, queued_at, body, options, publication)
 
 
 class CallTemplates:
     """The templates of one Celery app, by the task, its queue and priority, and its headers."""
 
-    def __init__(self, celery: Any) -> None:
+    def __init__(self, celery: Any, encode: Callable[[PublishCall], Publication]) -> None:
+        """`encode` gives the message that Kombu makes of a call."""
         self._celery = celery
+        self._encode = encode
         self._templates: dict[tuple[Any, ...], CallTemplate | None] = {}
 
     def call_for(self, request: SendRequest) -> PublishCall:
@@ -74,10 +172,13 @@ class CallTemplates:
         headers = call.options["headers"]
         if headers["eta"] or headers["expires"]:
             return None
+        sample = self._encode(call)
         return CallTemplate(
             request.task.name,
             call.options,
             headers,
             self._celery.amqp.argsrepr_maxsize,
             self._celery.conf.task_repr_maxlevels,
+            sample,
+            _packed_properties(sample.message),
         )

@@ -68,7 +68,8 @@ class KombuPublisher:
         self.check()
         call = self.call_for(request)
         key = self._writer.idempotency_key(call.task, request.conditions)
-        unsent = _checked(call, key)
+        self.check_body(call)
+        unsent = unsent_record(call, key)
         (accepted,) = await self._writer.write([unsent], request.conditions)
         if accepted.is_new:
             await self._publish(call, unsent)
@@ -86,7 +87,7 @@ class KombuPublisher:
         try:
             async for content in contents:
                 # Raises before there are any records of these.
-                unsent = await asyncio.to_thread(lambda: [*map(_checked, content.calls)])  # noqa: B023
+                unsent = await asyncio.to_thread(self._unsent_records, content.calls)
                 for start in range(0, len(content.followers), _MAX_STEP):
                     await self._writer.write(content.followers[start : start + _MAX_STEP])
                 pairs = [*zip(content.calls, unsent, strict=True)]
@@ -139,6 +140,10 @@ class KombuPublisher:
     def call_for(self, request: SendRequest) -> PublishCall:
         """The call that publishes a job."""
         return publish_call_for(request)
+
+    def check_body(self, call: PublishCall) -> None:
+        """Raise EncodeError, as publishing it would."""
+        dumps(call.body, call.options.get("serializer"))
 
     async def transmit(self, call: PublishCall) -> None:
         """Have the broker take the message. Raises BrokerUnavailableError."""
@@ -199,6 +204,11 @@ class KombuPublisher:
                 raise self.unavailable("another call sends this job", maybe_accepted=True)
             await asyncio.sleep(_POLL_INTERVAL)
 
+    def _unsent_records(self, calls: Sequence[PublishCall]) -> list[BuiltMessage]:
+        for call in calls:
+            self.check_body(call)
+        return [*map(unsent_record, calls)]
+
     def _connect_once(self) -> None:
         self.connect().connection.release()
 
@@ -229,9 +239,3 @@ class KombuPublisher:
         except (OperationalError, OSError) as error:
             raise self.unavailable(error) from error
         return celery.amqp.Producer(connection, auto_declare=False)
-
-
-def _checked(call: PublishCall, idempotency_key: str = "") -> BuiltMessage:
-    """The marked record of a new job. Raises EncodeError, as publishing it would."""
-    dumps(call.body, call.options.get("serializer"))
-    return unsent_record(call, idempotency_key)

@@ -14,7 +14,7 @@ from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.message import SendRequest
-from service.jobs.sending.other_brokers.call_template import CallTemplates
+from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
 from service.rabbitmq.client import RabbitClient
 from service.rabbitmq.connection import (
@@ -100,7 +100,7 @@ class RabbitMQPublisher(KombuPublisher):
         super().__init__(celery, writer, client, threads)
         self._rabbit = RabbitClient(self._open_socket)
         self._producer = _producer(celery)
-        self._templates = CallTemplates(celery)
+        self._templates = CallTemplates(celery, self._encode)
         self._in_flight = 0  # calls of `transmit`
         self._turns = _Turns(_ERRORS_AT_ONCE)
         self._declared: dict[tuple[type, str], asyncio.Task[None]] = {}
@@ -131,9 +131,12 @@ class RabbitMQPublisher(KombuPublisher):
     def call_for(self, request: SendRequest) -> PublishCall:
         return self._templates.call_for(request)
 
+    def check_body(self, call: PublishCall) -> None:
+        if not isinstance(call, ReadyCall):  # else it is encoded
+            super().check_body(call)
+
     async def transmit(self, call: PublishCall) -> None:
-        options = {**call.options, "declare": None, "mandatory": bool(call.job_id)}
-        publication = self._producer.publish(call.body, **options)
+        publication = call.publication if isinstance(call, ReadyCall) else self._encode(call)
         tried: list[RabbitConnection] = []
         self._in_flight += 1
         early = min(self._in_flight * _APART, _MOST_EARLY * self.timeout)
@@ -153,6 +156,11 @@ class RabbitMQPublisher(KombuPublisher):
             self._in_flight -= 1
         await self._turns.wait()
         raise self.unavailable(reason, maybe_accepted=bool(tried))
+
+    def _encode(self, call: PublishCall) -> Publication:
+        options = {**call.options, "declare": None, "mandatory": bool(call.job_id)}
+        publication: Publication = self._producer.publish(call.body, **options)
+        return publication
 
     async def _try(
         self, publication: Publication, queues: Any, tried: list[RabbitConnection]

@@ -89,22 +89,14 @@ class RecordChanges:
 
         Raises BrokerUnavailableError.
         """
-        loop = asyncio.get_running_loop()
-        change = _Change(key, before, after, loop.create_future())
+        change = _Change(key, before, after, asyncio.get_running_loop().create_future())
         self._batcher.add(change)
-        timer = loop.call_later(self._timeout, self._give_up, change)
-        try:
-            return await change.done
-        finally:
-            timer.cancel()
+        return await change.done
 
     async def aclose(self) -> None:
         """Close the connection."""
         await self._batcher.close()
         await self._connection.disconnect()
-
-    def _give_up(self, change: _Change) -> None:
-        self._fail([change], f"no answer within {self._timeout:g} s")
 
     def _fail(self, batch: list[_Change], reason: str) -> None:
         for change in batch:
