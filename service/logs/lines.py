@@ -1,5 +1,6 @@
 """Makes lines of log records: what others have written begins no line and colours no terminal."""
 
+import codecs
 import copy
 import logging
 import re
@@ -11,6 +12,8 @@ MAX_TEXT: Final = 16_384  # characters, of a line with its traceback: an error m
 _INDENT: Final = (
     "    "  # before each line of a traceback: none looks like the beginning of a record
 )
+# Python reads a codec from a file when it is first asked for; by then no file may be to be had.
+_escape: Final = codecs.getencoder("unicode_escape")
 # Control characters, what separates lines elsewhere, what turns the direction of a text, and halves
 # of characters, which cannot be written.
 HARMFUL: Final = re.compile(
@@ -22,7 +25,7 @@ def on_one_line(text: str) -> str:
     r"""The text with what is harmful written as Python writes it: `\n`, `\x1b`, `\u2028`."""
     if text.isprintable():
         return text
-    return HARMFUL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return HARMFUL.sub(lambda found: _escape(found[0])[0].decode(), text)
 
 
 class LineFormatter(logging.Formatter):

@@ -123,7 +123,7 @@ class ScriptConnection:
                 except RedisConnectionError as error:
                     if not is_old:
                         raise
-                    logger.debug("A connection to Redis was closed; it is tried anew: %r", error)
+                    logger.debug("A connection to Redis was closed; it is tried anew: %s", error)
                     await self.disconnect()
                     return await self._exchange(script, keys, arguments, on_send)
         except BaseException as error:

@@ -1,4 +1,4 @@
-"""Tells which errors of Redis will pass, and which mean that nothing was written."""
+"""Tells which errors of Redis will pass, which mean that nothing was written, and what they say."""
 
 from typing import Any, Final
 
@@ -19,6 +19,11 @@ _MOVING: Final = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
 # While somebody changes users or passwords; the last one is what a script is told.
 _RIGHTS: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "ACL failure"})
 _PASSING: Final = tuple(_REFUSALS | _MOVING | _RIGHTS)
+
+
+def text_of(error: BaseException) -> str:
+    """The error for people; the `repr` of redis-py's errors leaves out what was wrong."""
+    return f"{type(error).__name__}: {error}"
 
 
 def answer_of(error: Any) -> str:

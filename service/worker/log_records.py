@@ -17,6 +17,7 @@ from celery.app import trace
 from celery.app.defaults import DEFAULTS
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
+from celery.worker.consumer import consumer
 
 from service.jobs.job import running
 from service.logs.handlers import init_handlers
@@ -24,6 +25,7 @@ from service.logs.ids import REQUEST_ID, ids_here
 from service.logs.json_lines import JsonFormatter
 from service.logs.lines import LineFormatter
 from service.parts import parts_of
+from service.redis.transient import TRANSIENT, text_of
 from service.signals import seconds_since_epoch
 
 _CELERYS: Final = str(DEFAULTS["worker_log_format"])
@@ -105,6 +107,18 @@ class JsonJobRecord(JobRecord):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.ids = _job_ids(self.args)
+
+
+class WithReasons(logging.Filter):
+    """Has Celery's line of a lost connection say why: the `repr` of redis-py's errors does not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """True."""
+        if "%r" in str(record.msg) and isinstance(record.args, tuple):
+            record.args = tuple(
+                text_of(each) if isinstance(each, TRANSIENT) else each for each in record.args
+            )
+        return True
 
 
 class JobFormatter(ColorFormatter, LineFormatter):
@@ -192,6 +206,7 @@ def _mark_records(sender: str, instance: Any, **_: object) -> None:
     Celery's banner, which is no JSON, is left out of a log of JSON.
     """
     as_json = _is_json(instance.app)
+    logging.getLogger(consumer.__name__).addFilter(WithReasons())
     if logging.getLogRecordFactory() is logging.LogRecord:
         logging.setLogRecordFactory(JsonJobRecord if as_json else JobRecord)
     if as_json:

@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from service.redis.transient import TRANSIENT
+from service.redis.transient import TRANSIENT, text_of
 from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
@@ -65,8 +65,8 @@ class PeriodicThread(threading.Thread):
         except TRANSIENT as error:
             if not self._away:
                 what = "refuses it" if isinstance(error, ResponseError) else "is away"
-                text = "Redis %s; the %s thread goes on trying: %r"
-                logger.warning(text, what, self.name, error)
+                text = "Redis %s; the %s thread goes on trying: %s"
+                logger.warning(text, what, self.name, text_of(error))
             self._away = True
             note_incident(Incident.REDIS_ERROR)
             self._on_outage(error)

@@ -130,7 +130,7 @@ class Channel(PublishingChannel):
             if expects_reply:
                 raise
             # The server has closed the connection, as an idle one: Kombu's poller makes another.
-            logger.debug("The connection that waits for messages was closed: %r", error)
+            logger.debug("The connection that waits for messages was closed: %s", error)
             return None
         finally:
             self._polling = connection if self.waiter.state is WaiterState.ACTIVE else None
@@ -225,7 +225,7 @@ class Channel(PublishingChannel):
         try:
             super().close()
         except (RedisError, OSError, AttributeError, KeyError) as error:
-            logger.debug("A channel was closed the hard way: %r", error)
+            logger.debug("A channel was closed the hard way: %s", error)
             self._disconnect_pools()
             self._close_clients()
             VirtualChannel.close(self)

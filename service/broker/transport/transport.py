@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 from redis.exceptions import ResponseError
 
 from service.broker import celery_worker
+from service.broker.descriptors import require_descriptors
 from service.broker.leases.registry import keys_of
 from service.broker.scripts import text
 from service.broker.transport.channel import Channel
@@ -105,8 +106,10 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
 
         Celery then pauses and tries again. Else it would go on to steps that write, and each one
         that is refused would have the whole worker connect anew, at once; a broadcast that is
-        refused would end it.
+        refused would end it. So too a worker that may open too few files for those steps: OSError.
         """
+        if celery_worker.is_worker():
+            require_descriptors()
         connection = super().establish_connection()
         channel = self._avail_channels[-1]
         try:

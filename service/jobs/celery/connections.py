@@ -1,5 +1,6 @@
 """The Celery app's connections to its broker; and remote control, which blocks no event loop."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, count
@@ -13,6 +14,8 @@ from redis.asyncio import Redis
 from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.settings import TRANSPORTS
 from service.redis.keys import broker_keys
+
+logger: Final = logging.getLogger(__name__)
 
 # Seconds between two attempts to connect.
 _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
@@ -36,8 +39,13 @@ class _Connection(Connection):
 
         def seldom(error: Exception, interval: float) -> None:
             attempt = next(attempts)
-            if errback is not None and attempt & (attempt - 1) == 0:
+            if errback is None or attempt & (attempt - 1):
+                return
+            try:
                 errback(error, interval)
+            except OSError:
+                # Celery's asks for the address, and so for a transport, which needs a descriptor.
+                logger.error("Cannot connect to the broker: %s", error)  # noqa: TRY400
 
         return super().ensure_connection(seldom, *args, **{**_PAUSES, **options})
 

@@ -121,7 +121,7 @@ class Ledger:
         try:
             debts = await self._connection.run(_SCRIPT, keys, arguments)
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError
-            logger.debug("What callers have done is not shared: %r", error)
+            logger.debug("What callers have done is not shared: %s", error)
             return
         now = asyncio.get_running_loop().time()
         for account, debt in zip(accounts, debts, strict=True):

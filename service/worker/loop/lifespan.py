@@ -16,6 +16,7 @@ from celery.platforms import EX_FAILURE
 from kombu.common import ignore_errors
 
 from service.broker.celery_worker import is_stopping_at_once
+from service.broker.descriptors import require_descriptors
 from service.broker.leases.registry import leave_brokers
 from service.jobs.celery.app import QuartCelery
 from service.worker.loop.process import process_of
@@ -66,6 +67,11 @@ class LifespanStep(bootsteps.StartStopStep):
                 raise WorkerShutdown(EX_FAILURE)
             process.stop_limit.last_acts.append(self._stop_app)
         process.stop_limit.last_acts.append(leave_brokers)
+        try:
+            require_descriptors()
+        except OSError as error:
+            logger.critical("This worker cannot run: %s", error)
+            raise WorkerShutdown(EX_FAILURE) from error
 
     def close(self, worker: Any) -> None:
         """Stop the pool.

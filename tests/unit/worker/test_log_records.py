@@ -5,9 +5,10 @@ import logging
 from collections.abc import Iterator
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from service.jobs.job import CurrentJob, running
-from service.worker.log_records import JobFormatter, JobRecord
+from service.worker.log_records import JobFormatter, JobRecord, WithReasons
 
 
 @pytest.fixture
@@ -59,3 +60,13 @@ def test_a_record_of_another_factory_is_shown_without_a_job() -> None:
     """The user's code may make its own."""
     plain = logging.LogRecord("x", logging.INFO, "f", 1, "hello", (), None)
     assert JobFormatter("%(in_job)s%(message)s", use_color=False).format(plain) == "hello"
+
+
+def test_a_lost_connection_is_logged_with_its_reason(
+    logger: logging.Logger, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The `repr` of redis-py's errors, which Celery writes, is `network:ConnectionError`."""
+    logger.addHandler(caplog.handler)
+    logger.addFilter(WithReasons())
+    logger.warning("%s (%r)", "Connection lost", RedisConnectionError("Connection refused"))
+    assert caplog.messages == ["Connection lost ('ConnectionError: Connection refused')"]
