@@ -1,5 +1,6 @@
 """Answers errors with problem details (RFC 9457) for clients, and with pages for browsers."""
 
+import errno
 import json
 import logging
 from http import HTTPStatus
@@ -34,6 +35,11 @@ logger: Final = logging.getLogger(__name__)
 
 _RETRY_AFTER: Final = "2"  # seconds
 _QUOTA_EXCEEDED: Final = "https://iana.org/assignments/http-problem-types#quota-exceeded"
+_NO_DESCRIPTOR: Final = frozenset({errno.EMFILE, errno.ENFILE})
+_TOO_MANY_FILES: Final = (
+    "The server has too many open files. What you asked for may have been done all the same: look"
+    " before you send it again."
+)
 _AWAY: Final = "Redis is not available."  # its address, which a reason may have, is for the log
 
 # One row for each error that has a status of its own, but for LimitExceededError, which has a
@@ -106,6 +112,10 @@ async def _on_http_error(error: HTTPException) -> Response:
 
 async def _on_any_error(error: Exception) -> Response:
     logger.error("A request could not be answered", exc_info=error)
+    if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
+        response = await _problem(HTTPStatus.SERVICE_UNAVAILABLE, _TOO_MANY_FILES)
+        response.headers["Retry-After"] = _RETRY_AFTER
+        return response
     return await _problem(
         HTTPStatus.INTERNAL_SERVER_ERROR, "The server has a fault. It was written to its log."
     )

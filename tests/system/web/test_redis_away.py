@@ -1,7 +1,9 @@
 """When Redis is away the web side says so at once, and is well again by itself."""
 
 import re
+import resource
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -79,3 +81,28 @@ def test_other_requests_go_on_while_redis_is_silent(own_valkey: Valkey, web: Web
         with pytest.raises(BlockingIOError):
             waiting.recv(1)
     own_valkey.thaw()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it changes the limit of another process")
+def test_descriptors_that_run_out_are_told_of_and_waited_for(
+    own_valkey: Valkey, web: Web, client: httpx.Client
+) -> None:
+    """asyncio logged a thousand tracebacks a second; who is connected is answered."""
+    assert client.get("/readyz").status_code == 200
+    pid = int(web.wait_for_output(r"\[(\d+)\] \[INFO\] Running on")[1])
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (3, before[1]))
+    with own_valkey.client() as redis:
+        redis.client_kill_filter(skipme=True)
+    response = client.get("/")
+    assert response.status_code == 503
+    assert int(response.headers["Retry-After"]) > 0
+    web.wait_for_output("Too many open files")
+    address = urlsplit(web.url)
+    with socket.create_connection((address.hostname, address.port), timeout=45) as waiting:
+        waiting.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        web.wait_for_output("No connection can be accepted: .*Too many open files")
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+        assert waiting.recv(12) == b"HTTP/1.1 200"
+    assert "out of system resource" not in web.output
+    assert client.get("/").status_code == 200

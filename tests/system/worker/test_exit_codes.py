@@ -43,7 +43,7 @@ async def test_a_worker_goes_on_when_descriptors_are_free_again(
     """With six too few it connected anew each second without saying why; with none it ended."""
     with worker_on(own_valkey, tmp_path) as worker:
         before = resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE)
-        for limit in (30, 8):
+        for limit in (30, 3):
             resource.prlimit(worker.process.pid, resource.RLIMIT_NOFILE, (limit, before[1]))
             said = _count(worker)
             with own_valkey.client() as client:

@@ -1,5 +1,6 @@
 """Which handlers of a web process write our lines, and which stay as they are."""
 
+import errno
 import json
 import logging
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ def logging_as_before() -> Iterator[None]:
         each.setFormatter(formatter)
     for name in SERVERS:
         logging.getLogger(name).handlers = []
+    for name in (*SERVERS, "asyncio"):
         logging.getLogger(name).filters = []
 
 
@@ -103,3 +105,17 @@ def test_their_formats_are_as_we_know_them() -> None:
     (handler,) = logging.getLogger(SERVERS[0]).handlers
     assert handler.formatter is not None
     assert handler.formatter._fmt == HYPERCORNS
+
+
+def test_asyncio_says_once_that_it_accepts_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """It tries again and again, and another error of its own is not held back."""
+    init_handlers(as_json=False)
+    error = OSError(errno.EMFILE, "Too many open files")
+    for _ in range(3):
+        text = "socket.accept() out of system resource\nsocket: <asyncio.TransportSocket fd=3>"
+        logging.getLogger("asyncio").error(text, exc_info=error)
+    logging.getLogger("asyncio").error("Task exception was never retrieved", exc_info=error)
+    assert [message.partition(":")[0] for message in caplog.messages] == [
+        "No connection can be accepted",
+        "Task exception was never retrieved",
+    ]
