@@ -11,7 +11,6 @@
     delivery.py       a delivery, and the options of its lease
     pauses.py         queues and tasks that an operator has paused
     celery_worker.py  what Celery's worker in this process does with its messages
-    descriptors.py    whether this process may open the files that a worker needs
 
 A message lies in a list, its queue. Taking moves it to the deliveries of a worker, under a tag of
 its own with a lease; an ack forgets it; a requeue, or a lease that expires, puts it back; too many

@@ -3,12 +3,17 @@
 Like `celery.worker.state`, which most of it is read from, this is the state of a process.
 """
 
+import os
 from collections.abc import Iterable
 from typing import Any, Final
 
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.signals import task_rejected, task_unknown, worker_init, worker_ready
 from celery.worker import state
+
+# Descriptors that a worker opens from its connection on: 13 to 15 with any pool, counted in
+# /proc/<pid>/fd.
+_NEEDED: Final = 16
 
 _ready: list[Any] = []
 _options: list[dict[str, Any]] = []
@@ -24,6 +29,25 @@ def _remember(sender: Any, **_: Any) -> None:
 @worker_init.connect(dispatch_uid="service.broker.worker_init")
 def _remember_options(sender: Any, **_: Any) -> None:
     _options.append(sender.options)  # as it is: parts of the worker may change it yet
+
+
+def require_descriptors() -> None:
+    """Raise OSError (EMFILE, ENFILE) unless the worker's connections can be opened.
+
+    A worker that may open only some of them begins anew with all, and again, without an end.
+    """
+    opened: list[int] = []
+    try:
+        while len(opened) < _NEEDED:
+            opened += os.pipe()
+    except OSError as error:
+        what = (
+            f"{error.strerror}. Raise the limit (`ulimit -n`), or look for what leaves files open"
+        )
+        raise OSError(error.errno, what) from error
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
 
 
 def has_to_publish() -> bool:

@@ -21,7 +21,7 @@ _RIGHTS: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "ACL failure"})
 _PASSING: Final = tuple(_REFUSALS | _MOVING | _RIGHTS)
 
 
-def text_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The error for people; the `repr` of redis-py's errors leaves out what was wrong."""
     return f"{type(error).__name__}: {error}"
 

@@ -17,7 +17,7 @@ from service.errors import (
     UnknownJobError,
 )
 from service.redis.keys import ResultKeys
-from service.redis.transient import text_of
+from service.redis.transient import reason_of
 from service.results.feed import Feed
 from service.results.follower import Change, Follower, Topic
 from service.results.model import Result, is_job_id
@@ -139,7 +139,7 @@ class Watcher:
             try:
                 await self._feed.run()
             except (RedisError, OSError) as error:
-                logger.warning("The connection that follows jobs is lost: %s", text_of(error))
+                logger.warning("The connection that follows jobs is lost: %s", reason_of(error))
             else:
                 return  # it was stopped
             finally:

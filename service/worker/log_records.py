@@ -25,7 +25,7 @@ from service.logs.ids import REQUEST_ID, ids_here
 from service.logs.json_lines import JsonFormatter
 from service.logs.lines import LineFormatter
 from service.parts import parts_of
-from service.redis.transient import TRANSIENT, text_of
+from service.redis.transient import TRANSIENT, reason_of
 from service.signals import seconds_since_epoch
 
 _CELERYS: Final = str(DEFAULTS["worker_log_format"])
@@ -116,7 +116,7 @@ class WithReasons(logging.Filter):
         """True."""
         if "%r" in str(record.msg) and isinstance(record.args, tuple):
             record.args = tuple(
-                text_of(each) if isinstance(each, TRANSIENT) else each for each in record.args
+                reason_of(each) if isinstance(each, TRANSIENT) else each for each in record.args
             )
         return True
 

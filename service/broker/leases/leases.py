@@ -23,7 +23,7 @@ from service.broker.leases.quarantine import Quarantine
 from service.broker.leases.recovery import Fail, Recovery
 from service.broker.scripts import Scripts, Taken
 from service.redis.keys import BrokerKeys
-from service.redis.transient import TRANSIENT, text_of
+from service.redis.transient import TRANSIENT, reason_of
 from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ class Leases:
             self.dispositions.move()
         except TRANSIENT as error:
             logger.warning(
-                "Jobs that are to run later could not be put back yet: %s", text_of(error)
+                "Jobs that are to run later could not be put back yet: %s", reason_of(error)
             )
 
     def adopt(self, queues: Iterable[str]) -> list[Delivery]:
@@ -162,7 +162,7 @@ class Leases:
                 self.dispositions.send_acks(float("inf"))
                 self.dispositions.move()
             except TRANSIENT as error:
-                logger.warning("Redis is away while the worker ends: %s", text_of(error))
+                logger.warning("Redis is away while the worker ends: %s", reason_of(error))
             if time.monotonic() > deadline:
                 break
             time.sleep(0.05)

@@ -8,7 +8,7 @@ from typing import Final
 
 from redis.exceptions import ResponseError
 
-from service.redis.transient import TRANSIENT, text_of
+from service.redis.transient import TRANSIENT, reason_of
 from service.signals import Incident, note_incident
 
 logger = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class PeriodicThread(threading.Thread):
             if not self._away:
                 what = "refuses it" if isinstance(error, ResponseError) else "is away"
                 text = "Redis %s; the %s thread goes on trying: %s"
-                logger.warning(text, what, self.name, text_of(error))
+                logger.warning(text, what, self.name, reason_of(error))
             self._away = True
             note_incident(Incident.REDIS_ERROR)
             self._on_outage(error)

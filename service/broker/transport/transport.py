@@ -8,7 +8,6 @@ from typing import Any, ClassVar
 from redis.exceptions import ResponseError
 
 from service.broker import celery_worker
-from service.broker.descriptors import require_descriptors
 from service.broker.leases.registry import keys_of
 from service.broker.scripts import text
 from service.broker.transport.channel import Channel
@@ -109,7 +108,7 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
         refused would end it. So too a worker that may open too few files for those steps: OSError.
         """
         if celery_worker.is_worker():
-            require_descriptors()
+            celery_worker.require_descriptors()
         connection = super().establish_connection()
         channel = self._avail_channels[-1]
         try:

@@ -15,8 +15,7 @@ from celery.exceptions import WorkerShutdown, WorkerTerminate
 from celery.platforms import EX_FAILURE
 from kombu.common import ignore_errors
 
-from service.broker.celery_worker import is_stopping_at_once
-from service.broker.descriptors import require_descriptors
+from service.broker.celery_worker import is_stopping_at_once, require_descriptors
 from service.broker.leases.registry import leave_brokers
 from service.jobs.celery.app import QuartCelery
 from service.worker.loop.process import process_of
