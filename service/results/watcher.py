@@ -45,7 +45,7 @@ class Watcher:
         self.waiters = 0  # followers that are not closed, by what they cost
         self.stopping = asyncio.Event()  # set when the server stops, so that every stream ends
 
-    def begin(self) -> None:
+    async def begin(self) -> None:
         """Be of use again: an app can be started anew, on another event loop, too."""
         self.stopping = asyncio.Event()
 

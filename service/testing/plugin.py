@@ -56,12 +56,21 @@ def jobs_server(request: pytest.FixtureRequest) -> Iterator[str]:
         pytest.fail(str(error), pytrace=False)
 
 
-@pytest.fixture
-def jobs_redis_url(jobs_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The address of the tests' Redis, emptied for this one; SERVICE_REDIS_URL has it."""
-    from service.testing.server import empty
+@pytest.fixture(scope="session")
+def _empty_jobs_redis(jobs_server: str) -> Iterator[Any]:
+    """A function that empties it."""
+    from service.testing.server import emptying
 
-    empty(jobs_server)
+    with emptying(jobs_server) as empty:
+        yield empty
+
+
+@pytest.fixture
+def jobs_redis_url(
+    jobs_server: str, _empty_jobs_redis: Any, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The address of the tests' Redis, emptied for this one; SERVICE_REDIS_URL has it."""
+    _empty_jobs_redis()
     monkeypatch.setenv("SERVICE_REDIS_URL", jobs_server)
     return jobs_server
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 from redis import Redis
 from redis.exceptions import RedisError
 
+from service.broker.checks.startup import OWN_SERVERS
 from service.dev.valkey import OPTIONS, valkey_binary
 from service.errors import DevServerError
 from service.processes.guardian import Guardian
@@ -52,15 +53,17 @@ def running_valkey() -> Iterator[str]:
             folder,
             *shlex.split(OPTIONS),
         ]
+        url = f"redis://127.0.0.1:{port}/0"
         process = subprocess.Popen(  # noqa: S603  a path of an installed package
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
         )
         guardian.watch(process.pid)
         try:
-            url = f"redis://127.0.0.1:{port}/0"
             _wait_until_ready(url, process)
+            OWN_SERVERS.add(url)
             yield url
         finally:
+            OWN_SERVERS.discard(url)
             process.kill()  # it has nothing to save
             process.communicate()
             guardian.forget(process.pid)
@@ -88,11 +91,18 @@ def given_database(url: str) -> str:
     return url
 
 
-def empty(url: str) -> None:
-    """Delete all keys of the database."""
+@contextmanager
+def emptying(url: str) -> Iterator[Callable[[], None]]:
+    """What deletes all keys of the database, by one connection for the block."""
     with closing(Redis.from_url(url, driver_info=DRIVER)) as client:
-        client.flushdb()
-        client.set(TESTING, 1)
+
+        def empty() -> None:
+            with client.pipeline(transaction=False) as pipe:
+                pipe.flushdb()
+                pipe.set(TESTING, 1)
+                pipe.execute()
+
+        yield empty
 
 
 def _wait_until_ready(url: str, process: "subprocess.Popen[Any]") -> None:

@@ -34,6 +34,7 @@ _AT_ONCE: Final = 200  # messages in one take; more jobs at once than any test h
 class _Pool(AsyncioPool):
     """Says when a job has ended; ends jobs without blocking the loop, which is the test's."""
 
+    is_watched = False  # a test may stand still in a debugger
     on_end: Callable[[], object]
 
     @property
@@ -107,6 +108,7 @@ class InProcessWorker:
         self._cleanup.enter_context(setup_default_app(celery))
         celery.set_default()
         celery.set_current()
+        celery.finalize(auto=True)  # else the app's start would do it, in a thread
         self._loop = process_of(celery.quart_app).use_running_loop()
         celery.process_loop = self._loop
 

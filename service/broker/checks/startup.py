@@ -36,6 +36,8 @@ _WITHOUT_KEY: Final = {
     "evalsha": "0" * 40 + " 0",
     DISPENSABLE: "OFF",
 }
+# The addresses of servers that need no look: this process has started them for itself.
+OWN_SERVERS: Final = set[str]()
 COMMANDS: Final = frozenset({*_WITHOUT_KEY, *(c for group in _ON_SCRATCH.values() for c in group)})
 
 
@@ -44,6 +46,8 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
     @app.before_serving
     async def check_redis() -> None:
+        if OWN_SERVERS.issuperset(_addresses(settings)):
+            return
         findings = await asyncio.to_thread(inspect_redis, settings)
         for finding in findings:
             if not finding.refuse:
@@ -53,14 +57,17 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
 def inspect_redis(settings: Settings) -> list[Finding]:
     """What is wrong with the Redis of the results, and with that of the broker if it is another."""
-    urls = dict.fromkeys((settings.redis_url, broker_redis_url(settings)))
-    return [finding for url in urls for finding in _findings(settings, url)]
+    return [finding for url in _addresses(settings) for finding in _findings(settings, url)]
 
 
 def refuse(findings: Iterable[Finding]) -> None:
     """Raise ConfigurationError where jobs would be lost silently."""
     if refused := [finding.text for finding in findings if finding.refuse]:
         raise ConfigurationError(*refused)
+
+
+def _addresses(settings: Settings) -> list[str]:
+    return [*dict.fromkeys((settings.redis_url, broker_redis_url(settings)))]
 
 
 def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:

@@ -1,6 +1,7 @@
 """Builds the Celery app of a Quart app, once, when it is first used."""
 
 import threading
+from typing import Any
 
 from celery import Celery
 from quart import Quart
@@ -38,6 +39,12 @@ class CeleryBuilder:
         self.built: QuartCelery | None = None
         if existing is not None:
             self._existing = self._take_over(existing)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the Celery app is built and has its tasks, so that `get` takes no time."""
+        built: Any = self.built
+        return built is not None and bool(built.finalized)
 
     def get(self) -> QuartCelery:
         """The app's Celery app.

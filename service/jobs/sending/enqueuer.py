@@ -102,7 +102,7 @@ class Enqueuer:
         self._publisher, self._control = publisher, control or self
 
     async def prepare(self) -> None:
-        """Build the Celery app now, in a thread: it would block the event loop for a while."""
+        """Build the Celery app now, in a thread unless it is built: it would block for a while."""
         publisher = await self.publisher()
         if isinstance(publisher, RedisPublisher):
             self._finishing = asyncio.create_task(self._journals.finish_abandoned())
@@ -235,7 +235,7 @@ class Enqueuer:
 
     async def publisher(self) -> Publisher:
         """What hands over jobs, built once the app is complete."""
-        built = await asyncio.to_thread(self._build)
+        built = self._build() if self._celery.is_ready else await asyncio.to_thread(self._build)
         # Two first jobs at once build two; both must use one, which holds the templates.
         self._built = self._built or built
         self._publisher = publisher = self._publisher or self._built

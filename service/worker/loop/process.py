@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Final
 
 from quart import Quart
+from redis.asyncio import Redis
 
 from service.parts import parts_of
 from service.redis.clients import connect
@@ -26,8 +27,10 @@ class WorkerProcess:
         self.pid = os.getpid()
         self.prefork_pool: Any = None  # set in the parent of its children
         self.stop_limit = StopLimit()
-        self._settings = parts_of(app).settings
+        self._parts = parts_of(app)
+        self._settings = self._parts.settings
         self._loop: ProcessLoop | None = None
+        self._shared_redis: Redis | None = None
 
     @property
     def loop(self) -> ProcessLoop:
@@ -40,6 +43,7 @@ class WorkerProcess:
     def use_running_loop(self) -> ProcessLoop:
         """Have the caller's own event loop be the one for the app's coroutines, as in a test."""
         self._loop = ProcessLoop(self._settings.sync_threads, asyncio.get_running_loop())
+        self._shared_redis = self._parts.redis  # which is used on the same loop
         return self._loop
 
     @property
@@ -47,10 +51,13 @@ class WorkerProcess:
         """Whether the caller runs on the loop. Makes none: prefork's parent must not have one."""
         return self._loop is not None and self._loop.is_here
 
+    def _client(self) -> Redis:
+        return self._shared_redis or connect(self._settings)
+
     @cached_property
     def writer(self) -> ResultsWriter:
         """Writes records. To be asked for on the loop."""
-        writer = ResultsWriter(connect(self._settings), self.loop.loop)
+        writer = ResultsWriter(self._client(), self.loop.loop)
         self.loop.closers.append(writer.close)
         return writer
 
@@ -58,7 +65,7 @@ class WorkerProcess:
     def reader(self) -> RecordReader:
         """Reads records. To be asked for on the loop."""
         settings = self._settings
-        reader = RecordReader(connect(settings), timeout=settings.redis_timeout)
+        reader = RecordReader(self._client(), timeout=settings.redis_timeout)
         self.loop.closers.append(reader.close)
         return reader
 

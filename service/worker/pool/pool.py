@@ -38,6 +38,7 @@ class AsyncioPool(BasePool):
 
     signal_safe = False
     body_can_be_buffer = True
+    is_watched = True  # the loop, for a job that blocks it
     task_join_will_block = False  # a body may wait for others, as under Celery's greenlet pools
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -74,7 +75,8 @@ class AsyncioPool(BasePool):
         self.loop = self._process_loop.loop
         self._drain = Drain(process, self.main_thread, self._running, grace=self._settings.grace)
         self._watchdog = Watchdog(self._process_loop, self._settings.loop_warn, self._running)
-        self._watchdog.start()
+        if self.is_watched:
+            self._watchdog.start()
 
     def register_with_event_loop(self, hub: Any) -> None:
         """Have Celery's hub make the calls in the main thread from now on."""

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from celery import chain, chord, group
 from quart import Quart, current_app
+from redis import Redis
 
 from service import Jobs, TaskBlueprint, current_job, enqueue, get_celery
 from service.errors import JobFailedError
-from service.testing import JobRunner
+from service.testing import JobRunner, run_jobs
 
 tasks = TaskBlueprint("tested")
 log: list[Any] = []
@@ -181,6 +182,16 @@ async def test_a_job_that_waits_for_another_has_it_run(
 ) -> None:
     """Else it would wait for ever."""
     assert await jobs.run(task) == value
+
+
+async def test_the_private_server_is_not_examined(jobs_redis_url: str, jobs_app: Quart) -> None:
+    """It is the same one for each test, and what its answers mean is known."""
+    with Redis.from_url(jobs_redis_url, decode_responses=True) as redis:
+        redis.config_resetstat()
+        async with run_jobs(jobs_app) as runner:
+            assert await runner.run(add, 1, 2) == 3
+        asked = {name for name in redis.info("commandstats") if "config" in name}
+    assert asked == {"cmdstat_config|resetstat"}
 
 
 async def test_a_canvas_runs(jobs: JobRunner) -> None:
