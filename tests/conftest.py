@@ -27,10 +27,14 @@ settings.load_profile("tests")
 class _ByWorkerOrFile(LoadScopeScheduling):  # type: ignore[misc]  # Any, as above
     """Runs all tests that share a worker in one process of xdist's, and others file by file.
 
+    So it runs those that share a RabbitMQ server.
+
     `--dist loadgroup` would do it, but finds no group where pytest is newer than 9.0.
     """
 
     def _split_scope(self, nodeid: str) -> str:
+        if nodeid.startswith("tests/system/rabbitmq/"):
+            return "rabbitmq"
         found = re.search(r"[\[-](worker-\w+)[-\]]", nodeid)
         return found[1] if found else nodeid.partition("::")[0]
 

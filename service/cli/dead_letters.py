@@ -15,6 +15,7 @@ from service.access.access import access_of
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.errors import BrokerUnavailableError, UnknownDeadLetterError
+from service.jobs.celery.republishing import publish_by
 from service.parts import get_celery, parts_of
 from service.redis.keys import broker_keys
 
@@ -39,6 +40,7 @@ async def _run(app: Quart, command: _AsyncCommand, options: dict[str, Any]) -> N
         result_keys=parts.keys,
         broker_keys=broker_keys(celery.conf),
         queues=list(celery.amqp.queues),
+        publish=publish_by(celery),
     )
     try:
         async with app.app_context():

@@ -33,5 +33,6 @@ Threads of a worker with the asyncio pool; with prefork each child has those mar
     health             service/health: its heartbeat, where that is asked for
     reporter           the worker's status, every second
     metrics-port, metrics-children   with metrics: their port, and what prefork's children tell
+    dead-letters       buries what RabbitMQ has dead-lettered
     leases, recovery, burying   the broker's; recorder: the dashboard's
 """

@@ -476,6 +476,12 @@ def leave_note(line: str) -> None:
     note(line)
 
 
+@tasks.task
+async def note_slowly(line: str) -> None:
+    await asyncio.sleep(1)
+    note(line)
+
+
 @tasks.task(bind=True)
 def retry_once(self: Any, line: str, countdown: float) -> None:
     note(f"{line} {self.request.retries}")

@@ -37,6 +37,13 @@ def store_failure(app: Celery, message: bytes, reason: str) -> bool:
     return True
 
 
+def store_expired(app: Celery, message: bytes) -> None:
+    """Store REVOKED for a job whose message has expired in its queue, unless it has ended."""
+    job_id = messages.job_id(message)
+    if job_id is not None and app.backend.get_state(job_id) not in states.READY_STATES:
+        app.backend.mark_as_revoked(job_id, "expired", request=_request_of(message))
+
+
 def _request_of(message: bytes) -> Context:
     try:
         headers = dict(messages.read(message)["headers"])

@@ -9,7 +9,7 @@ changed while it is what it was when the letter was still there, and is changed 
 turns out to be gone.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha1
@@ -30,6 +30,8 @@ from service.results.record import encode_ended, encode_queued, failed_alike, no
 
 _CHUNK: Final = 100  # letters
 _MARK: Final = "replayed_letter"
+# Publishes a message to a queue of a broker that is no Redis.
+Publish = Callable[[str, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +45,12 @@ class DeadLetterPage:
 class DeadLetters:
     """The dead letters of some queues. Every method raises RedisError.
 
-    `broker` and `results` are the same client unless they are two servers.
+    `broker` and `results` are the same client unless they are two servers. Where the broker is no
+    Redis, its dead letters are kept beside the results, and `publish` replays them. It may raise,
+    and a message that two replay at the same time may be published twice.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the last four by name
         self,
         broker: Redis,
         results: Redis,
@@ -54,8 +58,11 @@ class DeadLetters:
         result_keys: ResultKeys,
         broker_keys: BrokerKeys,
         queues: Sequence[str] = ("celery",),
+        publish: Publish | None = None,
     ) -> None:
         self.queues = queues
+        self._publish = publish
+        self._is_split = results is not broker or publish is not None
         self._broker: Any = broker  # as Any: redis-py types its commands for both kinds of client
         self._results: Any = results
         self._result_keys = result_keys
@@ -103,7 +110,7 @@ class DeadLetters:
         if letter.job_id is None:
             return await self._requeue(letter)
         await self._revive_later_jobs(letter, letter.job_id)
-        if self._results is not self._broker:
+        if self._is_split:
             return await self._replay_split(letter, letter.job_id)
         record = encode_queued(
             letter.job_id, letter.task, now(), owner=letter.owner, queue=letter.queue
@@ -116,7 +123,7 @@ class DeadLetters:
         dropped = await self._broker.lrem(
             self._keys.dead_letters_of(letter.queue), 1, letter.record
         )
-        if dropped and self._results is not self._broker and letter.job_id is not None:
+        if dropped and self._is_split and letter.job_id is not None:
             await self._end_broken_replay(letter, letter.job_id)
         return bool(dropped)
 
@@ -170,6 +177,11 @@ class DeadLetters:
     async def _requeue(self, letter: DeadLetter, *record: Any) -> bool:
         """Move the message to its queue; `record` is the key, value and ttl of what goes along."""
         message = as_published_anew(letter.message)
+        if self._publish is not None:
+            await self._publish(letter.queue, message)
+            return bool(
+                await self._broker.lrem(self._keys.dead_letters_of(letter.queue), 1, letter.record)
+            )
         target = letter.queue
         with suppress(messages.UnreadableMessageError):  # then it goes to the queue itself
             steps, separator = self._keys.priority_steps, self._keys.separator

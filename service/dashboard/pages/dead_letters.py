@@ -15,6 +15,7 @@ from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import may, require, sees_in_full
+from service.jobs.celery.republishing import publish_by
 from service.parts import parts_of
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
@@ -133,13 +134,15 @@ async def drop(letter_id: str) -> ResponseReturnValue:
 async def _opened(*, maybe_accepted: bool = False) -> AsyncIterator[DeadLetters]:
     """The dead letters, to be used within the timeout. Raises ResultsUnavailableError."""
     parts = parts_of(current_app)
+    celery = parts.celery.get()
     async with bounded(parts.settings.redis_timeout, maybe_accepted=maybe_accepted):
         yield DeadLetters(
             parts.broker_redis,
             parts.redis,
             result_keys=parts.keys,
-            broker_keys=broker_keys(parts.celery.get().conf),
+            broker_keys=broker_keys(celery.conf),
             queues=dashboard_of(current_app).reader.queue_names(),
+            publish=publish_by(celery),
         )
 
 

@@ -10,6 +10,7 @@ from celery.worker import consumer
 from celery.worker.consumer.tasks import Tasks
 
 from service.jobs.celery.quorum import DeclaredOtherwiseError, declare_delays
+from service.worker.rabbitmq.suspects import Suspects
 
 logger: Final = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ class Consumer(consumer.Consumer):
 
     app: Any
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.suspects = Suspects(options["app"], self._call_after)
+        super().__init__(*args, **options)
+
     class Blueprint(_CeleryBlueprint):  # type: ignore[misc]  # Any: celery-types has a variable
         """Celery's own, with our delays."""
 
@@ -45,9 +50,22 @@ class Consumer(consumer.Consumer):
             for step in _CeleryBlueprint.default_steps
         ]
 
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Celery's own, which is called for a suspect when there is room for it."""
+        handle = super().create_task_handler(*args, **options)
+        return lambda message: self.suspects.handle(message, handle)
+
+    def on_close(self) -> None:
+        """Celery's own: what was delivered on the lost channel is delivered again."""
+        self.suspects.clear()
+        super().on_close()
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """Celery's own, before it connects anew."""
         if isinstance(exc, DeclaredOtherwiseError):
             logger.critical("This worker cannot take jobs: %s", exc)
             raise WorkerShutdown(EX_FAILURE) from exc
         super().on_connection_error_after_connected(exc)
+
+    def _call_after(self, seconds: float, function: Any) -> None:
+        self.timer.call_after(seconds, function)

@@ -12,7 +12,7 @@ from celery.worker.request import Request as CeleryRequest
 from celery.worker.state import task_ready
 
 from service.broker.celery_worker import began, gives_message_back
-from service.broker.messages import ETA
+from service.broker.messages import DELIVERIES, ETA
 from service.errors import ResultsUnavailableError
 from service.jobs.celery.quorum import QuorumQueues
 from service.worker.log_records import ending
@@ -38,8 +38,9 @@ _COMMON: Final = ("lang", "origin", "task")
 _COMMON_PROPERTIES: Final = ("body_encoding", "reply_to")
 _COMMON_DELIVERY_INFO: Final = ("exchange", "routing_key")
 # Headers that RabbitMQ adds.
-_OF_RABBITMQ: Final = (
+OF_RABBITMQ: Final = (
     *("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count"),
+    DELIVERIES,  # which burying adds
 )
 # Fields that Celery's Context knows; any other header is a custom one.
 _NOT_HEADERS: Final = frozenset(
@@ -186,7 +187,7 @@ def _forget_exchanges(message: Any, queues: QuorumQueues) -> None:
     info = message.delivery_info
     name = queues.named(info["routing_key"])
     message.delivery_info = {**info, "exchange": "", "routing_key": name}
-    for header in [name for name in message.headers if name.startswith(_OF_RABBITMQ)]:
+    for header in [name for name in message.headers if name.startswith(OF_RABBITMQ)]:
         del message.headers[header]
 
 

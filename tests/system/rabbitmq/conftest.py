@@ -1,4 +1,4 @@
-"""One RabbitMQ server for the tests of a file; each test has queues of its own there."""
+"""One RabbitMQ server for the tests of this folder; each test has queues of its own there."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Broker:
         }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of the server."""
     with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as (_, url):

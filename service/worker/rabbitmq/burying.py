@@ -1,0 +1,144 @@
+"""Buries what RabbitMQ has dead-lettered: the job's FAILURE, and a dead letter beside the results.
+
+Each worker has a consumer for it, in a thread with a connection of its own. A message is
+acknowledged once all is done: whoever dies in between has another worker do it again.
+"""
+
+import logging
+import threading
+from typing import Any, Final
+
+from amqp.exceptions import AMQPError
+from celery import bootsteps
+from kombu import Consumer
+from kombu.exceptions import KombuError
+
+from service.broker.dead_letters.failure import store_expired, store_failure
+from service.broker.messages import DELIVERIES
+from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.quorum import dead_letter_queue, dead_letters_name, uses_quorum_queues
+from service.jobs.celery.republishing import republish
+from service.parts import parts_of
+from service.redis.keys import broker_keys
+from service.redis.transient import TRANSIENT
+from service.signals import Incident, note_incident
+from service.worker.rabbitmq.letters import Death, envelope, letter
+from service.worker.rabbitmq.starts import Starts
+
+logger: Final = logging.getLogger(__name__)
+
+_PAUSE: Final = 1.0  # seconds until a lost connection is tried again
+_HEARTBEAT: Final = 30.0  # seconds
+_STOP_WITHIN: Final = 3.0  # seconds
+_PREFETCH: Final = 10
+# A job that others took along is tried again so often at most, should nobody count its starts.
+_MAX_ROUNDS: Final = 100
+
+
+class BuryingStep(bootsteps.StartStopStep):
+    """Runs the thread in each worker."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, worker: Any, **options: Any) -> None:
+        super().__init__(worker, **options)
+        self._celery: QuartCelery = worker.app
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
+
+    def include_if(self, worker: Any) -> bool:
+        """Only where RabbitMQ has quorum queues."""
+        return uses_quorum_queues(worker.app.conf)
+
+    def start(self, worker: Any) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, worker: Any) -> None:
+        """End with the letter that is being buried."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_WITHIN)
+
+    def terminate(self, worker: Any) -> None:
+        """The same in a cold shutdown."""
+        self.stop(worker)
+
+    def _run(self) -> None:
+        is_away = False
+        while not self._stopping.is_set():
+            try:
+                self._consume()
+            except (*TRANSIENT, AMQPError, KombuError) as error:
+                if not is_away:
+                    logger.warning("Dead letters wait, as they cannot be buried now: %r", error)
+                is_away = True
+            except Exception:
+                logger.exception("A dead letter could not be buried")
+            else:
+                is_away = False
+            self._stopping.wait(_PAUSE)
+
+    def _consume(self) -> None:
+        burier = Burier(self._celery)
+        queue = dead_letter_queue(dead_letters_name(self._celery.conf))
+        with self._celery.connection_for_read(heartbeat=_HEARTBEAT) as connection:
+            channel: Any = connection.default_channel
+            channel.basic_qos(0, _PREFETCH, False)
+            with Consumer(channel, [queue], on_message=burier.bury):
+                while not self._stopping.is_set():
+                    try:
+                        connection.drain_events(timeout=_PAUSE)
+                    except TimeoutError:
+                        connection.heartbeat_check()
+
+
+class Burier:
+    """Decides what becomes of each message. Raises one of TRANSIENT if that can't be done now."""
+
+    def __init__(self, celery: QuartCelery) -> None:
+        self._celery: Any = celery
+        self._starts = Starts(celery)
+        self._most = celery.max_deliveries
+
+    def bury(self, message: Any) -> None:
+        """Bury a message that RabbitMQ has dead-lettered, put it back, or end it as expired."""
+        headers = message.headers or {}
+        death = Death.of(headers, self._celery.conf.task_default_queue)
+        job_id, text = str(headers.get("id")), envelope(message, death.queue)
+        starts = self._starts.of(job_id)
+        counted = headers.get(DELIVERIES, 0)
+        rounds = counted // self._most if isinstance(counted, int) else 0
+        if death.reason == "expired":
+            store_expired(self._celery, text)
+        elif death.reason != "delivery_limit" and starts < self._starts.enough:
+            self._keep(message, text, death, "The worker rejected the message.", 1)
+        elif starts >= self._starts.enough or rounds >= _MAX_ROUNDS:
+            count = (rounds + 1) * self._most
+            reason = (
+                f"The job was delivered {count} times and never came to an end: its workers died,"
+                " or gave it back."
+            )
+            self._keep(message, text, death, reason, count)
+            self._starts.forget(job_id)
+        else:
+            # It was not begun each time: it waited, or ran beside jobs that ended their workers.
+            logger.warning("Job %s is back in %s: others may be to blame", job_id, death.queue)
+            again = {DELIVERIES: (rounds + 1) * self._most}
+            republish(self._celery, death.queue, text, headers=again)
+        message.ack()
+
+    def _keep(self, message: Any, text: bytes, death: Death, reason: str, count: int) -> None:
+        if not store_failure(self._celery, text, reason):
+            return  # its worker died between the result and the ack: the job has succeeded
+        settings = parts_of(self._celery.quart_app).settings
+        key = broker_keys(settings.celery).dead_letters_of(death.queue)
+        client, record = self._celery.backend.client, letter(text, death, reason, count)
+        with client.pipeline() as pipe:
+            if message.delivery_info.get("redelivered"):
+                pipe.lrem(key, 1, record)  # a worker may have died before it could acknowledge
+            pipe.lpush(key, record)
+            pipe.execute()
+        job = (message.headers or {}).get("id")
+        logger.error("Job %s is now a dead letter of %s: %s", job, death.queue, reason)
+        note_incident(Incident.BURIED)
