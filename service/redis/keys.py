@@ -36,11 +36,7 @@ class ResultKeys:
 
     @property
     def open_ttl(self) -> int:
-        """How many seconds the record of a job lives that has not ended, from each change on.
-
-        It is to outlive its message, which may wait in a queue, or be scheduled, for long; and to
-        end some day, as the message may have been lost.
-        """
+        """How many seconds an open job's record lives: its message may have been lost."""
         return max(self.ttl, _OPEN_TTL)
 
     def record(self, job_id: str) -> str:
