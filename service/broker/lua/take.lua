@@ -62,7 +62,7 @@ local function due_at(payload)
   return is_cancelled and now or at or nil
 end
 
--- Why a message cannot be used, else nothing, its tag, when it is due, and its task.
+-- Why a message cannot be used, else nothing, its tag, when it is due, and its headers.
 local function read(message)
   if max_bytes > 0 and #message > max_bytes then
     return 'The message has ' .. #message .. ' bytes; the limit is ' .. max_bytes .. '.'
@@ -80,8 +80,7 @@ local function read(message)
   local tag = properties['delivery_tag']
   if type(tag) ~= 'string' then return 'The message has no delivery tag.' end
   if not string.match(tag, '^[!-~]+$') then return 'The delivery tag is not printable ASCII.' end
-  local headers = payload['headers']
-  return nil, tag, due_at(payload), type(headers) == 'table' and headers['task'] or nil
+  return nil, tag, due_at(payload), payload['headers']
 end
 
 local taken, unusable, due, count, bytes = {}, {}, {}, 0, 0
@@ -122,44 +121,45 @@ for i = 1, is_there[1] and lists or 0 do
   paused[i] = redis.call('HEXISTS', names[1], ARGV[tags + acks + i]) == 1
 end
 
-local task_is_paused = {}
-local function is_paused(task)
-  if not is_there[2] or type(task) ~= 'string' then return false end
-  if task_is_paused[task] == nil then
-    task_is_paused[task] = redis.call('HEXISTS', names[2], task) == 1
+-- What there is only while a task is paused, or was and has messages beside a list.
+local is_paused, pop_resumed, put_beside
+local resumed = {} -- by a list's name the lists beside it whose tasks were resumed
+if is_there[2] or is_there[3] then
+  local known = {}
+  function is_paused(task)
+    if type(task) ~= 'string' then return false end
+    if known[task] == nil then known[task] = redis.call('HEXISTS', names[2], task) == 1 end
+    return known[task]
   end
-  return task_is_paused[task]
-end
 
--- By a list's name the lists beside it whose tasks were resumed; and which of all these are known.
-local resumed, is_known = {}, {}
-local beside = is_there[3] and redis.call('HGETALL', names[3]) or {}
-for i = 1, #beside, 2 do
-  local key, list = beside[i], beside[i + 1]
-  is_known[key] = true
-  if not is_paused(string.sub(key, #unacked + #'_paused:' + #list + 2)) then
-    resumed[list] = resumed[list] or {}
-    table.insert(resumed[list], key)
+  local beside, is_listed = redis.call('HGETALL', names[3]), {}
+  for i = 1, #beside, 2 do
+    local key, list = beside[i], beside[i + 1]
+    is_listed[key] = true
+    if not is_paused(string.sub(key, #unacked + #'_paused:' + #list + 2)) then
+      resumed[list] = resumed[list] or {}
+      table.insert(resumed[list], key)
+    end
   end
-end
 
-local function pop_resumed(list)
-  local keys = resumed[list]
-  while keys and keys[1] do
-    local message = redis.call('RPOP', keys[1])
-    if message then return message end
-    redis.call('HDEL', names[3], table.remove(keys, 1))
+  function pop_resumed(list)
+    local keys = resumed[list]
+    while keys and keys[1] do
+      local message = redis.call('RPOP', keys[1])
+      if message then return message end
+      redis.call('HDEL', names[3], table.remove(keys, 1))
+    end
   end
-end
 
--- Move a message of a paused task to the task's list; nothing, or why Redis refuses that.
-local function put_beside(list, task, message)
-  local key, answer = unacked .. '_paused:' .. list .. ':' .. task, nil
-  if not is_known[key] then answer = redis.pcall('HSET', names[3], key, list) end
-  if type(answer) ~= 'table' then
-    is_known[key], answer = true, redis.pcall('LPUSH', key, message)
+  -- Move a message of a paused task to the task's list; nothing, or why Redis refuses that.
+  function put_beside(list, task, message)
+    local key, answer = unacked .. '_paused:' .. list .. ':' .. task, nil
+    if not is_listed[key] then answer = redis.pcall('HSET', names[3], key, list) end
+    if type(answer) ~= 'table' then
+      is_listed[key], answer = true, redis.pcall('LPUSH', key, message)
+    end
+    return type(answer) == 'table' and answer or nil
   end
-  return type(answer) == 'table' and answer or nil
 end
 
 local refusal
@@ -172,10 +172,9 @@ for i = 1, lists do
   end
   -- A reply of many megabytes, or a long row of what is only moved, would hold up all other clients.
   while count < free and bytes < 4194304 and moved < 100 and not refusal do
-    local message, reason, tag, at, task
-    local was_paused = not paused[i] and pop_resumed(list)
-    if was_paused then
-      message = was_paused
+    local message, reason, tag, at, headers
+    message = pop_resumed and not paused[i] and pop_resumed(list)
+    if message then
       popped[#popped + 1] = {'RPUSH', list, message}
       reason, tag, at = read(message)
       at = at and now -- it was due before
@@ -183,7 +182,7 @@ for i = 1, lists do
       local first = redis.call('ZPOPMIN', scheduled)
       message, ripe = first[1], ripe - 1
       popped[#popped + 1] = {'ZADD', scheduled, first[2], message}
-      reason, tag, at, task = read(message)
+      reason, tag, at, headers = read(message)
       at = now
     else
       message = not is_empty and redis.call('RPOP', list)
@@ -192,14 +191,15 @@ for i = 1, lists do
         break
       end
       popped[#popped + 1] = {'RPUSH', list, message}
-      reason, tag, at, task = read(message)
+      reason, tag, at, headers = read(message)
     end
+    local task = is_paused and type(headers) == 'table' and headers['task']
     bytes = bytes + #message
     if at and at > now then
       redis.call('ZADD', scheduled, string.format('%.6f', at), message)
       popped[#popped] = nil
       is_there[first_scheduled + i], moved = true, moved + 1
-    elseif is_paused(task) then
+    elseif task and is_paused(task) then
       refusal = put_beside(list, task, message)
       if not refusal then popped[#popped] = nil end
       moved = moved + 1
@@ -221,8 +221,8 @@ for i = 1, lists do
   end
   left = left + ripe
   if not is_empty and left < 8 then left = left + redis.call('LLEN', list) end
-  for _, key in ipairs(not paused[i] and resumed[list] or {}) do
-    if left < 8 then left = left + redis.call('LLEN', key) end
+  for j = 1, resumed[list] and not paused[i] and #resumed[list] or 0 do
+    left = left + redis.call('LLEN', resumed[list][j])
   end
 end
 refusal = refusal or count > 0 and redis.pcall('HSET', unacked, unpack(records))
