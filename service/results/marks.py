@@ -20,7 +20,7 @@ NAME: Final = "name"
 # A few words by which operators find a job: a header of its message, and a field of its record.
 TAGS: Final = "tags"
 MAX_TAGS: Final = 10
-_MAX_TAG: Final = 50  # characters
+MAX_TAG_LENGTH: Final = 50  # characters
 _TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
 _BEGINNING: Final = re.compile(
     rb'\{"status": "[A-Z]+", (?:"owner": (%b), )?(?:"\w+": (?:%b|[\d.]+), )*?"name": (%b|null), '
@@ -35,7 +35,7 @@ def of_owner(owner: object) -> dict[str, str]:
 
 def is_tag(value: object) -> bool:
     """Whether this can be a tag of a job."""
-    return isinstance(value, str) and 0 < len(value) <= _MAX_TAG and value.isprintable()
+    return isinstance(value, str) and 0 < len(value) <= MAX_TAG_LENGTH and value.isprintable()
 
 
 def tags_in(value: object) -> tuple[str, ...]:

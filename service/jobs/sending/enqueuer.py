@@ -49,8 +49,7 @@ _CANCEL_ATTEMPTS: Final = 10  # of changing a record that others change meanwhil
 class Publisher(Protocol):
     """Loses no accepted job, and does not block the event loop.
 
-    Each method may raise BrokerUnavailableError, those that send kombu's EncodeError, too, and
-    `send` QueueFullError.
+    All may raise BrokerUnavailableError, those that send EncodeError, too; `send` QueueFullError.
     """
 
     celery: QuartCelery
@@ -142,7 +141,12 @@ class Enqueuer:
         return Job(accepted.job_id, name, self._control, handle.arguments.result_decoder)
 
     async def enqueue_if(
-        self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], conditions: Conditions
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        conditions: Conditions,
+        options: SendOptions = NO_OPTIONS,
     ) -> Accepted:
         """Hand over a call whose arguments were checked, for an owner, if the conditions hold.
 
@@ -151,12 +155,11 @@ class Enqueuer:
         """
         publisher = self._publisher or await self.publisher()
         task, owner = publisher.celery.task_named(name), conditions.owner
-        options: SendOptions = {"owner": owner} if owner else NO_OPTIONS
-        accepted = await publisher.send(
-            SendRequest(task, uuid(), args, kwargs, options, conditions)
-        )
+        options = {**options, "owner": owner} if owner else options
+        request = SendRequest(task, uuid(), args, kwargs, options, conditions)
+        accepted = await publisher.send(request)
         if accepted.is_new:
-            self._signals.send_queued(accepted.job_id, name, accepted.queue)
+            self._signals.send_queued(accepted.job_id, name, accepted.queue, tags_of(options))
         elif accepted.fingerprint != conditions.fingerprint:
             raise IdempotencyConflictError
         return accepted
@@ -203,8 +206,7 @@ class Enqueuer:
         """
         publisher = self._publisher or await self.publisher()
         for _ in range(_CANCEL_ATTEMPTS):
-            record = await self._store.read(job_id)
-            result = record.result
+            result = (record := await self._store.read(job_id)).result
             if result.ready:
                 raise JobFinishedError(job_id, result.state)
             data = record.data if by is None else with_mark(record.data, CANCELLED_BY, by)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from redis.asyncio import Redis
 
 from service.errors import BrokerUnavailableError
+from service.jobs.arguments import tags_of
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.connections import make_due
 from service.jobs.sending.batch import BatchWriter
@@ -72,6 +73,7 @@ class RedisPublisher:
                 queued_at,
                 owner=request.options.get("owner"),
                 queue=message.queue,
+                tags=tags_of(request.options),
                 arguments=arguments,
                 marks=marks,
             )

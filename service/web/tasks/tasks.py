@@ -11,9 +11,11 @@ from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from service.access.access import access_of, caller_of
 from service.errors import InvalidArgumentsError, UnknownTaskError
+from service.jobs.arguments import NO_OPTIONS, SendOptions, send_options, tags_of
 from service.jobs.handle import TaskHandle
 from service.jobs.schema import task_schemas
 from service.parts import parts_of
+from service.results.marks import MAX_TAG_LENGTH, MAX_TAGS
 from service.results.model import State
 from service.web.http.negotiation import JSON
 from service.web.http.openapi import Operation, parameter
@@ -23,6 +25,8 @@ from service.web.limits.checks import conditions, note_start, read_body
 
 _KEY: Final = "The same key with the same arguments gives the same job."
 _MAX_KEY: Final = 255  # characters
+_TAGS: Final = f"Up to {MAX_TAGS} short texts by which operators find the job."
+_TAG: Final = {"type": "string", "minLength": 1, "maxLength": MAX_TAG_LENGTH}
 _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 _DECODER: Final = msgspec.json.Decoder()
 
@@ -75,14 +79,17 @@ async def list_tasks() -> ResponseReturnValue:
 @Operation(
     {202: {JSON: AcceptedView}},
     problems=(400, 404, 408, 413, 415, 422, 503),
-    parameters=[parameter("Idempotency-Key", "header", _KEY, type="string", maxLength=_MAX_KEY)],
+    parameters=[
+        parameter("Idempotency-Key", "header", _KEY, type="string", maxLength=_MAX_KEY),
+        parameter("tag", "query", _TAGS, type="array", items=_TAG),
+    ],
     per_task=True,
 )
 async def start(name: str) -> ResponseReturnValue:
     """Start a job of a task with a JSON object of its arguments.
 
-    The same `Idempotency-Key` with the same arguments gives the same job, for as long as that
-    is known.
+    The same `Idempotency-Key` with the same arguments and tags gives the same job, for as long as
+    that is known.
     """
     handle, parts = await startable_task(name), parts_of(current_app)
     key = request.headers.get("Idempotency-Key", "")
@@ -90,8 +97,11 @@ async def start(name: str) -> ResponseReturnValue:
         raise BadRequest(f"An Idempotency-Key has at most {_MAX_KEY} characters.")
     values = await _read_arguments(name)
     args, kwargs = handle.arguments.from_json(values)
-    fingerprint = hashlib.sha256(_ENCODER.encode(values)).hexdigest() if key else ""
-    job = await parts.enqueuer.enqueue_if(name, args, kwargs, await conditions(key, fingerprint))
+    options = _read_options() if request.query_string else NO_OPTIONS
+    asked = [values, tags] if (tags := tags_of(options)) else values
+    fingerprint = hashlib.sha256(_ENCODER.encode(asked)).hexdigest() if key else ""
+    limits = await conditions(key, fingerprint)
+    job = await parts.enqueuer.enqueue_if(name, args, kwargs, limits, options)
     note_start(job)
     state = State.QUEUED if job.is_new else (await parts.store.get(job.job_id)).state
     prefix = f"{request.root_path}{site_of(current_app).results}"
@@ -102,6 +112,15 @@ async def start(name: str) -> ResponseReturnValue:
         headers={"Location": result_url, "Cache-Control": "no-store"},
         content_type=JSON,
     )
+
+
+def _read_options() -> SendOptions:
+    """What the address asks for besides. Raises BadRequest."""
+    tags = request.args.getlist("tag")
+    try:
+        return send_options(tags=tags or None)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
 
 
 async def startable_tasks() -> list[TaskView]:

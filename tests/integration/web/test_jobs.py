@@ -143,6 +143,25 @@ async def test_an_idempotency_key_gives_one_job(client: Client, valkey: Valkey) 
     assert (await post(client, '{"a": 1, "b": 3}', Idempotency_Key="k" * 256))[0] == 400
 
 
+async def test_a_job_is_given_tags(client: Client, valkey: Valkey) -> None:
+    """By the address, within the same limits as from Python."""
+    arguments, key = {"a": 1, "b": 2}, {"Idempotency-Key": "k"}
+    for headers in ({}, key, key):
+        answer = await client.post(f"{ADD}?tag=import&tag=ada", json=arguments, headers=headers)
+        assert answer.status_code == 202
+        job = (await answer.get_json())["id"]
+        with valkey.client() as redis:
+            stored = json.loads(str(redis.get(f"{RECORD}{job}")))
+            sent = json.loads(str(redis.lindex("celery", 0)))
+        assert stored["tags"] == sent["headers"]["tags"] == ["import", "ada"]
+    assert (await client.post(ADD, json=arguments, headers=key)).status_code == 422
+    for wrong in ("tag=", f"tag={'x' * 51}", "tag=%0a", "&".join(f"tag={n}" for n in range(11))):
+        answer = await client.post(f"{ADD}?{wrong}", json=arguments)
+        assert answer.status_code == 400
+        assert "tags" in (await answer.get_json())["detail"]
+    assert (await client.post(f"{ADD}?other=1", json=arguments)).status_code == 202
+
+
 async def test_a_full_queue_is_a_429(client: Client) -> None:
     """Until it is shorter."""
     for _ in range(3):
