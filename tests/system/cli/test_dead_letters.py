@@ -6,17 +6,18 @@ import pwd
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
+import pytest
 from celery import Celery
+from quart import Quart
 from redis import Redis
 
+from service import create_app
+from service.testing import JobRunner
 from tests.support.dead import DEAD, dead_letter
 from tests.support.process import ROOT
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until
-from tests.support.workers import worker_process
 
 
 def service(*arguments: str, redis_url: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -30,18 +31,22 @@ def service(*arguments: str, redis_url: str, **env: str) -> subprocess.Completed
     )
 
 
-def test_dead_letters_are_listed_shown_replayed_and_dropped(
-    valkey: Valkey, redis_url: str, tmp_path: Path
+@pytest.fixture
+def jobs_app() -> Quart:
+    return create_app()
+
+
+async def test_dead_letters_are_listed_shown_replayed_and_dropped(
+    jobs: JobRunner, jobs_redis_url: str
 ) -> None:
     """A message that is not JSON, and a job of a task that no worker knows."""
     began = time.time()
+    redis_url = jobs_redis_url
     job = Celery("stock", broker=redis_url, set_as_current=False).send_task("no.such")
-    with valkey.client() as redis:
+    with Redis.from_url(redis_url, decode_responses=True) as redis:
         redis.lpush("celery", "not json")
-        with worker_process("asyncio", redis_url, tmp_path) as worker:
-            worker.wait_for_output(r"ready\.")
-            wait_until(lambda: redis.llen("celery.dead") == 2, description="both are dead")
-            worker.stop()
+        await jobs.drain(raises=False)
+        assert redis.llen("celery.dead") == 2
         listed = service("list", redis_url=redis_url).stdout
         assert job.id in listed
         assert "no.such" in listed

@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from celery import chain, chord
 from quart import Quart
 
-from service import create_app, enqueue
+from service import create_app
 from service.parts import parts_of
-from service.redis.keys import RECORD
 from service.tasks.demo import count_slowly
-from tests.support.sample_tasks import add, hooked, leave_note, total
+from tests.support.sample_tasks import add, hooked, leave_note
 from tests.support.serving import serving_app
-from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, worker_process
 
@@ -67,29 +64,6 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
         assert await state(app, job.id) == "REVOKED"
 
 
-@pytest.mark.parametrize("is_known", [False, True])
-async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
-    app: Quart, redis_url: str, valkey: Valkey, tmp_path: Path, is_known: bool
-) -> None:
-    """Whether a worker has found yet that it is scheduled, or not."""
-    member = add.s(1, 1).set(countdown=3600, task_id="member")
-    body: Any = await enqueue(chord([add.s(2, 2), member], total.s()))
-    if not is_known:
-        assert await cancel(app, "member") == (200, "REVOKED")
-    with worker_process("asyncio", redis_url, tmp_path) as process, valkey.client() as redis:
-        process.wait_for_output(r"ready\.")
-        if is_known:
-
-            async def is_scheduled() -> bool:
-                return bool(redis.exists("celery.scheduled"))
-
-            await wait_until_async(is_scheduled, description="it is scheduled")
-            assert await cancel(app, "member") == (200, "REVOKED")
-        result = await parts_of(app).watcher.wait(body.id, 45)
-        assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
-        assert redis.zcard("celery.scheduled") == 0
-
-
 @pytest.mark.parametrize("shared_worker", ["asyncio", "prefork"], indirect=True)
 async def test_a_running_job_is_stopped(shared_worker: Worker) -> None:
     """As its pool can; whoever waits is told."""
@@ -105,27 +79,3 @@ async def test_a_running_job_is_stopped(shared_worker: Worker) -> None:
         response = await app.test_client().delete(f"/result/{job.id}")
         assert response.status_code == 409
         assert await (await add.enqueue(1, 2)).result(timeout=45) == 3
-
-
-async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(
-    app: Quart, redis_url: str, valkey: Valkey, tmp_path: Path
-) -> None:
-    """A later step that was cancelled is not run when its turn comes; nor is a chord's body."""
-    last: Any = await enqueue(chain(add.s(1, 2), leave_note.si("cancelled")))
-    body: Any = await enqueue(chord([add.s(1, 1), add.s(2, 2)], total.s()))
-    assert await cancel(app, last.id) == (200, "REVOKED")
-    assert await cancel(app, body.id) == (200, "REVOKED")
-    with worker_process("asyncio", redis_url, tmp_path) as process:
-        worker = Worker("asyncio", process, redis_url, tmp_path)
-        process.wait_for_output(r"ready\.")
-
-        def waiting() -> int:
-            with valkey.client() as redis:
-                stored = [redis.get(key) for key in redis.keys(RECORD + "*")]
-            return sum('"QUEUED"' in (each or "") for each in stored)
-
-        await wait_until_async(lambda: waiting() == 0, description="nothing waits")
-        await (await leave_note.options(countdown=0.5).enqueue("end")).result(timeout=45)
-        assert noted(worker) == ["end"]
-    assert await state(app, last.id) == "REVOKED"
-    assert await state(app, body.id) == "REVOKED"
