@@ -53,9 +53,9 @@ class ResultKeys:
         """What tells that the errbacks of a job that ended are being called."""
         return f"{self.own}service-errbacks-{job_id}"
 
-    def suspect(self, job_id: str) -> str:
-        """How often a job was begun that RabbitMQ has delivered again and again."""
-        return f"{self.own}service:suspect:{job_id}"
+    def redelivered(self, job_id: str, what: str) -> str:
+        """`suspect`: how often it was begun; `kept`: that a worker goes on with it meanwhile."""
+        return f"{self.own}service:{what}:{job_id}"
 
     def attempts(self, job_id: str) -> str:
         """A list of the attempts of a job before its last one, as store.lua notes them."""

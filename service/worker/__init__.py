@@ -34,5 +34,6 @@ Threads of a worker with the asyncio pool; with prefork each child has those mar
     reporter           the worker's status, every second
     metrics-port, metrics-children   with metrics: their port, and what prefork's children tell
     dead-letters       buries what RabbitMQ has dead-lettered
+    kept-jobs          tells Redis which jobs go on without their messages, while there are any
     leases, recovery, burying   the broker's; recorder: the dashboard's
 """

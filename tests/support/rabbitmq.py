@@ -20,8 +20,9 @@ needs_rabbitmq = pytest.mark.skipif(
 
 
 @contextmanager
-def rabbitmq(folder: Path) -> Iterator[tuple[Process, str]]:
-    """A RabbitMQ server of the test's own, and its address."""
+def rabbitmq(folder: Path, **options: int) -> Iterator[tuple[Process, str]]:
+    """A RabbitMQ server of the test's own, with options for its configuration, and its address."""
+    given = "".join(f" -rabbit {name} {value}" for name, value in options.items())
     port, names_port = free_port(), str(free_port())
     env = {
         "HOME": str(folder),
@@ -36,7 +37,7 @@ def rabbitmq(folder: Path) -> Iterator[tuple[Process, str]]:
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
         "ERL_EPMD_PORT": names_port,
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none",
+        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none{given}",
     }
     binary = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     try:

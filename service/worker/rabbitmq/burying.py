@@ -22,6 +22,7 @@ from service.parts import parts_of
 from service.redis.keys import broker_keys
 from service.redis.transient import TRANSIENT
 from service.signals import Incident, note_incident
+from service.worker.rabbitmq.kept import KeptJobs
 from service.worker.rabbitmq.letters import Death, envelope, letter
 from service.worker.rabbitmq.starts import Starts
 
@@ -99,6 +100,7 @@ class Burier:
     def __init__(self, celery: QuartCelery) -> None:
         self._celery: Any = celery
         self._starts = Starts(celery)
+        self._kept = KeptJobs(celery)
         self._most = celery.max_deliveries
 
     def bury(self, message: Any) -> None:
@@ -109,7 +111,9 @@ class Burier:
         starts = self._starts.of(job_id)
         counted = headers.get(DELIVERIES, 0)
         rounds = counted // self._most if isinstance(counted, int) else 0
-        if death.reason == "expired":
+        if death.reason == "delivery_limit" and self._kept.is_kept(job_id):
+            self._put_back(text, death, rounds + 1)  # a worker goes on with it
+        elif death.reason == "expired":
             store_expired(self._celery, text)
         elif death.reason != "delivery_limit" and starts < self._starts.enough:
             self._keep(message, text, death, "The worker rejected the message.", 1)
@@ -124,9 +128,11 @@ class Burier:
         else:
             # It was not begun each time: it waited, or ran beside jobs that ended their workers.
             logger.warning("Job %s is back in %s: others may be to blame", job_id, death.queue)
-            again = {DELIVERIES: (rounds + 1) * self._most}
-            republish(self._celery, death.queue, text, headers=again)
+            self._put_back(text, death, rounds + 1)
         message.ack()
+
+    def _put_back(self, text: bytes, death: Death, rounds: int) -> None:
+        republish(self._celery, death.queue, text, headers={DELIVERIES: rounds * self._most})
 
     def _keep(self, message: Any, text: bytes, death: Death, reason: str, count: int) -> None:
         if not store_failure(self._celery, text, reason):

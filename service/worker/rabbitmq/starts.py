@@ -42,4 +42,4 @@ class Starts:
         return self._celery.backend.client
 
     def _key(self, job_id: str) -> str:
-        return result_keys(parts_of(self._celery.quart_app).settings).suspect(job_id)
+        return result_keys(parts_of(self._celery.quart_app).settings).redelivered(job_id, "suspect")

@@ -54,7 +54,7 @@ class Request(CeleryRequest):
     `Task.Request` is Celery's own seam for it.
     """
 
-    __slots__ = _SLOTS
+    __slots__ = (*_SLOTS, "is_kept")  # though its message was taken back: see worker/rabbitmq
     _app: Any
     _context: Any
     _request_dict: dict[str, Any]
@@ -62,6 +62,7 @@ class Request(CeleryRequest):
     def __init__(self, message: Any, *, decoded: bool = False, **options: Any) -> None:
         self._apply_result = self.time_start = self.worker_pid = None
         self.acknowledged, self.time_limits = False, CeleryRequest.time_limits
+        self.is_kept = False
         if not decoded:
             # Celery has decoded the body by now, and has the tracer decode it once more. The tracer
             # takes a decoded body as it is: messages of the first protocol have one.
@@ -103,7 +104,8 @@ class Request(CeleryRequest):
         Its message goes back. That is no retry, of which a message was sent: a record that says
         RETRY would mean that this attempt has ended.
         """
-        super().cancel(pool, signal, emit_retry=emit_retry and not self.task.acks_late)
+        if not self.is_kept:
+            super().cancel(pool, signal, emit_retry=emit_retry and not self.task.acks_late)
 
     def revoked(self) -> bool:
         """Whether the job is not to begin: Celery asks before it hands a job to the pool.

@@ -104,6 +104,7 @@ async def _is_over(process: Process, app: Quart, ids: list[str]) -> bool:
     return process.returncode is not None or await have_ended(app, *ids)
 
 
+@pytest.mark.chaos  # test_canvas_ends.py shows most of it
 async def test_what_a_worker_rejects_or_loses_or_rabbitmq_drops_has_an_end(
     broker: Broker, redis_url: str, tmp_path: Path
 ) -> None:

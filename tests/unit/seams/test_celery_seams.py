@@ -562,3 +562,14 @@ def test_celery_tells_of_the_end_of_a_job_in_these_words() -> None:
     missing = [words for words in log_records._ENDS_OUTSIDE if f"'{words}'" not in source]
     assert missing == ["Task %s[%s] was terminated"]
     assert "send_revoked(self.task, request=self._context" in source
+
+
+def test_the_consumer_has_the_parts_that_ours_replaces() -> None:
+    """service/worker/rabbitmq/consumer.py: the step that delays jobs, and what it is asked for."""
+    delays = "celery.worker.consumer.delayed_delivery:DelayedDelivery"
+    assert delays in Consumer.Blueprint.default_steps
+    for name in ("create_task_handler", "on_close", "on_connection_error_after_connected"):
+        assert callable(getattr(Consumer, name))
+    source = inspect.getsource(Consumer.on_connection_error_after_connected)
+    assert "request.cancel(self.pool)" in source  # which Request.cancel declines for kept jobs
+    assert {"worker_consumer", "task_default_queue_type"} <= SETTING_KEYS
