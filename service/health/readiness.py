@@ -65,7 +65,7 @@ class Readiness:
         url, redis_url = broker_url(parts.settings), parts.settings.redis_url
         asked: dict[str, Awaitable[Any]] = {"Redis": _within(parts.redis.ping())}
         if broker_redis_url(parts.settings) != url:
-            asked["The broker"] = _within(parts.enqueuer.ping())
+            asked["The broker"] = _within(_ping_broker(parts))
         elif url != redis_url:
             asked["The broker"] = _within(parts.broker_redis.ping())
         answers = await asyncio.gather(*asked.values(), return_exceptions=True)
@@ -74,6 +74,10 @@ class Readiness:
             for name, answer in zip(asked, answers, strict=True)
             if isinstance(answer, Exception)
         ]
+
+
+async def _ping_broker(parts: Parts) -> None:
+    await (await parts.enqueuer.publisher()).ping()
 
 
 async def _within(ping: Awaitable[object]) -> None:

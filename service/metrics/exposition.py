@@ -114,9 +114,11 @@ class _RedisCollector(Collector):
         """Gauges by queue."""
         reading = self._queues.read()
         yield Gauge("jobs_redis_up", "Whether Redis answered within the deadline.", reading.is_up)
-        if reading.in_flight is None:
+        if reading.in_flight is not None:
+            text = "Jobs that workers hold, of all queues."
+            yield Gauge("jobs_in_flight", text, reading.in_flight)
+        if not reading.queues:
             return
-        yield Gauge("jobs_in_flight", "Jobs that workers hold, of all queues.", reading.in_flight)
         length = _by_queue("jobs_queue_length", "Jobs that wait in a queue and are due.")
         scheduled = _by_queue("jobs_queue_scheduled", "Jobs of a queue that are not due yet.")
         paused = _by_queue(
@@ -126,15 +128,22 @@ class _RedisCollector(Collector):
             "jobs_queue_oldest_seconds",
             "Since the job that has waited longest in a queue was enqueued, or was due.",
         )
+        consumers = _by_queue(
+            "jobs_queue_consumers", "Consumers of a queue, where RabbitMQ has it."
+        )
         dead = _by_queue("jobs_dead_letters", "Dead letters of a queue.")
         for queue in reading.queues:
-            length.add_metric([queue.name], queue.waiting)
-            scheduled.add_metric([queue.name], queue.scheduled)
-            paused.add_metric([queue.name], queue.paused)
-            dead.add_metric([queue.name], queue.dead)
-            if queue.oldest is not None:
-                oldest.add_metric([queue.name], queue.oldest)
-        yield from (length, scheduled, paused, oldest, dead)
+            for family, value in (
+                (length, queue.waiting),
+                (scheduled, queue.scheduled),
+                (paused, queue.paused),
+                (oldest, queue.oldest),
+                (consumers, queue.consumers),
+                (dead, queue.dead),
+            ):
+                if value is not None:
+                    family.add_metric([queue.name], value)
+        yield from (length, scheduled, paused, oldest, consumers, dead)
 
 
 def _of_tasks(counts: Counts) -> Iterator[Metric]:

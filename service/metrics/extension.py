@@ -62,6 +62,7 @@ class Metrics:
         if not runs_jobs(self._app):
             self.counts.add_tasks(self._parts.tasks)
             self._open_port()
+        self.queues.loop = asyncio.get_running_loop()
         watching = asyncio.create_task(self._watch_loop())
         try:
             yield

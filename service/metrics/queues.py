@@ -1,11 +1,14 @@
-"""Reads what only Redis knows: in one round trip, within a deadline, once for all in a second.
+"""Reads what only Redis, or RabbitMQ, knows: within a deadline, once for all in a second.
 
 Blocking, and so for threads: a worker's parent process has no event loop.
 """
 
+import asyncio
+import concurrent.futures
 import logging
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,6 +19,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from service.jobs.celery.settings import TRANSPORTS
 from service.parts import Parts
+from service.rabbitmq.connection import QueueCounts
 from service.redis.clients import broker_redis_url, broker_url, connect_blocking
 from service.redis.keys import broker_keys
 from service.redis.script import Script
@@ -26,6 +30,7 @@ logger: Final = logging.getLogger(__name__)
 MAX_QUEUES: Final = 100
 _SCRIPT: Final = Script.load("service.metrics", "queues")
 _DEADLINE: Final = 0.5  # seconds to connect, and for each answer
+_ANSWER: Final = 1.0  # seconds for the event loop's answer
 _SHARED: Final = 1.0  # seconds for which scrapes share a reading
 
 
@@ -36,14 +41,16 @@ class QueueState:
     Paused are those of paused tasks.
 
     The age is in seconds, 0 where nothing waits, and None where what waits does not say its own.
+    None is for all that the broker does not tell. RabbitMQ tells how many consumers there are.
     """
 
     name: str
-    waiting: int
-    scheduled: int
+    waiting: int | None
+    scheduled: int | None
     paused: int
     dead: int
     oldest: float | None
+    consumers: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,7 @@ class QueueReader:
         self._clients: list[Redis] = []  # of the results and of the broker, which may be the same
         self._of_workers: set[str] = set()
         self._lock = threading.Lock()
+        self.loop: asyncio.AbstractEventLoop | None = None  # of the app, where it serves
         self._reading, self._read_at = Reading(is_up=True), float("-inf")
 
     def read(self) -> Reading:
@@ -113,16 +121,32 @@ class QueueReader:
         if isinstance(answer, Exception):
             raise answer
         self._learn(statuses[0] if statuses else results.hgetall(self._parts.keys.workers))
-        if not self._has_queues:
-            return Reading(is_up=True)
         seconds, microseconds, *found = answer
         now = int(seconds) + int(microseconds) / 1e6
-        queues = (_state(name, now, *each) for name, each in zip(names, found, strict=True))
+        queues = [_state(name, now, *each) for name, each in zip(names, found, strict=True)]
+        if not self._has_queues:
+            counts = self._counts_of(names)
+            queues = [_as_counted(queue, counts.get(queue.name)) for queue in queues]
+            return Reading(is_up=True, queues=tuple(queues))
         return Reading(
             is_up=True,
             in_flight=in_flight if isinstance(in_flight, int) else None,
             queues=tuple(queues),
         )
+
+    def _counts_of(self, names: Sequence[str]) -> Mapping[str, QueueCounts]:
+        """What a broker that is no Redis tells, by the app's connection to it."""
+        if self.loop is None or not self.loop.is_running():
+            return {}
+        asked = asyncio.run_coroutine_threadsafe(self._ask(names), self.loop)
+        try:
+            return asked.result(_ANSWER) or {}
+        except (TimeoutError, concurrent.futures.CancelledError):
+            asked.cancel()
+            return {}
+
+    async def _ask(self, names: Sequence[str]) -> Mapping[str, QueueCounts] | None:
+        return await (await self._parts.enqueuer.publisher()).queue_counts(names)
 
     def _learn(self, statuses: Any) -> None:
         """Take in which queues the workers take from; each reading knows those of the one before.
@@ -135,10 +159,14 @@ class QueueReader:
 
     def _names(self) -> list[str]:
         """The queues that are read, a bounded number of them: those of the settings first."""
-        if not self._has_queues:
-            return []
         own = list(self._parts.celery.get().amqp.queues)
         return list(dict.fromkeys((*own, *sorted(self._of_workers))))[:MAX_QUEUES]
+
+
+def _as_counted(queue: QueueState, counts: QueueCounts | None) -> QueueState:
+    """The queue of a broker of which Redis knows the dead letters alone."""
+    ready, consumers = counts or (None, None)
+    return replace(queue, waiting=ready, scheduled=None, oldest=None, consumers=consumers)
 
 
 def _state(name: str, now: float, *found: Any) -> QueueState:

@@ -120,14 +120,14 @@ class RabbitConnection:
         self._stream.send(PUBLISHES, spec.Basic.Publish, "Bssbb", to, message)
         await future
 
-    async def counts_of(self, queue: str) -> QueueCounts | None:
-        """How many messages are ready in a queue; None where there is none of this name.
+    async def counts_of(self, queue: str) -> QueueCounts:
+        """How much is in a queue: nothing where RabbitMQ has none of this name.
 
         Raises ConnectionLostError.
         """
         passively: tuple[Any, ...] = (0, queue, True, False, False, False, False, {})
         answer = await self._ask(spec.Queue.Declare, "BsbbbbbF", passively)
-        return None if answer is None else QueueCounts(*answer[1:])
+        return QueueCounts(0, 0) if answer is None else QueueCounts(*answer[1:])
 
     async def ping(self) -> None:
         """Have RabbitMQ answer. Raises ConnectionLostError."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final
@@ -114,6 +114,9 @@ class JobRecorder:
 
     async def ping(self) -> None:
         """Nothing: there is no broker."""
+
+    async def queue_counts(self, _: Iterable[str]) -> None:
+        """Nothing: there are no queues."""
 
     async def aclose(self) -> None:
         """Nothing: there are no connections."""

@@ -1,4 +1,4 @@
-"""Reads the queues, and what is paused, from the broker's Redis; and how fast queues fill."""
+"""Reads the queues, and what is paused, from the broker; and how fast queues fill."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -68,6 +68,7 @@ class Queues:
                 pipe.llen(key)
             for key in keys.scheduled_of(name):
                 pipe.zcard(key)
+        counts = await (await self._parts.enqueuer.publisher()).queue_counts(names)
         deliveries, queue_pauses, task_pauses, lists, *lengths = await pipe.execute()
         pauses, left = read_pauses(queue_pauses), iter(lengths)
         paused_tasks = read_pauses(task_pauses)
@@ -77,7 +78,8 @@ class Queues:
         queues: list[Queue] = []
         for name in names:
             dead, own = next(left), keys.lists_of(name)
-            waiting, paused, waits_in = sum(islice(left, len(own))), 0, [*own]
+            waiting: int | None = sum(islice(left, len(own)))
+            paused, waits_in = 0, [*own]
             for each, length in zip(beside, lengths_beside, strict=True):
                 if each.beside not in own:
                     continue
@@ -85,21 +87,26 @@ class Queues:
                     paused += length
                     paused_jobs[each.task] += length
                 else:  # it was resumed, and nobody has taken all of it since
-                    waiting += length
+                    waiting = (waiting or 0) + length
                     waits_in.append(each.key)
             gone = rates_out.get(name, 0.0)
+            scheduled: int | None = sum(islice(left, len(keys.scheduled_of(name))))
+            if counts is not None:
+                waiting = counts[name].ready if name in counts else None
+                scheduled = None
+            rate_in = self._flow.rate_in
             queues.append(
                 Queue(
                     name=name,
                     dead=dead,
                     waiting=waiting,
                     paused=paused,
-                    scheduled=sum(islice(left, len(keys.scheduled_of(name)))),
+                    scheduled=scheduled,
                     deliveries=sum(status.deliveries.get(name, 0) for status in workers),
                     workers=sum(name in status.queues for status in workers),
                     pause=pauses.get(name),
                     oldest=await self._oldest(waits_in, now) if waiting else None,
-                    rate_in=self._flow.rate_in(name, now, waiting + paused, gone),
+                    rate_in=None if waiting is None else rate_in(name, now, waiting + paused, gone),
                     rate_out=gone,
                 )
             )

@@ -17,25 +17,26 @@ class Queue:
     """How many messages of a queue wait, are delivered to workers that report, or are dead.
 
     Those of `scheduled` jobs are not due yet, and those of `paused` tasks are not to be taken:
-    neither are among those that wait. So many `workers` take from it.
+    neither are among those that wait. So many `workers` take from it. None is for what the broker
+    does not tell.
     """
 
     name: str
-    waiting: int
-    scheduled: int
+    waiting: int | None
+    scheduled: int | None
     deliveries: int
     dead: int
     workers: int = 0
     paused: int = 0
     pause: Pause | None = None
     oldest: float | None = None  # seconds that the first of those that wait has waited
-    rate_in: float = 0.0  # jobs per second, in the last minute
+    rate_in: float | None = 0.0  # jobs per second, in the last minute
     rate_out: float = 0.0
 
     @property
     def empty_in(self) -> float | None:
         """Seconds until nothing waits, if it goes on so; None where it would not end."""
-        falling = self.rate_out - self.rate_in
+        falling = self.rate_out - (self.rate_in or 0.0)
         return self.waiting / falling if self.waiting and falling > 0 else None
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from itertools import chain
 from typing import Any, Final, Protocol
@@ -32,6 +32,7 @@ from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
 from service.jobs.sending.other_brokers.rabbitmq_publisher import RabbitMQPublisher, is_rabbitmq
 from service.jobs.sending.redis_publisher import RedisPublisher
+from service.rabbitmq.connection import QueueCounts
 from service.redis.keys import result_keys
 from service.results.decoding import decode
 from service.results.marks import CANCELLED_BY, with_mark
@@ -72,6 +73,9 @@ class Publisher(Protocol):
     async def ping(self) -> None:
         """Have the broker answer, unless it is the results' Redis."""
 
+    async def queue_counts(self, queues: Iterable[str]) -> Mapping[str, QueueCounts] | None:
+        """How much waits in these queues, where it is known; None where Redis knows it."""
+
     async def aclose(self) -> None:
         """Drop the connections, without waiting for the broker."""
 
@@ -107,13 +111,6 @@ class Enqueuer:
             self._finishing = asyncio.create_task(self._journals.finish_abandoned())
         elif isinstance(publisher, RabbitMQPublisher):
             publisher.begin()
-
-    async def ping(self) -> None:
-        """Have the broker answer, unless it is the results' Redis.
-
-        Raises BrokerUnavailableError.
-        """
-        await (self._publisher or await self.publisher()).ping()
 
     async def enqueue(
         self,
@@ -180,8 +177,9 @@ class Enqueuer:
         sent: list[tuple[Any, ...]] = []
         made: list[Made] = []
         try:
-            run, celery = self._threads.run, publisher.celery
-            steps = read_in_steps(celery, signature, owner, sent=sent, made=made, run=run)
+            steps = read_in_steps(
+                publisher.celery, signature, owner, sent=sent, made=made, run=self._threads.run
+            )
             async with aclosing(steps) as contents:
                 await publisher.send_canvas(contents)
         except EncodeError as error:
@@ -237,11 +235,12 @@ class Enqueuer:
 
     async def publisher(self) -> Publisher:
         """What hands over jobs, built once the app is complete."""
-        built = self._build() if self._celery.is_ready else await asyncio.to_thread(self._build)
-        # Two first jobs at once build two; both must use one, which holds the templates.
-        self._built = self._built or built
-        self._publisher = publisher = self._publisher or self._built
-        return publisher
+        if (built := self._built) is None:
+            ready, build = self._celery.is_ready, self._build
+            built = build() if ready else await asyncio.to_thread(build)
+        self._built = built = self._built or built  # of two that were built at once, one is used
+        self._publisher = self._publisher or built
+        return self._publisher
 
     def _build(self) -> Publisher:
         celery = self._celery.get()
@@ -256,5 +255,4 @@ class Enqueuer:
         if isinstance(rest, tuple):
             return JobGroup(job_id, lambda: map(self._as_job, rest))
         handle = self._celery.tasks.get(rest)
-        decoder = None if handle is None else handle.arguments.result_decoder
-        return Job(job_id, rest, self._control, decoder)
+        return Job(job_id, rest, self._control, handle and handle.arguments.result_decoder)

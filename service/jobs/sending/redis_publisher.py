@@ -1,7 +1,7 @@
 """Publishes on the service's own Redis: natively, on the event loop, in batches."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
 from itertools import chain
 from typing import Any, Final, TypeAlias
@@ -83,6 +83,9 @@ class RedisPublisher:
 
     async def ping(self) -> None:
         """Nothing: the results' Redis, which is asked anyway, is the broker."""
+
+    async def queue_counts(self, _: Iterable[str]) -> None:
+        """Nothing: Redis knows it."""
 
     async def aclose(self) -> None:
         """Nothing: the connections are the writer's."""

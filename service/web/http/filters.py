@@ -33,8 +33,15 @@ def duration(seconds: float | None) -> str:
     return f"{whole} s"
 
 
-def rate(per_second: float) -> str:
-    """`0`, `0.2`, `3.5`, `120`, `3,400`: jobs in a second."""
+def number(count: int | None) -> str:
+    """`0`, `120`, `3,400`, or `unknown`."""
+    return "unknown" if count is None else f"{count:,}"
+
+
+def rate(per_second: float | None) -> str:
+    """`0`, `0.2`, `3.5`, `120`, `3,400`: jobs in a second; a dash where it is unknown."""
+    if per_second is None:
+        return UNKNOWN
     if per_second == 0:
         return "0"
     if per_second < _PRECISE_BELOW:
@@ -106,6 +113,7 @@ def printable(text: str) -> str:
 
 FILTERS: Final = {
     "duration": duration,
+    "number": number,
     "rate": rate,
     "percent": percent,
     "iso": iso,

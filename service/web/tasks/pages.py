@@ -71,7 +71,7 @@ async def _answer_to_head() -> Response:
     parts = parts_of(current_app)
     await parts.store.ping()  # without Redis GET is a 503
     if (site_of(current_app).first_job or ("",))[0] in parts.tasks:
-        await parts.enqueuer.ping()  # as it is without the broker
+        await (await parts.enqueuer.publisher()).ping()  # as it is without the broker
     response = Response("", mimetype=HTML if wants_page() else JSON, headers=_HEADERS)
     del response.headers["Content-Length"]  # HEAD must not claim GET's length, which is unknown
     return response

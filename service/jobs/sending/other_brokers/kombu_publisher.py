@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -18,9 +18,16 @@ from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.connections import make_due
 from service.jobs.celery.publisher_threads import PublisherThreads
+from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
-from service.jobs.sending.message import Accepted, BuiltMessage, SendRequest, publish_call_for
+from service.jobs.sending.message import (
+    Accepted,
+    BuiltMessage,
+    Conditions,
+    SendRequest,
+    publish_call_for,
+)
 from service.jobs.sending.other_brokers.unsent import (
     UNSENT,
     RecordChanges,
@@ -29,6 +36,7 @@ from service.jobs.sending.other_brokers.unsent import (
     sent_record,
     unsent_record,
 )
+from service.rabbitmq.connection import QueueCounts
 from service.redis.bounded import bounded
 from service.results.marks import IDEMPOTENCY, mark_of
 
@@ -57,18 +65,19 @@ class KombuPublisher:
         self.threads = threads
         self.timeout = threads.timeout
         self._writer = writer
-        self._client = client
+        self.client = client
         self._changes = RecordChanges(client, timeout=self.timeout)
         self._of_thread = threading.local()
         self._connections: list[Any] = []
         threads.server = self.server
 
     async def send(self, request: SendRequest) -> Accepted:
-        """Send one call. The length of the queue is not looked at: this broker bounds its own."""
+        """Send one call."""
         self.check()
         call = self.call_for(request)
         key = self._writer.idempotency_key(call.task, request.conditions)
         self.check_body(call)
+        await self.check_room(call, request.conditions, key)
         unsent = unsent_record(call, key)
         (accepted,) = await self._writer.write([unsent], request.conditions)
         if accepted.is_new:
@@ -134,6 +143,10 @@ class KombuPublisher:
         self._connections.clear()
         await self._changes.aclose()
 
+    async def queue_counts(self, _: Iterable[str]) -> Mapping[str, QueueCounts] | None:
+        """Nothing is known of queues, unless they are a Redis's."""
+        return None if str(self.celery.conf.broker_url).partition(":")[0] in TRANSPORTS else {}
+
     def check(self) -> None:
         """Raise BrokerUnavailableError, and at once, where it is known that the broker is away."""
 
@@ -144,6 +157,9 @@ class KombuPublisher:
     def check_body(self, call: PublishCall) -> None:
         """Raise EncodeError, as publishing it would."""
         dumps(call.body, call.options.get("serializer"))
+
+    async def check_room(self, call: PublishCall, conditions: Conditions, key: str) -> None:
+        """Raise QueueFullError where the conditions say so; `key` is the idempotency key's."""
 
     async def transmit(self, call: PublishCall) -> None:
         """Have the broker take the message. Raises BrokerUnavailableError."""
@@ -192,7 +208,7 @@ class KombuPublisher:
         give_up_at = time.monotonic() + self.timeout
         while True:
             async with bounded(self.timeout, BrokerUnavailableError, maybe_accepted=True):
-                stored = await self._client.get(self._writer.keys.record(call.job_id))
+                stored = await self.client.get(self._writer.keys.record(call.job_id))
             if stored is None or (since := mark_of(stored, UNSENT)) is None:
                 return None
             if time.time() - since > _MAX_TIMEOUTS * self.timeout:

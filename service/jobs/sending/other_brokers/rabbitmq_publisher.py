@@ -3,17 +3,18 @@
 import asyncio
 import contextvars
 from collections import deque
+from collections.abc import Iterable
 from typing import Any, Final
 
 from kombu.transport import pyamqp
 from redis.asyncio import Redis
 
-from service.errors import BrokerUnavailableError
+from service.errors import BrokerUnavailableError, QueueFullError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
-from service.jobs.sending.message import SendRequest
+from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
 from service.rabbitmq.client import RabbitClient
@@ -21,9 +22,12 @@ from service.rabbitmq.connection import (
     ConnectionLostError,
     MessageRefusedError,
     Publication,
+    QueueCounts,
     RabbitConnection,
 )
 from service.rabbitmq.frames import OpenedSocket
+from service.rabbitmq.recent_counts import RecentCounts
+from service.redis.bounded import bounded
 from service.redis.deadline import Deadline
 
 _MAX_TRIES: Final = 3  # where a connection is lost meanwhile
@@ -99,6 +103,7 @@ class RabbitMQPublisher(KombuPublisher):
     ) -> None:
         super().__init__(celery, writer, client, threads)
         self._rabbit = RabbitClient(self._open_socket)
+        self._counts = RecentCounts(self._rabbit)
         self._producer = _producer(celery)
         self._templates = CallTemplates(celery, self._encode)
         self._in_flight = 0  # calls of `transmit`
@@ -119,6 +124,7 @@ class RabbitMQPublisher(KombuPublisher):
     async def aclose(self) -> None:
         for declaring in self._declared.values():
             declaring.cancel()
+        await self._counts.aclose()
         await self._rabbit.aclose()
         await super().aclose()
 
@@ -130,6 +136,20 @@ class RabbitMQPublisher(KombuPublisher):
 
     def call_for(self, request: SendRequest) -> PublishCall:
         return self._templates.call_for(request)
+
+    async def queue_counts(self, queues: Iterable[str]) -> dict[str, QueueCounts]:
+        return await self._counts.of_all(queues)
+
+    async def check_room(self, call: PublishCall, conditions: Conditions, key: str) -> None:
+        if not conditions.limit:
+            return
+        counts = await self._counts.of(_queue_of(call))
+        if counts is None or counts.ready < conditions.limit:
+            return
+        async with bounded(self.timeout, BrokerUnavailableError):
+            has_job = bool(key) and await self.client.exists(key)
+        if not has_job:
+            raise QueueFullError(call.task, conditions.limit)
 
     def check_body(self, call: PublishCall) -> None:
         if not isinstance(call, ReadyCall):  # else it is encoded
@@ -151,6 +171,8 @@ class RabbitMQPublisher(KombuPublisher):
         except BrokerUnavailableError as error:  # the queue cannot be declared
             reason = error.reason
         else:
+            if call.due_at is None:
+                self._counts.note_sent(_queue_of(call))
             return
         finally:
             self._in_flight -= 1
@@ -220,6 +242,12 @@ class RabbitMQPublisher(KombuPublisher):
                 connect_timeout=_CONNECT_SHARE * self.timeout, heartbeat=heartbeat
             )
         )
+
+
+def _queue_of(call: PublishCall) -> str:
+    """The name of the queue that a job goes to."""
+    queues = call.options.get("declare") or ()
+    return next((each.name for each in queues), call.queue)
 
 
 def _identity(queue: Any) -> tuple[type, str]:

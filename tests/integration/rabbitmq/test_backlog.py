@@ -1,0 +1,76 @@
+"""How much waits in RabbitMQ's queues is known to the dashboard, the metrics and the limits."""
+
+from typing import Any
+
+import pytest
+
+from service.parts import parts_of
+from tests.integration.rabbitmq.conftest import Broker, Serving
+from tests.support.metrics import scraped
+from tests.support.rabbitmq import needs_rabbitmq
+from tests.support.sample_tasks import add
+from tests.support.site import TOKEN
+from tests.support.wait import wait_until_async
+
+pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
+
+BEARER = {"Authorization": f"Bearer {TOKEN}"}
+ADMIN = {
+    "SERVICE_ADMIN_TOKEN": TOKEN,
+    "SERVICE_METRICS": "on",
+    "SERVICE_ENQUEUE_TIMEOUT": "20",
+}
+
+
+async def test_a_full_queue_takes_no_more_by_http(broker: Broker, serving: Serving) -> None:
+    """What this process has sent since it has looked counts, too; an earlier job is found again."""
+    limits = {"SERVICE_MAX_QUEUE": "2", "SERVICE_LIMITS": "off"}
+    async with serving(**ADMIN, **limits) as app:
+        client = app.test_client()
+
+        async def start(key: str) -> int:
+            answer = await client.post(
+                "/tasks/demo.my_add", json={"a": 1, "b": 2}, headers={"Idempotency-Key": key}
+            )
+            return answer.status_code
+
+        assert [await start(key) for key in "abcd"] == [202, 202, 429, 429]
+        assert await start("a") in {200, 202}
+        await add.enqueue(1, 2)  # code is not limited
+        for _ in range(3):
+            broker.take()
+        await wait_until_async(lambda: _is_accepted(start), description="there is room again")
+
+
+async def _is_accepted(start: Any) -> bool:
+    return bool(await start("e") == 202)
+
+
+async def test_the_dashboard_and_the_metrics_tell_what_is_ready(
+    broker: Broker, serving: Serving
+) -> None:
+    """With the consumers. What RabbitMQ does not tell is called unknown, and is no metric."""
+    async with serving(**ADMIN) as app:
+        for _ in range(3):
+            await add.enqueue(1, 2)
+        publisher = await parts_of(app).enqueuer.publisher()
+        counts = await publisher.queue_counts([broker.queue, "nobody's"])
+        assert counts == {broker.queue: (3, 0), "nobody's": (0, 0)}
+        client = app.test_client()
+        text = await (await client.get("/metrics", headers=BEARER)).get_data(as_text=True)
+        found = scraped(text)
+        assert found.value("jobs_queue_length", queue=broker.queue) == 3
+        assert found.value("jobs_queue_consumers", queue=broker.queue) == 0
+        assert found.value("jobs_queue_scheduled", queue=broker.queue) is None
+        answer = await client.get(f"/dashboard/queues?queue={broker.queue}", headers=BEARER)
+        page = await answer.get_data(as_text=True)
+        assert "<dt>Waiting</dt><dd>3 " in page
+        assert "<dt>Scheduled</dt><dd>unknown" in page
+
+
+async def test_what_cannot_be_asked_is_unknown(broker: Broker, serving: Serving) -> None:
+    """And no reason to refuse a job."""
+    async with serving(SERVICE_ENQUEUE_TIMEOUT="1") as app:
+        publisher = await parts_of(app).enqueuer.publisher()
+        with broker.frozen():
+            assert await publisher.queue_counts([broker.queue]) == {}
