@@ -44,8 +44,8 @@ class ResultsWriter:
     """Collects records while one batch is on its way; writes until Redis has them.
 
     Of the records of one job that wait for the next batch only the newest is written. That a job
-    has started waits longer where there is much to write: most have ended before anyone could
-    have seen them start, and cost one write, and one record to be made.
+    has started waits a tenth of a second where there is much to write: most have ended before
+    anyone could have seen them start, and cost one write, and one record to be made.
     """
 
     def __init__(
@@ -59,7 +59,8 @@ class ResultsWriter:
         self._batcher: Batcher[_PendingWrite] = Batcher(
             self._send, max_count=_MAX_BATCH, max_bytes=_MAX_BYTES
         )
-        self._later: dict[bytes, Callable[[], RecordWrite | None]] = {}
+        # What makes the record, and since when it waits; the longest-waiting first.
+        self._later: dict[bytes, tuple[Callable[[], RecordWrite | None], float]] = {}
         self._lingering: asyncio.TimerHandle | None = None  # while `_later` is not empty
         self._sent_at = 0.0
 
@@ -83,9 +84,11 @@ class ResultsWriter:
         On a worker with little to do that is at once. `make` gives None where there is nothing to
         write any more. To be called on the loop.
         """
-        self._later[key] = make
+        now = self._loop.time()
+        self._later.pop(key, None)
+        self._later[key] = make, now
         if self._lingering is None:
-            self._linger(0 if self._loop.time() - self._sent_at > _LINGER else _LINGER)
+            self._linger(self._wait_from(now))
 
     async def write(self, write: RecordWrite) -> None:
         """Write the record, and wait until Redis has it, however long it is away.
@@ -116,13 +119,19 @@ class ResultsWriter:
         context = contextvars.Context()
         self._lingering = self._loop.call_later(seconds, self._write_later, context=context)
 
+    def _wait_from(self, since: float) -> float:
+        """Seconds that a record is still to wait which waits since then."""
+        now = self._loop.time()
+        return max(0.0, since + _LINGER - now) if now - self._sent_at <= _LINGER else 0.0
+
     def _write_later(self) -> None:
         self._lingering = None
-        keys = tuple(islice(self._later, _LATER_AT_ONCE))
-        if len(keys) < len(self._later):
-            self._linger(0)
-        for key in keys:
-            make = self._later.pop(key)
+        waiting = tuple(islice(self._later.items(), _LATER_AT_ONCE))
+        due = [key for key, (_, since) in waiting if not self._wait_from(since)]
+        makers = [self._later.pop(key)[0] for key in due]
+        if self._later:
+            self._linger(self._wait_from(next(iter(self._later.values()))[1]))
+        for make in makers:
             try:
                 if (write := make()) is not None:
                     self.put(write)

@@ -153,6 +153,51 @@ async def test_a_busy_writer_does_not_even_make_the_record_of_a_short_jobs_start
     assert state_of(client, "short") == "SUCCESS"
 
 
+async def test_the_start_of_a_job_waits_its_time_whenever_the_others_have_waited(
+    redis_url: str,
+) -> None:
+    """All that waited were written with the first one: a third of the jobs of a busy worker."""
+    clock, made = _Clock(), list[str]()
+    loop: Any = clock
+    writer = ResultsWriter(connect(Settings(redis_url=redis_url, redis_timeout=20)), loop)
+
+    def make(key: str) -> None:
+        made.append(key)
+
+    await writer.write(write_of("any", "SUCCESS"))
+    writer.put_later(b"first", partial(make, "first"))
+    clock.now += 0.08
+    await writer.write(write_of("another", "SUCCESS"))  # it is still busy
+    writer.put_later(b"second", partial(make, "second"))
+    assert clock.fire() == pytest.approx(0.02)
+    assert made == ["first"]
+    assert clock.fire() == pytest.approx(0.08)
+    assert made == ["first", "second"]
+    await writer.close()
+
+
+class _Clock:
+    """A loop whose time stands still until its next timer is fired."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._timers: list[tuple[float, Any]] = []
+        self.create_future = asyncio.get_running_loop().create_future
+
+    def time(self) -> float:
+        return self.now
+
+    def call_later(self, seconds: float, callback: Any, **_: Any) -> None:
+        self._timers.append((self.now + seconds, callback))
+
+    def fire(self) -> float:
+        """Go on to the moment of the next timer; how far that was."""
+        (at, callback), before = self._timers.pop(0), self.now
+        self.now = at
+        callback()
+        return at - before
+
+
 async def test_the_starts_of_many_jobs_are_told_a_few_at_a_time(
     client: SyncRedis, writer: ResultsWriter
 ) -> None:

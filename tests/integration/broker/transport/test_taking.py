@@ -85,6 +85,40 @@ def test_who_was_not_active_is_not_by_taking(redis: Redis) -> None:
     assert _take(redis).verdict == "taken"
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"eta": None},
+        {},
+        {"eta": None, "argsrepr": '("eta": "2099-01-01T00:00:00", "due": 5, "delivery_tag": "z")'},
+        {"eta": None, "delivery_tag": "another"},
+        {"eta": None, "tag": "\u00fc\n", "stamps": {"due": []}},
+        {"eta": "2001-01-01T00:00:00", "nested": {"eta": None}},
+        {"eta": None, "nested": {"eta": "2099-01-01T00:00:00"}},
+    ],
+)
+def test_a_message_is_read_by_its_form_and_not_by_a_text_in_it(
+    redis: Redis, headers: dict[str, object]
+) -> None:
+    """Most are not decoded to be taken: that takes longer than all the rest of a take."""
+    message = {"headers": {"task": "t", **headers}, "properties": {"delivery_tag": "own"}}
+    redis.lpush("celery", json.dumps(message))
+    assert [each.ident for each in _take(redis).deliveries] == ["own"]
+
+
+def test_a_job_for_later_is_found_whatever_else_its_message_says(redis: Redis) -> None:
+    """By an ETA, or by the server's own moment; the words for none may stand elsewhere in it."""
+    later = {"task": "t", "id": "x", "eta": "2099-01-01T00:00:00"}
+    properties = {"delivery_tag": "own"}
+    for headers, more in [
+        ({**later, "nested": {"eta": None}}, {}),
+        ({**later, "eta": None}, {"due": 4e9}),
+    ]:
+        redis.lpush("celery", json.dumps({"headers": headers, "properties": properties, **more}))
+        assert _take(redis).deliveries == ()
+    assert redis.zcard("celery.scheduled") == 2
+
+
 def test_acks_are_told_apart_from_those_that_come_late(redis: Redis) -> None:
     """Nearly always all of them are held, which is asked for at once."""
     redis.lpush("celery", *(_message(tag) for tag in "abc"))
