@@ -19,6 +19,7 @@ MAX_TEXT: Final = 8_192  # characters of a line
 PRINT: Final = 0  # the level of what was printed, which has none
 FIELD: Final = "lines"  # of an entry
 START: Final = "-"  # read from the beginning
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 class LogLine(msgspec.Struct, array_like=True, frozen=True):
@@ -51,8 +52,12 @@ def make_line(at: float, level: int, source: str, text: str) -> LogLine:
 
 def encode_lines(lines: Iterable[LogLine]) -> bytes:
     """A chunk; half characters, which UTF-8 has not, are escaped as JSON does."""
-    text = json.dumps([msgspec.structs.astuple(line) for line in lines], ensure_ascii=False)
-    return text.encode(errors="backslashreplace")
+    lines = [*lines]
+    try:
+        return _ENCODER.encode(lines)  # in a fifth of the time
+    except UnicodeEncodeError:
+        text = json.dumps([msgspec.structs.astuple(line) for line in lines], ensure_ascii=False)
+        return text.encode(errors="backslashreplace")
 
 
 async def read_log(client: Redis, key: str, after: str = START) -> LogPart:

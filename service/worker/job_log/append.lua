@@ -8,10 +8,10 @@ local expiring, sizes = KEYS[1], KEYS[2]
 local most, most_of_all = tonumber(ARGV[1]), tonumber(ARGV[2])
 local TOTAL = '' -- a field of `sizes`: no log has this name
 local now = tonumber(redis.call('TIME')[1])
+local total = tonumber(redis.call('HGET', sizes, TOTAL) or 0)
 
 local function set_size(log, size)
-  local before = tonumber(redis.call('HGET', sizes, log) or 0)
-  redis.call('HINCRBY', sizes, TOTAL, size - before)
+  total = total + size - (redis.call('HGET', sizes, log) or 0)
   if size > 0 then
     redis.call('HSET', sizes, log, size)
   else
@@ -27,20 +27,25 @@ local function append(log, ttl, first, count)
     ends = ends + #ARGV[i]
     redis.call('XADD', log, string.format('%d-%d', ends, #ARGV[i]), 'lines', ARGV[i])
   end
-  while true do
+  if ends == 0 then
+    return -- it had nothing, and nothing came
+  end
+  local kept = ends
+  while ends > most do -- else nothing was ever dropped
     local head = redis.call('XRANGE', log, '-', '+', 'COUNT', 1)[1]
     if not head then
-      return -- it had nothing, and nothing came
+      return set_size(log, 0)
     end
     local head_ends, size = string.match(head[1], '^(%d+)-(%d+)$')
-    local kept = ends - head_ends + size
+    kept = ends - head_ends + size
     if kept <= most then
-      redis.call('EXPIRE', log, ttl)
-      redis.call('ZADD', expiring, now + ttl, log)
-      return set_size(log, kept)
+      break
     end
     redis.call('XDEL', log, head[1])
   end
+  redis.call('EXPIRE', log, ttl)
+  redis.call('ZADD', expiring, now + ttl, log)
+  set_size(log, kept)
 end
 
 local longest, at = 0, 3
@@ -53,7 +58,7 @@ end
 for _, log in ipairs(redis.call('ZRANGEBYSCORE', expiring, '-inf', now, 'LIMIT', 0, 1000)) do
   set_size(log, 0)
 end
-while tonumber(redis.call('HGET', sizes, TOTAL) or 0) > most_of_all do
+while total > most_of_all do
   local oldest = redis.call('ZRANGE', expiring, 0, 0)[1]
   if not oldest then
     break
@@ -61,6 +66,7 @@ while tonumber(redis.call('HGET', sizes, TOTAL) or 0) > most_of_all do
   redis.call('DEL', oldest)
   set_size(oldest, 0)
 end
+redis.call('HSET', sizes, TOTAL, total)
 for i = 1, 2 do
   if redis.call('TTL', KEYS[i]) < longest then
     redis.call('EXPIRE', KEYS[i], longest)

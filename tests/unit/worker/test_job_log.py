@@ -115,6 +115,13 @@ def test_memory_is_bounded(buffer: Buffer) -> None:
     assert "lines were not kept" in waiting[-1].lines[0].text
 
 
+def test_many_logs_are_written_in_steps(buffer: Buffer) -> None:
+    """After an outage 10,000 may wait, and one script for all would keep Redis from others."""
+    for number in range(600):
+        buffer.add((str(number), ONE[1]), make_line(0.0, logging.INFO, "shop", "sold"))
+    assert [len(buffer.take()) for _ in range(4)] == [250, 250, 100, 0]
+
+
 def test_what_could_not_be_written_goes_first(buffer: Buffer) -> None:
     """In its order, and the attempt's end is told with it."""
     line = LogLine(0, 20, "shop", "first")

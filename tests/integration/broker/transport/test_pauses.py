@@ -20,6 +20,7 @@ from service.tasks.demo import my_add
 from tests.support.records import let_be_due
 from tests.support.sample_tasks import leave_note, retry_once
 from tests.support.serving import serving_app
+from tests.support.site import TOKEN
 from tests.support.wait import wait_until_async
 from tests.support.workers import Worker, worker_process
 
@@ -159,6 +160,21 @@ def test_nothing_is_paused_on_another_broker(redis: Redis, redis_url: str) -> No
         assert result.exit_code == 1
         assert "only where the broker is a Redis" in result.output
     assert not redis.exists(KEYS.paused_queues, "service:audit")
+
+
+async def test_the_dashboard_refuses_it_there_too(redis_url: str) -> None:
+    """In words, as a conflict."""
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN}
+    stock = "kombu.transport.redis:Transport"
+    app = create_app({**settings, "SERVICE_CELERY__BROKER_TRANSPORT": stock})
+    async with app.test_app():
+        answer = await app.test_client().post(
+            "/dashboard/tasks?task=demo.my_add",
+            form={"act": "pause"},
+            headers={"Authorization": f"Bearer {TOKEN}"},
+        )
+        assert answer.status_code == 409
+        assert "only where the broker is a Redis" in (await answer.get_json())["detail"]
 
 
 @pytest.mark.parametrize("shared_worker", ["asyncio"], indirect=True)
