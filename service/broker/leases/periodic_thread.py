@@ -40,8 +40,9 @@ class PeriodicThread(threading.Thread):
         self._away = False
 
     def wake(self) -> None:
-        """Have the work done soon."""
-        self._wake.set()
+        """Have the work done soon. Called for each job: to set what is set takes a lock, twice."""
+        if not self._wake.is_set():
+            self._wake.set()
 
     def run(self) -> None:
         """Work for as long as the process lives."""

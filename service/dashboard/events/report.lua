@@ -45,7 +45,9 @@ local function add_known(group)
   end
 end
 
-if not redis.call('SET', mark, '1', 'NX', 'EX', MARK_TTL) then return 0 end
+-- A status may come twice: only what is added needs the mark. An idle worker adds nothing.
+local adds = count > 0 or failures ~= '' or #ARGV >= FIRST_TRIPLE
+if adds and not redis.call('SET', mark, '1', 'NX', 'EX', MARK_TTL) then return 0 end
 if worker ~= '' and status == '' then
   forget(worker)
 elseif worker ~= '' then
