@@ -15,6 +15,7 @@ from service.jobs.blueprint import TaskRegistry, check_options
 from service.jobs.celery import connections
 from service.jobs.celery.capture import PublishCapture, current_capture
 from service.jobs.celery.moments import delay_of, moments_of
+from service.jobs.celery.quorum import QuorumQueues
 from service.jobs.celery.settings import BACKENDS
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.results.marks import OWNER, TAGS, tags_in
@@ -188,6 +189,8 @@ class QuartCelery(Celery):
             headers[REQUEST_ID] = request
         options |= moments_of(self, options)
         options |= delay_of(self, name, args, kwargs, options)
+        if self._capture_here is None and isinstance(self.amqp.queues, QuorumQueues):
+            options.setdefault("confirm_timeout", self.conf.broker_connection_timeout)
         send = partial(super().send_task, name, args, kwargs, *positional, **options)
 
         def record_and_send() -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
 from kombu import Connection
+from kombu.pools import producers
 from redis.asyncio import Redis
 
 from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
@@ -63,6 +64,7 @@ class AMQP(amqp.AMQP):
 
     Connection = _Connection
     app: Any
+    _producer_pool: Any = None
 
     def Queues(self, *args: Any, **options: Any) -> Any:  # noqa: N802  Celery's name
         """Celery's own."""
@@ -73,6 +75,16 @@ class AMQP(amqp.AMQP):
         return queues.complete(
             max_deliveries=self.app.max_deliveries, dead_letters=dead_letters_name(self.app.conf)
         )
+
+    @property
+    def producer_pool(self) -> Any:
+        """Celery's own; RabbitMQ confirms what `delay()`, retries and workers publish by it."""
+        if self._producer_pool is None and uses_quorum_queues(self.app.conf):
+            confirmed = {"confirm_publish": True}
+            connection = self.app.connection_for_write(transport_options=confirmed)
+            self._producer_pool = producers[connection]
+            self._producer_pool.limit = self.app.pool.limit
+        return super().producer_pool
 
 
 class Control(CeleryControl):

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery.utils.time import make_aware, maybe_iso8601, maybe_make_aware
 
-from service.jobs.celery.quorum import QuorumQueue
+from service.jobs.celery.quorum import QuorumQueue, QuorumQueues
 from service.jobs.celery.settings import TRANSPORTS
 from service.redis.countdown import COUNTDOWN
 
@@ -38,7 +38,7 @@ def delay_of(
     that too, is to be declared. RabbitMQ delays by whole seconds, and at least by one.
     """
     eta, countdown = options.get("eta"), options.get("countdown")
-    if not (eta or countdown):
+    if not (eta or countdown) or not isinstance(celery.amqp.queues, QuorumQueues):
         return {}
     queue = celery.amqp.router.route(dict(options), name, args or (), kwargs or {}).get("queue")
     if not isinstance(queue, QuorumQueue):

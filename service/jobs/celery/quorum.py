@@ -88,6 +88,8 @@ class QuorumQueues(Queues):
         # Another class is one of Kombu's broadcasts, or the user's own.
         if type(queue) is Queue and can_be and given.get("x-queue-type", QUORUM) == QUORUM:
             queue.__class__ = QuorumQueue
+            if queue.exchange.type == "direct":
+                queue.exchange.type = "topic"  # the keys of queues mean the same; it can delay
             queue.queue_arguments = {
                 "x-queue-type": QUORUM,
                 "x-delivery-limit": self.max_deliveries - 1,  # those after the first

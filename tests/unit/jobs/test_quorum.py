@@ -18,7 +18,7 @@ def celery_with(**celery: Any) -> Any:
 
 def test_each_queue_is_a_quorum_queue() -> None:
     """The default one, one that a route names, and one of the user's."""
-    own = Queue("own", Exchange("own", "topic"), "own", queue_arguments={"x-delivery-limit": 9})
+    own = Queue("own", Exchange("own"), "own", queue_arguments={"x-delivery-limit": 9})
     celery = celery_with(task_default_queue="main", task_queues=[Queue("main"), own])
     for name, limit in (("main", 4), ("own", 9), ("routed", 4)):
         queue = celery.amqp.queues[name]
@@ -82,3 +82,13 @@ def test_a_queue_is_found_by_the_key_that_a_message_came_by() -> None:
     assert [queues.named(key) for key in ("key", "0." * 28 + "key", "other")] == [
         *("own", "own", "other"),
     ]
+
+
+def test_rabbitmq_confirms_what_celery_itself_publishes() -> None:
+    """A retry of a worker's, for one; and it does not wait for ever."""
+    celery = celery_with()
+    connection = celery.amqp.producer_pool.connections.connection
+    assert connection.transport_options["confirm_publish"]
+    celery = get_celery(create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:1"}))
+    connection = celery.amqp.producer_pool.connections.connection
+    assert "confirm_publish" not in connection.transport_options
