@@ -70,11 +70,11 @@ class Consumer(consumer.Consumer):
 
         return handle_copy if self.has_one_timeout else handle_suspect
 
-    def add_task_queue(self, queue: Any, *args: Any, **options: Any) -> Any:
-        """Celery's own, which declares a queue that is new to it, and without an exchange, anew."""
-        if not args and not options.get("exchange"):
+    def add_task_queue(self, queue: Any, exchange: Any = None, *args: Any, **options: Any) -> Any:
+        """Celery's own, which would declare a new queue otherwise than those who publish to it."""
+        if exchange is None:
             self.app.amqp.queues[queue]  # from now on it is known
-        return super().add_task_queue(queue, *args, **options)
+        return super().add_task_queue(queue, exchange, *args, **options)
 
     def on_close(self) -> None:
         """Celery's own: what was delivered on the lost channel is delivered again."""
