@@ -98,7 +98,9 @@ def _packed(form: str, *values: Any) -> bytes:
 
 
 def _packed_each(given: Mapping[str, Any], names: tuple[tuple[str, str], ...]) -> bytes:
-    return b"".join(_packed(form, given[name]) for name, form in names if name in given)
+    return b"".join(
+        _packed(form, given[name]) for name, form in names if given.get(name) is not None
+    )
 
 
 @dataclass(frozen=True, slots=True)
