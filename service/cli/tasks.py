@@ -44,7 +44,7 @@ class RegisteredTask(msgspec.Struct, frozen=True):
 @pass_script_info
 def tasks(info: ScriptInfo, as_json: bool) -> None:
     """The registered tasks: their queues, their limits, and what they take and return."""
-    found = sorted(_registered(get_celery(info.load_app())), key=lambda task: task.name)
+    found = sorted(registered(get_celery(info.load_app())), key=lambda task: task.name)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found), indent=2))
         return
@@ -56,14 +56,15 @@ def tasks(info: ScriptInfo, as_json: bool) -> None:
         click.echo("  ".join([*cells, row[-1]]))
 
 
-def _registered(celery: QuartCelery) -> Iterator[RegisteredTask]:
+def registered(celery: QuartCelery) -> Iterator[RegisteredTask]:
     """The tasks of an app, but for those that Celery brings itself."""
     for name, task in celery.tasks.items():
         if name.startswith("celery."):
             continue
         handle = celery.handles.get(name)
         bound = handle is not None and handle.celery_options["bind"]
-        function = task.run if handle is None else handle.function
+        # Celery keeps there what its decorators were given; `run` takes the task before it.
+        function = getattr(task, "__wrapped__", task.run) if handle is None else handle.function
         own_queue = getattr(task, "queue", None)
         route = celery.amqp.router.route({"queue": own_queue} if own_queue else {}, name)
         yield RegisteredTask(

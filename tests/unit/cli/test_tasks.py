@@ -2,10 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from service import create_app, get_celery
 from service.cli.main import main
+from service.cli.tasks import registered
 
 _MODULE = """
 from typing import Annotated
@@ -78,3 +81,24 @@ def test_programs_read_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> N
         "rate_limit": "10/m",
     }
     assert found["listed.mail"]["public"] is True
+
+
+def _plain(to: str, by: int = 1) -> None: ...
+
+
+def _empty() -> None: ...
+
+
+def _bound(self: Any, to: str) -> None: ...
+
+
+def test_a_task_of_celerys_own_kind_is_shown_whole() -> None:
+    """Its first parameter was left out, and without any `service tasks` failed."""
+    celery: Any = get_celery(create_app({"SERVICE_REDIS_URL": "redis://127.0.0.1:1/0"}))
+    celery.task(name="own.plain", shared=False)(_plain)
+    celery.task(name="own.empty", shared=False)(_empty)
+    celery.task(name="own.bound", shared=False, bind=True)(_bound)
+    shown_as = {each.name: each.signature for each in registered(celery)}
+    assert shown_as["own.plain"] == "(to: str, by: int = 1) -> None"
+    assert shown_as["own.empty"] == "() -> None"
+    assert shown_as["own.bound"] == "(to: str) -> None"
