@@ -56,6 +56,8 @@ async def ours(url: str, members: int) -> None:
     """Send it while another client enqueues single jobs."""
     app = create_app({"SERVICE_REDIS_URL": url})
     async with app.test_app(), app.app_context():
+        gc.collect()
+        gc.freeze()  # as a web process does when it has started
         await my_add.enqueue(1, 2)
         task: Any = get_celery(app).tasks["demo.my_add"]
         canvas = group([task.s(number, 1) for number in range(members)])

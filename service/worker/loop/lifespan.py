@@ -1,5 +1,6 @@
 """The app's own start-up and shutdown around a process that runs jobs, on the loop of the jobs."""
 
+import gc
 import logging
 import multiprocessing
 import os
@@ -51,6 +52,10 @@ class LifespanStep(bootsteps.StartStopStep):
         if self._forks:
             signals.worker_process_init.connect(self._start_child, weak=False)
             signals.worker_process_shutdown.connect(self._stop, weak=False)
+            # A full pass of the garbage collector writes to each object that it looks at. In a
+            # child that would make a copy of nearly all memory that it shares with its parent.
+            gc.collect()
+            gc.freeze()
 
     def start(self, worker: Any) -> None:
         """Start the app, unless children run the jobs. Ends the worker where that fails."""

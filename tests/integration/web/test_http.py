@@ -1,6 +1,7 @@
 """The HTTP contract, against a real Valkey with no worker."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -201,3 +202,19 @@ async def test_a_full_queue_is_told_at_every_door(redis_url: str) -> None:
             refused = await client.get("/", headers=headers)
             assert refused.status_code == 429
             assert int(refused.headers["Retry-After"]) > 0
+
+
+async def test_the_garbage_collector_passes_over_a_served_app(redis_url: str) -> None:
+    """A full pass over its modules takes 50 ms, in which no request is served."""
+    heard: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    told: asyncio.Queue[dict[str, str]] = asyncio.Queue()
+    app = create_app({"SERVICE_REDIS_URL": redis_url})
+    scope: Any = {"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}
+    serving = asyncio.create_task(app(scope, told.get, heard.put))  # type: ignore[arg-type]  # dicts
+    await told.put({"type": "lifespan.startup"})
+    assert (await heard.get())["type"] == "lifespan.startup.complete"
+    assert gc.get_freeze_count() > 10_000
+    await told.put({"type": "lifespan.shutdown"})
+    assert (await heard.get())["type"] == "lifespan.shutdown.complete"
+    await serving
+    assert gc.get_freeze_count() == 0
