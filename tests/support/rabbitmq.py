@@ -20,10 +20,13 @@ needs_rabbitmq = pytest.mark.skipif(
 
 
 @contextmanager
-def rabbitmq(folder: Path, **options: int) -> Iterator[tuple[Process, str]]:
-    """A RabbitMQ server of the test's own, with options for its configuration, and its address."""
+def rabbitmq(folder: Path, port: int = 0, **options: float) -> Iterator[tuple[Process, str]]:
+    """A RabbitMQ server of the test's own, with options for its configuration, and its address.
+
+    With the folder and the port of one before it is that one, started anew.
+    """
     given = "".join(f" -rabbit {name} {value}" for name, value in options.items())
-    port, names_port = free_port(), str(free_port())
+    port, names_port = port or free_port(), str(free_port())
     env = {
         "HOME": str(folder),
         "RABBITMQ_NODENAME": f"test{port}@localhost",
