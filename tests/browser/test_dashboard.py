@@ -89,9 +89,15 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await page.get_by_role("link", name="5 minutes").click()
     await expect(legend).to_have_text(re.compile(r"Time5 minutes.*queued\d.*finished[1-9]"))
     tasks = page.get_by_role("region", name="Tasks in the last hour")
-    await tasks.get_by_role("link", name="forms.until").click()
+    await tasks.get_by_role("link", name="forms.until", exact=True).click()
     await expect(page.locator(".spans")).to_contain_text("Of the task forms.until")
     await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished[1-9]"))
+    await tasks.get_by_role("link", name="Pause… forms.until").click()
+    await page.get_by_label("Why?").fill("it never ends")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_contain_text("Paused by admin")
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
 
 
 async def test_what_a_job_logs_comes_to_its_page(page: Page, served: Site, tmp_path: Path) -> None:
