@@ -7,6 +7,7 @@
     health.py        `service health`: answers by itself, without what the others import
     dead_letters.py  `service dead-letters`: list, show, replay, drop
     pauses.py        `service pause`, `service resume`
+    queues.py        `service queues`: how much waits in each
     tokens.py        `service tokens`: create, list, revoke
     tasks.py         `service tasks`: what is registered, as a table or as JSON
     folder.py        the app of the folder that a command is run in, or this package's own

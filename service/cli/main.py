@@ -13,6 +13,7 @@ from service.cli.exit import exit_on_error
 from service.cli.folder import load_app
 from service.cli.health import health
 from service.cli.pauses import pause_jobs, resume_jobs
+from service.cli.queues import queue_lengths
 from service.cli.tasks import tasks
 from service.cli.tokens import tokens
 from service.cli.worker import workers
@@ -61,6 +62,7 @@ service.add_command(dead_letters)
 service.add_command(tokens)
 service.add_command(pause_jobs)
 service.add_command(resume_jobs)
+service.add_command(queue_lengths)
 service.add_command(tasks)
 
 

@@ -67,7 +67,11 @@ class RabbitClient:
         self._outage = self._outage or reason
 
     async def aclose(self) -> None:
-        """End the connection, without waiting for RabbitMQ."""
+        """End the connection, without waiting for RabbitMQ.
+
+        The next one may be on another loop.
+        """
+        self._changed, self._outage = asyncio.Event(), ""
         connecting, connection = self._connecting, self._connection
         self._connecting = self._connection = None
         if connecting is not None:

@@ -223,4 +223,5 @@ class RabbitConnection:
         for answer in self._answers:
             if not answer.done():
                 answer.set_exception(error)
+                answer.exception()  # whoever asked may have gone away
         self._on_lost()

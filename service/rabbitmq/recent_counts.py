@@ -65,6 +65,7 @@ class RecentCounts:
             for task in asking:
                 task.cancel()
             await asyncio.wait(asking)
+        self._looks.clear()
 
     async def _ask(self, queue: str) -> QueueCounts | None:
         try:

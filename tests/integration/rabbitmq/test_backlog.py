@@ -1,16 +1,22 @@
 """How much waits in RabbitMQ's queues is known to the dashboard, the metrics and the limits."""
 
+import json
 from typing import Any
 
 import pytest
+from amqp import Message
+from click.testing import CliRunner
+from quart.cli import ScriptInfo
 
+from service import create_app
+from service.cli.queues import queue_lengths
 from service.parts import parts_of
 from tests.integration.rabbitmq.conftest import Broker, Serving
 from tests.support.metrics import scraped
 from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.sample_tasks import add
 from tests.support.site import TOKEN
-from tests.support.wait import wait_until_async
+from tests.support.wait import wait_until, wait_until_async
 
 pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
 
@@ -74,3 +80,28 @@ async def test_what_cannot_be_asked_is_unknown(broker: Broker, serving: Serving)
         publisher = await parts_of(app).enqueuer.publisher()
         with broker.frozen():
             assert await publisher.queue_counts([broker.queue]) == {}
+
+
+def test_the_command_line_tells_it_as_well(broker: Broker, redis_url: str) -> None:
+    """Of a queue that nobody has declared, too; and what RabbitMQ does not tell is unknown."""
+
+    def declare_and_publish(channel: Any) -> None:
+        channel.queue_declare(broker.queue, durable=True, auto_delete=False)
+        channel.basic_publish(Message("a job"), routing_key=broker.queue)
+
+    broker.with_channel(declare_and_publish)
+    settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": broker.url}
+    info = ScriptInfo(create_app=lambda: create_app(settings))
+
+    def told() -> list[dict[str, Any]]:  # on a loop of its own each time
+        arguments = ["--json", broker.queue, "zero"]
+        run = CliRunner().invoke(queue_lengths, arguments, obj=info, catch_exceptions=False)
+        found: list[dict[str, Any]] = json.loads(run.stdout)
+        return found
+
+    unknown = {"scheduled": None, "paused": None, "consumers": 0}
+    expected = [
+        {"name": broker.queue, "waiting": 1, **unknown},
+        {"name": "zero", "waiting": 0, **unknown},
+    ]
+    wait_until(lambda: told() == expected, description="the message is counted")

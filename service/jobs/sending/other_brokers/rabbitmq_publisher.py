@@ -124,6 +124,7 @@ class RabbitMQPublisher(KombuPublisher):
     async def aclose(self) -> None:
         for declaring in self._declared.values():
             declaring.cancel()
+        self._declared.clear()
         await self._counts.aclose()
         await self._rabbit.aclose()
         await super().aclose()
