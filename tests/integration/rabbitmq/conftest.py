@@ -1,4 +1,4 @@
-"""One RabbitMQ server for the tests of a file; each test has a queue of its own there."""
+"""One RabbitMQ server for all tests of a process; each test has a queue of its own there."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ class Broker:
 Serving: TypeAlias = Callable[..., AbstractAsyncContextManager[Quart]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as (process, url):
         yield Broker(process, url)
