@@ -1,7 +1,7 @@
 """Runs a real Valkey server that a test may stop, kill, freeze and start again."""
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,9 +19,17 @@ class Valkey:
     """A Valkey server on a free port that it keeps for life; in memory unless `config` says more.
 
     `config` is Valkey's own: `{"appendonly": "yes"}` keeps the data in `folder` across restarts.
+    `options` are more arguments of its command line, and `binary` is another server than Valkey's.
     """
 
-    def __init__(self, folder: Path, config: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, str] | None = None,
+        *,
+        options: Sequence[str] = (),
+        binary: Path | None = None,
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -33,7 +41,8 @@ class Valkey:
             "maxmemory-policy": "noeviction",
             **(config or {}),
         }
-        self._process = Process([valkey_binary(), *_arguments(settings)], name="valkey")
+        arguments = [*_arguments(settings), *options]
+        self._process = Process([binary or valkey_binary(), *arguments], name="valkey")
 
     @property
     def pid(self) -> int:
@@ -103,7 +112,8 @@ class Valkey:
         """Whether the server serves."""
         assert self._process.returncode is None, self._process.tail
         try:
-            with self.client() as client:
+            # By the older protocol, which a server that is started without HELLO speaks too.
+            with Redis.from_url(self.url, socket_timeout=5, protocol=2) as client:
                 return bool(client.ping())
         except (RedisError, OSError):
             return False

@@ -23,16 +23,33 @@ class Finding:
 class Answers:
     """What Redis said of itself; `info` and `config` are None where it refuses these commands.
 
-    `denied` are the other commands that it refuses. `for_transport` says that our transport uses
-    this Redis, so that what only the transport needs is checked, too. `min_replicas` have to have a
-    job before it is accepted.
+    `denied` are the other commands that the user may not run, `missing` those that the server does
+    not know, and `channels` those that the user may not use, as the rules of an ACL name them.
+    `for_transport` says that our transport uses this Redis, so that what only the transport needs
+    is checked, too. `min_replicas` have to have a job before it is accepted.
     """
 
     info: Mapping[str, Any] | None
     config: Mapping[str, str] | None
     denied: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     for_transport: bool = True
     min_replicas: int = 0
+
+
+RESP2: Final = Finding(
+    refuse=True,
+    text="This Redis refuses HELLO 3, and changes of jobs are heard by RESP3. Give the address of"
+    " Redis itself, not of a proxy before it; or grant it: ACL SETUSER <user> +hello.",
+)
+CLUSTER: Final = Finding(
+    refuse=True,
+    text="This Redis is a node of a Redis Cluster, where the keys of a job would lie on several"
+    " servers. Give the address of a Redis outside of a cluster (`cluster-enabled no`), which may"
+    " have replicas and sentinels; one that jobs outgrow is relieved by a RabbitMQ as"
+    " SERVICE_CELERY__BROKER_URL.",
+)
 
 
 def check(answers: Answers) -> tuple[Finding, ...]:
@@ -45,9 +62,13 @@ def check(answers: Answers) -> tuple[Finding, ...]:
     version = str(info.get("redis_version", ""))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     is_too_old = len(numbers) == len(OLDEST) and numbers < OLDEST
-    needed = [command for command in answers.denied if command != DISPENSABLE]
+    denied, missing = (
+        [command for command in commands if command != DISPENSABLE]
+        for commands in (answers.denied, answers.missing)
+    )
     replicas = info.get("connected_slaves", answers.min_replicas)  # unknown: taken as enough
-    rules = " ".join("+" + command for command in needed)
+    rules = " ".join("+" + command for command in denied)
+    channels = " ".join(f"'&{channel}'" for channel in answers.channels)
     refusals = (
         (
             policy.startswith("allkeys"),
@@ -60,9 +81,20 @@ def check(answers: Answers) -> tuple[Finding, ...]:
             " or Valkey. Upgrade, or set SERVICE_LEASE=0 to go back to Celery's own transport.",
         ),
         (
-            needed,
-            f"The Redis user may not run {', '.join(needed).upper()}."
+            denied,
+            f"The Redis user may not run {', '.join(denied).upper()}."
             f" Grant it: ACL SETUSER <user> {rules}.",
+        ),
+        (
+            missing,
+            f"This Redis has no {', '.join(missing).upper()}, without which jobs would be lost."
+            " Use another server, or a plan of the provider's that has it.",
+        ),
+        (
+            channels,
+            f"The Redis user may not subscribe to {', '.join(answers.channels)}, by which changes"
+            " of jobs are heard and jobs cancelled. Grant it: ACL SETUSER <user> +subscribe"
+            f" +unsubscribe {channels}.",
         ),
         (
             info.get("role") == "slave",
@@ -82,10 +114,11 @@ def check(answers: Answers) -> tuple[Finding, ...]:
             " when memory is full. Set `maxmemory-policy noeviction`.",
         ),
         (
-            DISPENSABLE in answers.denied,
-            "The Redis user may not run CLIENT TRACKING, so Redis cannot tell idle workers"
-            " of new jobs: two workers of each kind ask for some up to 20 times a second, and a job"
-            " starts up to 0.1 s later. Grant it: ACL SETUSER <user> +client|tracking.",
+            DISPENSABLE in (*answers.denied, *answers.missing),
+            "The Redis user may not run CLIENT TRACKING, or the server has it not, so Redis cannot"
+            " tell idle workers of new jobs: two workers of each kind ask for some up to 20 times a"
+            " second, and a job starts up to 0.1 s later. Grant it: ACL SETUSER <user>"
+            " +client|tracking.",
         ),
         (
             replicas < answers.min_replicas,
@@ -109,4 +142,6 @@ def check(answers: Answers) -> tuple[Finding, ...]:
         ),
     )
     refused = [Finding(refuse=True, text=text) for applies, text in refusals if applies]
+    if str(info.get("cluster_enabled")) == "1":
+        refused.insert(0, CLUSTER)
     return (*refused, *(Finding(refuse=False, text=text) for applies, text in warnings if applies))

@@ -2,43 +2,23 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from quart import Quart
-from redis import Redis
-from redis.exceptions import NoPermissionError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
-from service.broker.checks.findings import DISPENSABLE, Answers, Finding, check
+from service.broker.checks.findings import CLUSTER, RESP2, Answers, Finding, check
+from service.broker.checks.rights import OF_CLUSTERS, Refused, closed_channels, refused_commands
 from service.errors import ConfigurationError
 from service.redis.clients import broker_redis_url, broker_url, connect_blocking
-from service.redis.keys import broker_keys
+from service.redis.keys import broker_keys, result_keys
 from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
-# The commands that the transport's scripts and its consuming connection call. Each entry's key is
-# the arguments after the scratch key. Their number must be right, for Redis looks at it before it
-# looks at the user's rights.
-_ON_SCRATCH: Final[Mapping[str, tuple[str, ...]]] = {
-    "x EX 5": ("set",),  # first: the others then fail at the key's type, and change nothing
-    "": ("rpop", "llen", "zcard", "exists", "zpopmin", "hgetall"),
-    "x": ("lpush", "rpush", "hget", "hmget", "hdel", "hexists", "zrem", "zscore"),
-    "0 0": ("hset", "zadd", "zcount", "zrange", "zremrangebyscore"),
-    "0.01": ("blpop",),
-    "5": ("expire",),
-    "5000": ("pexpire",),
-}
-_WITHOUT_KEY: Final = {
-    "time": "",
-    "eval": "return(1) 0",
-    "evalsha": "0" * 40 + " 0",
-    DISPENSABLE: "OFF",
-}
 # The addresses of servers that need no look: this process has started them for itself.
 OWN_SERVERS: Final = set[str]()
-COMMANDS: Final = frozenset({*_WITHOUT_KEY, *(c for group in _ON_SCRATCH.values() for c in group)})
 
 
 def init_checks(app: Quart, settings: Settings) -> None:
@@ -71,6 +51,7 @@ def _addresses(settings: Settings) -> list[str]:
 
 
 def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
+    of_results = url == settings.redis_url
     for_transport = (
         url == broker_url(settings)
         and bool(settings.lease)
@@ -78,16 +59,43 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
     )
     try:
         with connect_blocking(settings, url) as client:
+            pool = client.connection_pool
+            pool.release(pool.get_connection())  # raises what else each question would
             get: Any = client.config_get  # as Any: redis-py types it for both kinds of client
             info = _told(client.info)
             config = _told(lambda: {**get("maxmemory*"), **get("append*")})
             scratch = broker_keys(settings.celery).scratch
-            denied = tuple(_denied(client, scratch)) if for_transport else ()
+            refused = refused_commands(client, scratch) if for_transport else Refused()
+            database = (pool.connection_kwargs.get("db") or 0) if for_transport else None
+            channels = _channels(settings, of_results=of_results, database=database)
+            closed = tuple(closed_channels(client, channels))
+    except OF_CLUSTERS:
+        return (CLUSTER,)
     except (RedisError, OSError) as error:
-        text = f"Redis cannot be checked, as it is not available yet: {error}"
-        return (Finding(refuse=False, text=text),)
-    min_replicas = settings.min_replicas if url == settings.redis_url else 0
-    return check(Answers(info, config, denied, for_transport, min_replicas))
+        return (_without_answers(error),)
+    return check(
+        Answers(
+            info,
+            config,
+            denied=refused.denied,
+            missing=refused.missing,
+            channels=closed,
+            for_transport=for_transport,
+            min_replicas=settings.min_replicas if of_results else 0,
+        )
+    )
+
+
+def _without_answers(error: Exception) -> Finding:
+    """What is wrong where no connection can be made."""
+    if isinstance(error, ResponseError):
+        text = str(error).lower()
+        if "in cluster mode" in text:  # another database than 0 was asked for
+            return CLUSTER
+        if "hello" in text:
+            return RESP2
+    text = f"Redis cannot be checked, as it is not available yet: {error}"
+    return Finding(refuse=False, text=text)
 
 
 def _told(question: Callable[[], Any]) -> Any:
@@ -97,27 +105,18 @@ def _told(question: Callable[[], Any]) -> Any:
         return None
 
 
-def _denied(client: Redis, scratch: str) -> Iterator[str]:
-    """Try the commands on a key that holds text: rights are checked first, the type then stops."""
-    calls = [(c, [scratch, *rest.split()]) for rest, group in _ON_SCRATCH.items() for c in group]
-    first, *others = [*calls, *((c, rest.split()) for c, rest in _WITHOUT_KEY.items())]
-    if _denied_of(client, [first]):
-        yield first[0]
-        return  # without the text the others would leave something behind
-    yield from _denied_of(client, others)
-    with suppress(NoPermissionError):  # then it goes by itself in a few seconds
-        client.delete(scratch)
+def _channels(settings: Settings, *, of_results: bool, database: int | None) -> Iterator[str]:
+    """The channels that are used on a Redis, as the rules of an ACL name them.
 
-
-def _denied_of(client: Redis, calls: Sequence[tuple[str, list[str]]]) -> list[str]:
-    """Those of the commands that the user may not run; asked for in one round trip."""
-    names = [command for command, _ in calls]
-    with client.pipeline(transaction=False) as pipe:
-        for command, arguments in calls:
-            pipe.execute_command(*command.split(), *arguments)  # type: ignore[no-untyped-call]  # by redis-py
-        answers = pipe.execute(raise_on_error=False)
-    return [
-        name
-        for name, answer in zip(names, answers, strict=True)
-        if isinstance(answer, NoPermissionError)
-    ]
+    Our transport uses that of remote control in this `database`; its name is from Kombu's
+    `Channel._get_publish_topic`.
+    """
+    celery = settings.celery
+    if of_results:
+        yield result_keys(settings).record("*")
+    if database is not None and celery.get("worker_enable_remote_control", True):
+        options = celery.get("broker_transport_options") or {}
+        fanout = options.get("fanout_prefix", True)
+        start = fanout if isinstance(fanout, str) else "/{db}." if fanout else ""
+        exchange = f"{celery.get('control_exchange') or 'celery'}.pidbox"
+        yield f"{broker_keys(celery).prefix}{start.format(db=database)}{exchange}"

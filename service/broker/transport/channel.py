@@ -26,6 +26,7 @@ from service.broker.transport.waiter import ASK_AGAIN, Waiter, WaiterState, drop
 logger = logging.getLogger(__name__)
 
 _BATCH = 200
+_OF_PATTERNS = frozenset("*?[\\")  # the signs that make a channel's name a pattern to Redis
 # How long a process that ends may take to tell Redis what it has not begun and what it has done.
 _CLOSE_TIMEOUT = 5.0
 
@@ -173,6 +174,26 @@ class Channel(PublishingChannel):
             (no_ack_queues.add if no_ack else no_ack_queues.discard)(queue)
         return super().basic_consume(queue, no_ack, callback, *args, **kwargs)
 
+    # Broadcasts. Kombu subscribes to all of them as patterns. Redis lets a user do so only where
+    # the user's rights have the very same pattern: `&app:*` allows the channel `app:x`, but no
+    # pattern `app:x`.
+
+    def _subscribe(self) -> None:
+        queues = self.active_fanout_queues
+        if topics := [topic for queue in queues for topic in self._get_subscribe_topics(queue)]:
+            client = self.subclient
+            if client.connection._sock is None:  # noqa: SLF001 - as Kombu does
+                client.connection.connect()
+            self._in_listen = client.connection
+            for topic in topics:
+                (client.psubscribe if _is_pattern(topic) else client.subscribe)(topic)
+
+    def _unsubscribe_from(self, queue: str) -> None:
+        client = self.subclient
+        if client.connection and client.connection._sock:  # noqa: SLF001
+            for topic in self._get_subscribe_topics(queue):
+                (client.punsubscribe if _is_pattern(topic) else client.unsubscribe)(topic)
+
     def _deliver_fanout_message(self, message: Any, exchange: str) -> Any:
         try:
             return super()._deliver_fanout_message(message, exchange)
@@ -232,3 +253,7 @@ class Channel(PublishingChannel):
         leases = self._qos.leases if self._qos is not None else None
         if leases is not None and not celery_worker.is_serving():
             leases.close(_CLOSE_TIMEOUT)  # acks too: a process that ends may have no other moment
+
+
+def _is_pattern(topic: str) -> bool:
+    return not _OF_PATTERNS.isdisjoint(topic)

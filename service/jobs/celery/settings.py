@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 from celery.app.defaults import SETTING_KEYS
 
@@ -51,7 +52,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
     service cannot work with.
     """
     given = settings.celery
-    if problems := [*_problems(given)]:
+    if problems := [*_problems(given), *_problems_of_address(broker_url(settings))]:
         raise ConfigurationError(*problems)
     return {
         "broker_url": broker_url(settings),
@@ -100,6 +101,19 @@ def _problems(given: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{setting} cannot be used: a job would run, and block, where it is enqueued. Call"
                 " the task itself, which is a plain function."
+            )
+
+
+def _problems_of_address(url: str) -> Iterator[str]:
+    """Kombu takes nothing else behind the `?` of a Redis' address, and redis-py no other names."""
+    if url.partition(":")[0] not in TRANSPORTS:
+        return
+    for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
+        if not name.startswith("ssl_"):
+            yield (
+                f"The address of the broker cannot have `{name}=`: behind its `?` only options may"
+                " stand whose names begin with `ssl_`. SERVICE_REDIS_TIMEOUT is how long Redis may"
+                " take, and the protocol is RESP3."
             )
 
 

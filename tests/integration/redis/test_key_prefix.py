@@ -12,6 +12,7 @@ from service.dashboard.events.recent import Query
 from service.dashboard.extension import dashboard_of
 from tests.support.broker import POOLS
 from tests.support.valkey import Valkey
+from tests.support.wait import wait_until
 from tests.support.workers import worker_process
 
 BROKER = "SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS"
@@ -65,15 +66,20 @@ async def test_the_prefix_is_on_every_key(redis_url: str, valkey: Valkey) -> Non
 def test_a_user_with_rights_to_its_prefix_alone_can_run_a_worker(
     valkey: Valkey, redis_url: str, tmp_path: Path, pool: str
 ) -> None:
-    """The start-up check tries commands on a key of the same prefix."""
+    """Keys and channels alike. The start-up check tries commands on a key of the same prefix."""
     limited = redis_url.replace("//", "//limited:secret@")
     options = dict.fromkeys(BOTH, '{"global_keyprefix": "one:"}')
     with valkey.client() as redis:
-        rights = ("on", ">secret", "~one:*", "allchannels", "+@all")
+        rights = ("on", ">secret", "~one:*", "resetchannels", "&one:*", "+@all")
         redis.execute_command("ACL", "SETUSER", "limited", *rights)
         try:
             with worker_process(pool, limited, tmp_path, **options) as worker:
                 worker.wait_for_output(r"ready\.")
-                assert "may not run" not in worker.output
+                assert "may not" not in worker.output
+                wait_until(
+                    lambda: "one:/0.celery.pidbox" in redis.pubsub_channels(),
+                    description="the worker listens to remote control",
+                )
+                assert worker.output.count("Connected to") == 1
         finally:
             redis.execute_command("ACL", "DELUSER", "limited")

@@ -9,7 +9,7 @@ import pytest
 
 from service.broker import messages
 from service.broker.checks.findings import Answers, check
-from service.broker.checks.startup import COMMANDS
+from service.broker.checks.rights import COMMANDS
 from service.broker.dead_letters.model import DeadLetter, as_published_anew
 from service.broker.delivery import Delivery
 from service.broker.leases.in_flight import InFlight, Outcome
@@ -224,6 +224,7 @@ def test_it_is_said_that_no_job_will_be_accepted(has: int | None, word: str | No
         ({}, {"role": "slave"}, (), True, "replica"),
         ({}, {}, ("zadd", "rpop"), True, "ACL SETUSER <user> +zadd +rpop."),
         ({}, {}, ("client tracking",), False, "+client|tracking"),
+        ({}, {"cluster_enabled": "1"}, (), True, "cluster-enabled no"),
     ],
 )
 def test_what_endangers_jobs_is_said_with_what_to_change(
@@ -235,6 +236,23 @@ def test_what_endangers_jobs_is_said_with_what_to_change(
 ) -> None:
     """Refused is what loses jobs silently."""
     (finding,) = check(Answers(info=info, config={**_GOOD, **config}, denied=denied))
+    assert finding.refuse is refused
+    assert word in finding.text
+
+
+@pytest.mark.parametrize(
+    ("missing", "channels", "refused", "word"),
+    [
+        (("eval",), (), True, "This Redis has no EVAL"),
+        (("client tracking",), (), False, "cannot tell idle workers"),
+        ((), ("a-*", "/0.b"), True, "ACL SETUSER <user> +subscribe +unsubscribe '&a-*' '&/0.b'."),
+    ],
+)
+def test_what_a_server_has_not_or_a_user_may_not_hear_is_said(
+    missing: tuple[str, ...], channels: tuple[str, ...], refused: bool, word: str
+) -> None:
+    """A right can be granted; a command that a provider has left out cannot."""
+    (finding,) = check(Answers(info={}, config=_GOOD, missing=missing, channels=channels))
     assert finding.refuse is refused
     assert word in finding.text
 

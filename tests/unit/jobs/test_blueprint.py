@@ -200,6 +200,19 @@ def test_unknown_celery_settings_and_other_serializers_are_refused() -> None:
     assert len(caught.value.problems) == 5
 
 
+@pytest.mark.parametrize("option", ["protocol=2", "socket_timeout=1", "db="])
+def test_what_kombu_takes_from_no_address_is_refused(option: str) -> None:
+    """Its own words are "unexpected keyword argument"; and of TLS alone it takes something."""
+    app = create_app({"SERVICE_REDIS_URL": f"redis://127.0.0.1/0?{option}"})
+    name = option.partition("=")[0]
+    with pytest.raises(
+        ConfigurationError, match=f"The address of the broker cannot have `{name}=`"
+    ):
+        get_celery(app)
+    secure = create_app({"SERVICE_REDIS_URL": "rediss://127.0.0.1/0?ssl_ca_certs=ca.pem"})
+    assert get_celery(secure).conf.broker_url.endswith("ca.pem")
+
+
 def test_any_celery_setting_can_be_given() -> None:
     """And wins over ours."""
     app = create_app({"SERVICE_CELERY__WORKER_PREFETCH_MULTIPLIER": "7"})
