@@ -32,6 +32,7 @@ Threads of a worker with the asyncio pool; with prefork each child has those mar
     job-log *          writes what jobs have logged, once one has
     health             service/health: its heartbeat, where that is asked for
     reporter           the worker's status, every second
+    stack-questions    in each child of prefork: hears where its job is asked for
     metrics-port, metrics-children   with metrics: their port, and what prefork's children tell
     dead-letters       buries what RabbitMQ has dead-lettered
     kept-jobs          tells Redis which jobs go on without their messages, while there are any

@@ -427,6 +427,15 @@ async def progress_async(steps: int) -> str:
     return "done"
 
 
+@tasks.task
+async def wait_for_child() -> None:
+    async def child() -> None:
+        await asyncio.to_thread(gate, current_job.id)
+
+    async with asyncio.TaskGroup() as children:
+        children.create_task(child())
+
+
 def gate(name: str) -> None:
     """Hold a body until the test makes the file that it waits for."""
     path = os.path.join(os.environ["SAMPLE_GATES"], name)  # noqa: PTH118

@@ -28,6 +28,7 @@ _LIFESPAN: Final = "service.worker.loop.lifespan:LifespanStep"
 _REPORTER: Final = "service.worker.reporter:ReporterStep"
 _HEALTH: Final = "service.health.worker:HealthStep"
 _GOSSIP: Final = "service.worker.gossip:GossipStep"
+_QUESTIONS: Final = "service.worker.pool.stacks.children:ChildQuestionsStep"
 _BURYING: Final = "service.worker.rabbitmq.burying:BuryingStep"
 
 
@@ -77,7 +78,8 @@ class QuartCelery(Celery):
         self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
         self.max_deliveries = max_deliveries
         self.capture: PublishCapture | None = None  # what publishes, in a test without a broker
-        self.steps["worker"].update((_LIFESPAN, _REPORTER, _HEALTH, _GOSSIP, _BURYING))
+        steps = (_LIFESPAN, _REPORTER, _HEALTH, _GOSSIP, _QUESTIONS, _BURYING)
+        self.steps["worker"].update(steps)
         # Celery's own seam for this, so that `conf.result_backend` is an address that others know.
         self.loader.override_backends = {**self.loader.override_backends, **BACKENDS}
 

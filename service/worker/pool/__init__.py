@@ -2,8 +2,7 @@
 
     default_pool  chooses the pool and its size, where the command line does not
     pool          AsyncioPool: slots, start and stop
-    stacks        where a running job is: its frames
-    stack_command answers an operator who asks for them
+    stacks/       tells an operator where a running job is
     drain         ends the jobs when the worker stops
     watchdog      finds the job that blocks the loop
     running_job   one job: its limits, and the report of its end

@@ -20,7 +20,8 @@ from service.worker import log_pipe, log_records  # noqa: F401  they connect to 
 from service.worker.celery_types import JobRequest
 from service.worker.loop.bridge import JobCancelledError, SoftLimitCancelledError
 from service.worker.loop.celery_stacks import key_by_job
-from service.worker.pool import default_pool, stack_command  # noqa: F401  as log_pipe
+from service.worker.pool import default_pool  # noqa: F401  as log_pipe
+from service.worker.pool.stacks import command  # noqa: F401  as log_pipe
 from service.worker.task.context import BodyCall, due_at
 from service.worker.task.errbacks import ERRBACK, call_errback, failed_request, run_hook_in_child
 from service.worker.task.typed import TypedTask

@@ -15,6 +15,7 @@ from uuid import UUID
 import click
 import pytest
 from billiard.einfo import ExceptionInfo
+from billiard.pool import Pool
 from celery import Celery, Task, bootsteps, shared_task, signals
 from celery import _state as celery_state
 from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
@@ -22,7 +23,7 @@ from celery.app import trace
 from celery.app.base import Celery as BaseCelery
 from celery.app.defaults import DEFAULTS, SETTING_KEYS
 from celery.app.task import Context
-from celery.app.trace import TraceInfo, fast_trace_task
+from celery.app.trace import TraceInfo, build_tracer, fast_trace_task
 from celery.apps.worker import on_cold_shutdown  # type: ignore[attr-defined]  # not in celery-types
 from celery.backends.base import Backend
 from celery.backends.redis import RedisBackend
@@ -149,6 +150,27 @@ def test_the_tracer_takes_name_id_and_request_first() -> None:
     If the order is another, read them there from where the tracer does.
     """
     assert parameters(fast_trace_task)[:4] == ["task", "uuid", "request", "body"]
+
+
+def test_the_tracer_has_its_jobs_id_in_a_variable() -> None:
+    """worker/pool/stacks/frames.py finds the thread that runs a job by it.
+
+    If it has another name, look for that one.
+    """
+    task = shared_task(name="seams.traced")(no_body)
+    tracer = build_tracer(task.name, task, app=Celery("one", set_as_current=False)).__code__
+    assert tracer.co_name == "trace_task"
+    assert "uuid" in tracer.co_varnames
+
+
+def test_billiard_numbers_its_children_from_0() -> None:
+    """worker/pool/stacks/children.py keeps a pair of sockets for each number.
+
+    If they are numbered otherwise, have each child tell its parent which pair is its own.
+    """
+    pool: Any = Pool
+    assert "w.index = i" in inspect.getsource(pool._create_worker_process)
+    assert "range(self._processes)" in inspect.getsource(pool._avail_index)
 
 
 def test_a_request_hands_these_callbacks_to_a_pool() -> None:

@@ -12,6 +12,7 @@ from quart.typing import ResponseReturnValue
 
 from service.access.access import read_job
 from service.access.policy import Action
+from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.job.attempts import text_in
 from service.dashboard.pages.job.frames import Trace, read_trace
 from service.dashboard.pages.sign_in import require
@@ -31,9 +32,13 @@ _OFF: Final = (
     "Remote control is off for the workers (`worker_enable_remote_control`), so that nobody can ask"
     " them."
 )
+_SOLO: Final = (
+    "The worker {worker} runs its jobs in its main thread (the pool `solo`), and no other could"
+    " answer: on its machine, `py-spy dump --pid` with the worker's process id shows where the job"
+    " is."
+)
 _SILENT: Final = (
-    "The worker {worker} has not answered: its main thread may be busy, as under the pool `solo`;"
-    " or it stops, or was lost."
+    "The worker {worker} has not answered: its main thread may be busy; or it stops, or was lost."
 )
 
 job_stack = Blueprint("job_stack", __name__)
@@ -56,6 +61,9 @@ async def _ask(record: StoredRecord) -> tuple[str, list[tuple[str, Trace]]]:
         return _NOT_RUNNING, []
     if not parts.celery.get().conf.worker_enable_remote_control:
         return _OFF, []
+    now = await dashboard_of(current_app).reader.refresh()
+    if any(each.name == worker and each.status.pool == "solo" for each in now.workers):
+        return _SOLO.format(worker=worker), []
     question = uuid4().hex
     arguments = {"job_id": record.job_id, "question": question}
     publisher = await parts.enqueuer.publisher()

@@ -7,32 +7,34 @@ from traceback import FrameSummary, StackSummary, walk_stack
 from types import FrameType
 from typing import Any, Final
 
-from service.worker.loop.bridge import await_
+from service.worker.loop.bridge import Bridge, await_
 from service.worker.loop.celery_stacks import job_of
 from service.worker.loop.child_tasks import ChildCoroutine
-from service.worker.pool.running_job import RunningJob
+from service.worker.loop.process_loop import ProcessLoop
 
 Stacks = list[tuple[str, list[FrameSummary]]]  # each with what it is the stack of
 
 _MOST_TASKS: Final = 20  # child tasks that are shown
 _MOST_FRAMES: Final = 200  # of one stack
+_TRACER: Final = "trace_task"  # of celery.app.trace: it has the job's id as its `uuid`
 _AWAITS: Final = (("cr_frame", "cr_await"), ("gi_frame", "gi_yieldfrom"), ("ag_frame", "ag_await"))
 
 
-def stacks_of(job: RunningJob, loop: asyncio.AbstractEventLoop) -> Stacks:
+def stacks_of(bridge: Bridge, job: object, loop: asyncio.AbstractEventLoop) -> Stacks:
     """The stacks of a job that waits: to be called on the loop, from no job's context.
 
-    Its lines of code are not read yet, which may take long.
+    `job` is what its context has entered as its job, if it has. The lines of code are not read
+    yet, which may take long.
     """
-    if (thread := job.bridge.thread) is not None:
+    if (thread := bridge.thread) is not None:
         found = [("The body, in a thread", frames_of_thread(thread))]
     else:
-        found = [("The body", _frames([*_waiting_frames(job.bridge.greenlet)]))]
+        found = [("The body", _frames([*_waiting_frames(bridge.greenlet)]))]
     children = [
         task
         for task in asyncio.all_tasks(loop)
         if isinstance(coroutine := task.get_coro(), ChildCoroutine)
-        and job_of(coroutine.context) is job
+        and job_of(coroutine.context) is job is not None
     ]
     for task in children[:_MOST_TASKS]:
         frames = _frames([*_awaited_frames(task.get_coro())])
@@ -44,8 +46,30 @@ def stacks_of(job: RunningJob, loop: asyncio.AbstractEventLoop) -> Stacks:
 
 def frames_of_thread(thread: int) -> list[FrameSummary]:
     """Where a thread is; nothing if it has ended."""
-    innermost = sys._current_frames().get(thread)  # noqa: SLF001  its only name
+    return frames_of(sys._current_frames().get(thread))  # noqa: SLF001  its only name
+
+
+def frames_of(innermost: FrameType | None) -> list[FrameSummary]:
+    """A frame and those that it was called from, the outermost first."""
     return _frames(_outermost_first(innermost))
+
+
+def innermost_of_job(job_id: str) -> FrameType | None:
+    """Where the thread is in which Celery's tracer runs this job; None if there is none."""
+    for innermost in sys._current_frames().values():  # noqa: SLF001  its only name
+        for frame, _ in walk_stack(innermost):
+            if frame.f_code.co_name == _TRACER and frame.f_locals.get("uuid") == job_id:
+                return innermost
+    return None
+
+
+def awaiting_bridge(innermost: FrameType) -> Bridge | None:
+    """The bridge on the loop for which this frame's thread waits, if it does."""
+    for frame, _ in walk_stack(innermost):
+        if frame.f_code is ProcessLoop.run.__code__:
+            bridge: Bridge | None = frame.f_locals.get("bridge")
+            return bridge
+    return None
 
 
 def _waiting_frames(greenlet: Any) -> Iterator[FrameType]:
