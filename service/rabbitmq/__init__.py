@@ -1,7 +1,8 @@
 """Speaks AMQP to RabbitMQ on the event loop: the only room that knows py-amqp.
 
 frames.py      the frames of a socket that the event loop reads and writes
-connection.py  one connection: publishes that are confirmed, and questions about queues
+publishing.py  the channels of a connection that publish, each message confirmed
+connection.py  one connection: what it publishes, and questions about queues
 client.py      keeps a connection: makes a lost one anew in the background
 recent_counts.py  how many messages queues have, looked at once in two seconds
 

@@ -8,8 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from service.rabbitmq.connection import ConnectionLostError, RabbitConnection
+from service.rabbitmq.connection import RabbitConnection
 from service.rabbitmq.frames import OpenedSocket
+from service.rabbitmq.publishing import ConnectionLostError
 
 logger: Final = logging.getLogger(__name__)
 

@@ -9,47 +9,12 @@ from typing import Any, Final, NamedTuple
 from amqp import spec
 from amqp.serialization import loads
 
-from service.rabbitmq.frames import ASKS, PUBLISHES, FrameStream, OpenedSocket
+from service.rabbitmq.frames import ASKS, FrameStream, OpenedSocket
+from service.rabbitmq.publishing import ConnectionLostError, Publication, PublishChannels
 
 logger: Final = logging.getLogger(__name__)
 
 _CLOSED_BY_US: Final = 200  # the code of a normal end
-_NOT_FOUND: Final = 404
-
-
-class ConnectionLostError(Exception):
-    """The connection ended before RabbitMQ has confirmed the message: it may have it, or not."""
-
-
-class MessageRefusedError(Exception):
-    """RabbitMQ has not taken the message: no queue takes it, or its queue cannot just now.
-
-    `is_final`: nothing that could be declared will change that.
-    """
-
-    def __init__(self, reason: str, *, is_final: bool = False) -> None:
-        super().__init__(reason)
-        self.is_final = is_final
-
-
-class Publication(NamedTuple):
-    """A message, py-amqp's object, and where it goes. A mandatory one has to reach a queue."""
-
-    message: Any
-    exchange: str
-    routing_key: str
-    mandatory: bool = False
-
-    @property
-    def job_id(self) -> str:
-        """The id of its job, by which one that comes back is known."""
-        return str(self.message.properties.get("correlation_id") or "")
-
-    def is_named_in(self, refusal: str) -> bool:
-        """Whether RabbitMQ speaks of this message, where it closes the channel of many."""
-        expiration = self.message.properties.get("expiration")
-        named = [f"'{each}'" for each in (self.exchange, expiration) if each]
-        return any(each in refusal for each in (*named, f" size {len(self.message.body)} "))
 
 
 class QueueCounts(NamedTuple):
@@ -59,32 +24,17 @@ class QueueCounts(NamedTuple):
     consumers: int
 
 
-class _Unconfirmed(NamedTuple):
-    publication: Publication
-    future: asyncio.Future[None]
-
-    def finish(self, error: Exception | None = None) -> None:
-        if self.future.done():
-            return
-        if error is None:
-            self.future.set_result(None)
-        else:
-            self.future.set_exception(error)
-
-
 class RabbitConnection:
-    """Publishes on one channel, and asks on another. `on_lost` is called once, at the end.
+    """Publishes on one channel at a time, and asks on another.
 
-    To be used on one loop.
+    `on_lost` is called once, at the end. To be used on one loop.
     """
 
     def __init__(self, opened: OpenedSocket, on_lost: Callable[[], None]) -> None:
         self.blocked = False  # by an alarm of RabbitMQ's: it takes no messages for now
         self._stream = FrameStream(opened, self._on_method, self._end)
         self._on_lost = on_lost
-        self._tag = 0
-        self._unconfirmed: dict[int, _Unconfirmed] = {}
-        self._returned: dict[str, str] = {}  # by the job's id: why
+        self._channels = PublishChannels(self._stream)
         self._asking = asyncio.Lock()
         self._answers: deque[asyncio.Future[Any]] = deque()
         self._handlers: dict[Any, tuple[str, Callable[..., None]]] = {
@@ -105,20 +55,24 @@ class RabbitConnection:
         """Why the connection has ended; empty while it has not."""
         return self._stream.lost
 
+    @property
+    def publish_channels(self) -> list[int]:
+        """The numbers of the channels on which messages are published, or not confirmed yet."""
+        return [channel.number for channel in self._channels]
+
     async def publish(self, publication: Publication) -> None:
         """Publish, and wait for the confirmation.
 
-        Raises ConnectionLostError and MessageRefusedError.
+        Raises ConnectionLostError, MessageRefusedError and MessageNackedError.
         """
         if self.lost:
             raise ConnectionLostError(self.lost)
-        self._tag += 1
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._unconfirmed[self._tag] = _Unconfirmed(publication, future)
-        message, exchange, routing_key, mandatory = publication
-        to = (0, exchange, routing_key, mandatory, False)
-        self._stream.send(PUBLISHES, spec.Basic.Publish, "Bssbb", to, message)
-        await future
+        await self._channels.publish(publication)
+
+    def renew_channel(self) -> None:
+        """Publish on a new channel from now on, where the last one has nacked a message."""
+        if not self.lost:
+            self._channels.renew()
 
     async def counts_of(self, queue: str) -> QueueCounts:
         """How much is in a queue: nothing where RabbitMQ has none of this name.
@@ -161,29 +115,21 @@ class RabbitConnection:
             unpacked: Any = loads(form, packed, 4)[0] if form else ()
             handle(channel, message, *unpacked)
 
-    def _on_ack(self, _: int, __: Any, tag: int, multiple: bool) -> None:
-        for entry in self._confirmed(tag, multiple=multiple):
-            reason = self._returned and self._returned.pop(entry.publication.job_id, "")
-            entry.finish(MessageRefusedError(reason) if reason else None)
+    def _on_ack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
+        if channel := self._channels.get(number):
+            channel.on_ack(tag, multiple=multiple)
+            self._channels.close_idle([channel])
 
-    def _on_nack(self, _: int, __: Any, tag: int, multiple: bool) -> None:
-        for entry in self._confirmed(tag, multiple=multiple):
-            entry.finish(MessageRefusedError("the queue does not take the job just now"))
+    def _on_nack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
+        if channel := self._channels.get(number):
+            channel.on_nack(tag, multiple=multiple)
+            self._channels.close_idle([channel])
 
-    def _confirmed(self, tag: int, *, multiple: bool) -> list[_Unconfirmed]:
-        tags = [tag] if tag in self._unconfirmed else []
-        if multiple:
-            tags = []
-            for each in self._unconfirmed:  # in the order in which they were published
-                if each > tag:
-                    break
-                tags.append(each)
-        return [self._unconfirmed.pop(each) for each in tags]
-
-    def _on_return(self, _: int, message: Any, code: int, text: str, __: str, to: str) -> None:
-        """Note it: the confirmation of a message that comes back follows."""
-        job_id = str(message.properties.get("correlation_id") or "")
-        self._returned[job_id] = f"no queue takes the job ({code} {text}, {to!r})"
+    def _on_return(
+        self, number: int, message: Any, code: int, text: str, _: str, routing_key: str
+    ) -> None:
+        if channel := self._channels.get(number):
+            channel.on_return(message, code, text, routing_key)
 
     def _on_channel_close(self, channel: int, _: Any, code: int, text: str, *__: int) -> None:
         if channel == ASKS:
@@ -192,11 +138,9 @@ class RabbitConnection:
             while self._answers:
                 self._on_answer(channel, None)
             return
-        reason = f"{code} {text}"
-        for entry in self._unconfirmed.values():
-            if entry.publication.is_named_in(text):
-                entry.finish(MessageRefusedError(reason, is_final=code != _NOT_FOUND))
-        self.close(reason)
+        if publishes := self._channels.get(channel):
+            publishes.refuse(code, text)
+        self.close(f"{code} {text}")
 
     def _on_answer(self, _: int, nothing: Any, *arguments: Any) -> None:
         if self._answers and not (answer := self._answers.popleft()).done():
@@ -217,9 +161,8 @@ class RabbitConnection:
 
     def _end(self) -> None:
         error = ConnectionLostError(self.lost)
-        for entry in self._unconfirmed.values():
-            entry.finish(error)
-        self._unconfirmed.clear()
+        for channel in self._channels:
+            channel.fail(error)
         for answer in self._answers:
             if not answer.done():
                 answer.set_exception(error)

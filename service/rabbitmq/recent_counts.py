@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.rabbitmq.client import RabbitClient
-from service.rabbitmq.connection import ConnectionLostError, QueueCounts
+from service.rabbitmq.connection import QueueCounts
+from service.rabbitmq.publishing import ConnectionLostError
 from service.redis.deadline import Deadline
 
 _FRESH: Final = 2.0  # seconds for which a look at a queue serves all

@@ -3,9 +3,11 @@
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -17,6 +19,7 @@ needs_rabbitmq = pytest.mark.skipif(
     shutil.which("rabbitmq-server") is None and not os.environ.get("CI"),
     reason="rabbitmq-server is not installed",
 )
+_BIN: Final = Path("/usr/lib/rabbitmq/bin")
 
 
 @contextmanager
@@ -25,31 +28,133 @@ def rabbitmq(folder: Path, port: int = 0, **options: float) -> Iterator[tuple[Pr
 
     With the folder and the port of one before it is that one, started anew.
     """
-    given = "".join(f" -rabbit {name} {value}" for name, value in options.items())
-    port, names_port = port or free_port(), str(free_port())
-    env = {
-        "HOME": str(folder),
-        "RABBITMQ_NODENAME": f"test{port}@localhost",
-        "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-        "RABBITMQ_NODE_PORT": str(port),
-        "RABBITMQ_DIST_PORT": str(free_port()),
-        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
-        "RABBITMQ_LOG_BASE": str(folder / "log"),
-        "RABBITMQ_PID_FILE": str(folder / "pid"),
-        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq"),
-        "ERL_EPMD_ADDRESS": "127.0.0.1",
-        "ERL_EPMD_PORT": names_port,
-        "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none{given}",
-    }
-    binary = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-    try:
-        with Process([binary], env=env, cwd=folder, name="rabbitmq") as server:
+    with _name_server() as names_port:
+        node = Node(folder, port or free_port(), names_port, options)
+        with node.process() as server:
             server.wait_for_output("completed with", timeout=50)
-            yield server, f"amqp://guest:guest@127.0.0.1:{port}//"
+            yield server, node.url
+
+
+@dataclass
+class Node:
+    """A server, of a cluster if there are others; what it keeps is in a folder of its own."""
+
+    folder: Path
+    port: int
+    names_port: str
+    options: Mapping[str, float] = field(default_factory=dict)
+    home: Path | None = None  # where the nodes of a cluster find their common cookie
+    running: Process | None = None
+
+    @property
+    def name(self) -> str:
+        return f"test{self.port}@localhost"
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}//"
+
+    def process(self) -> Process:
+        """The server's process, not yet started."""
+        binary = _BIN / "rabbitmq-server"
+        return Process([binary], env=self._env(), cwd=self.folder, name=f"rabbitmq {self.port}")
+
+    def start(self) -> None:
+        """Start it, and wait until it takes connections."""
+        self.running = self.process().start()
+        self.running.wait_for_output("completed with", timeout=90)
+
+    def kill(self) -> None:
+        """End it with SIGKILL."""
+        if self.running is not None:
+            self.running.close()
+            self.running = None
+
+    def ask(self, *command: str) -> str:
+        """What rabbitmqctl prints."""
+        done = subprocess.run(
+            [_BIN / "rabbitmqctl", "-q", "-n", self.name, *command],
+            env={**os.environ, **self._env()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout
+
+    def _env(self) -> dict[str, str]:
+        given = "".join(f" -rabbit {name} {value}" for name, value in self.options.items())
+        return {
+            "HOME": str(self.home or self.folder),
+            "RABBITMQ_NODENAME": self.name,
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": self.names_port,
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none{given}",
+        }
+
+
+@dataclass
+class Cluster:
+    """Three nodes on loopback."""
+
+    nodes: list[Node]
+
+    @property
+    def url(self) -> str:
+        """All nodes, as the setting has them."""
+        return ";".join(node.url for node in self.nodes)
+
+    @property
+    def alive(self) -> list[Node]:
+        """Those that run."""
+        return [node for node in self.nodes if node.running is not None]
+
+    def leader_of(self, queue: str) -> Node | None:
+        """The node that leads a quorum queue, if there is one that runs."""
+        listed = self.alive[0].ask("list_queues", "name", "leader").splitlines()
+        leaders = dict(line.split("\t") for line in listed if "\t" in line)
+        return next((node for node in self.alive if node.name == leaders.get(queue)), None)
+
+
+@contextmanager
+def rabbitmq_cluster(folder: Path) -> Iterator[Cluster]:
+    """Three nodes that are one cluster."""
+    ports = [free_port() for _ in range(3)]
+    with _name_server() as names_port:
+        nodes = []
+        for port in ports:
+            (own := folder / f"node{port}").mkdir()
+            nodes.append(Node(own, port, names_port, home=folder))
+        lines = ["cluster_formation.peer_discovery_backend = classic_config"] + [
+            f"cluster_formation.classic_config.nodes.{number} = {node.name}"
+            for number, node in enumerate(nodes, 1)
+        ]
+        try:
+            for node in nodes:
+                (node.folder / "rabbitmq.conf").write_text("\n".join(lines) + "\n")
+                node.start()
+            yield Cluster(nodes)
+        finally:
+            for node in nodes:
+                node.kill()
+
+
+@contextmanager
+def _name_server() -> Iterator[str]:
+    """The port of Erlang's name server, which the first node starts, and which is ended here."""
+    port = str(free_port())
+    try:
+        yield port
     finally:
-        # Erlang's name server leaves the process group. It ends only when no node is known to it.
-        end = ["epmd", "-port", names_port, "-kill"]
+        # It leaves the process group of the node. It ends only when no node is known to it.
+        end = ["epmd", "-port", port, "-kill"]
         wait_until(
             lambda: b"Killed" in subprocess.run(end, capture_output=True, check=False).stdout,
             description="epmd is ended",

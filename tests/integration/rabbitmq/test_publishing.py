@@ -3,17 +3,25 @@
 import asyncio
 import json
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from amqp import Message
 from celery import chain, group
+from kombu import Connection
 from quart import Quart
 
 from service import enqueue, get_celery
 from service.errors import BrokerUnavailableError
 from service.parts import parts_of
+from service.rabbitmq.connection import RabbitConnection
+from service.rabbitmq.frames import OpenedSocket
+from service.rabbitmq.publishing import MessageNackedError, Publication
 from tests.integration.rabbitmq.conftest import Broker, Serving
 from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.relay import relaying
@@ -123,27 +131,73 @@ async def test_a_connection_that_was_closed_costs_nobody_an_error(
             await busy
 
 
-async def test_a_job_that_its_queue_refuses_is_not_accepted(
+FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
+
+
+@asynccontextmanager
+async def with_full_queue(broker: Broker, serving: Serving) -> AsyncIterator[Quart]:
+    """An app whose queue has its only job."""
+    settings = {"SERVICE_CELERY__TASK_DEFAULT_QUEUE_TYPE": "classic"}
+    async with serving(**settings, SERVICE_ENQUEUE_TIMEOUT="3") as app:
+        celery: Any = get_celery(app)
+        celery.amqp.queues[broker.queue].queue_arguments = FULL
+        await enqueue_in_the_end(job_id="first")
+        yield app
+
+
+async def test_a_job_that_its_queue_does_not_take_in_time_is_not_accepted(
     broker: Broker, serving: Serving
 ) -> None:
-    """It is tried once more, as a leader may just be elected; then there is no record of it."""
-    full = {"x-max-length": 1, "x-overflow": "reject-publish"}
-
-    def declare(channel: Any) -> None:
-        channel.queue_declare(broker.queue, durable=True, auto_delete=False, arguments=full)
-
-    broker.with_channel(declare)
-    async with serving(SERVICE_CELERY__TASK_DEFAULT_QUEUE_TYPE="classic", **PATIENT) as app:
-        celery: Any = get_celery(app)
-        celery.amqp.queues[broker.queue].queue_arguments = full
-        await add.options(job_id="first").enqueue(1, 2)
+    """Until the deadline, as a leader may just be elected; then there is no record of it."""
+    async with with_full_queue(broker, serving) as app:
         with pytest.raises(BrokerUnavailableError, match="does not take the job just now") as info:
             await add.options(job_id="second").enqueue(1, 2)
         assert not info.value.maybe_accepted
         redis, keys = parts_of(app).redis, parts_of(app).keys
         assert await redis.get(keys.record("second")) is None
         broker.take()
-        await add.options(job_id="second").enqueue(1, 2)
+        await enqueue_in_the_end(job_id="second")
+
+
+async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channel(
+    broker: Broker, serving: Serving
+) -> None:
+    """A channel never learns the leader that was elected in place of a dead one."""
+    async with with_full_queue(broker, serving):
+        opened = await _connection_to(broker)
+        publication = _publication(broker.queue)
+        with pytest.raises(MessageNackedError):
+            await opened.publish(publication)
+        await wait_until_async(partial(_has_renewed, opened), description="a new channel")
+        other = f"{broker.queue}-other"
+
+        def declare(channel: Any) -> None:
+            channel.queue_declare(other, durable=True, auto_delete=False)
+
+        await asyncio.to_thread(broker.with_channel, declare)
+        await asyncio.gather(*(opened.publish(_publication(other)) for _ in range(50)))
+        assert (await opened.counts_of(other)).ready == 50
+        assert not opened.lost
+        opened.close("the test ends")
+        accepted = asyncio.create_task(enqueue_in_the_end(job_id="second"))
+        await asyncio.sleep(0)
+        await asyncio.to_thread(broker.take)
+        await accepted
+
+
+async def _connection_to(broker: Broker) -> RabbitConnection:
+    opened = await asyncio.to_thread(OpenedSocket.open, Connection(broker.url))
+    return RabbitConnection(opened, lambda: None)
+
+
+def _publication(queue: str) -> Publication:
+    return Publication(Message("{}", delivery_mode=2), "", queue, mandatory=True)
+
+
+async def _has_renewed(opened: RabbitConnection) -> bool:
+    before = {*opened.publish_channels}
+    opened.renew_channel()
+    return before != {*opened.publish_channels}
 
 
 async def test_a_queue_that_was_deleted_is_declared_again(broker: Broker, serving: Serving) -> None:

@@ -68,8 +68,10 @@ def test_publishing_and_asking_pack_their_arguments_so() -> None:
         (Channel.queue_declare, "BsbbbbbF"),
         (Channel.basic_qos, "lBb"),
         (Connection.close, "BsBB"),
+        (Channel.close, "BsBB"),
     ):
         assert inspect.signature(function).parameters["argsig"].default == form
+    assert "spec.Confirm.Select, 'b', (nowait,)" in inspect.getsource(Channel.confirm_select)
     blocked = spec.Connection.Blocked, spec.Connection.Unblocked
     assert {*blocked} <= Connection._METHODS.keys()
 

@@ -3,6 +3,7 @@
 rabbitmq_publisher.py  RabbitMQ: on the event loop, many messages at once
 kombu_publisher.py     any other: by Kombu, on a few threads
 unsent.py              marks the records of jobs whose messages are still to be published
+turns.py               lets callers go on, a few in each turn of the event loop
 call_template.py       a task's publish call with gaps; filling one is the fast way
 
 Record and message cannot be written in one step here: a record is written first, marked as unsent.

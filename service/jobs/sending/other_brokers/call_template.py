@@ -20,7 +20,7 @@ from service.jobs.sending.message_template import (
     shown_as,
 )
 from service.logs.ids import REQUEST_ID, request_id_here
-from service.rabbitmq.connection import Publication
+from service.rabbitmq.publishing import Publication
 from service.results.marks import OWNER
 from service.results.record import now
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextvars
-from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from kombu.transport import pyamqp
@@ -17,21 +17,24 @@ from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
+from service.jobs.sending.other_brokers.turns import Turns
 from service.rabbitmq.client import RabbitClient
-from service.rabbitmq.connection import (
+from service.rabbitmq.connection import QueueCounts
+from service.rabbitmq.frames import OpenedSocket
+from service.rabbitmq.publishing import (
     ConnectionLostError,
+    MessageNackedError,
     MessageRefusedError,
     Publication,
-    QueueCounts,
-    RabbitConnection,
 )
-from service.rabbitmq.frames import OpenedSocket
 from service.rabbitmq.recent_counts import RecentCounts
 from service.redis.bounded import bounded
 from service.redis.deadline import Deadline
 
 _MAX_TRIES: Final = 3  # where a connection is lost meanwhile
-_PAUSE: Final = 0.2  # seconds before a message that was refused is published once more
+# Seconds before a message that was not taken is published once more; twice as long each time.
+_PAUSE: Final = 0.1
+_LAST_PAUSE: Final = 0.8
 _ERRORS_AT_ONCE: Final = 20  # that are raised in one turn of the event loop
 # Seconds between the deadlines of calls that begin together: to end all at once holds the loop.
 _APART: Final = 0.0002
@@ -44,32 +47,6 @@ def is_rabbitmq(celery: Any) -> bool:
     """Whether the broker speaks AMQP."""
     transport: Any = celery.connection_for_write().get_transport_cls()
     return issubclass(transport, pyamqp.Transport)
-
-
-class _Turns:
-    """Lets a few callers go on in each turn of the event loop.
-
-    Where many have waited for one thing, all of their errors at once would hold the loop for long.
-    """
-
-    def __init__(self, at_once: int) -> None:
-        self._at_once = at_once
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    async def wait(self) -> None:
-        """Wait until it is the caller's turn."""
-        loop = asyncio.get_running_loop()
-        self._waiting.append(turn := loop.create_future())
-        if len(self._waiting) == 1:
-            loop.call_soon(self._release, loop)
-        await turn
-
-    def _release(self, loop: asyncio.AbstractEventLoop) -> None:
-        for _ in range(min(self._at_once, len(self._waiting))):
-            if not (turn := self._waiting.popleft()).done():
-                turn.set_result(None)
-        if self._waiting:
-            loop.call_soon(self._release, loop)
 
 
 class _Encoder:
@@ -87,12 +64,21 @@ def _producer(celery: Any) -> Any:
     return celery.amqp.Producer(_Encoder(), auto_declare=False)
 
 
+@dataclass(slots=True)
+class _Attempts:
+    """What became of a message that is published once or more."""
+
+    in_doubt: int = 0  # how often it was published, and RabbitMQ may have it
+    nacked: str = ""  # why RabbitMQ does not take it, as long as that is all that is known
+
+
 class RabbitMQPublisher(KombuPublisher):
     """Publishes on one connection, by the messages that Kombu's own producer makes.
 
-    A job that no queue takes comes back. It is published once more, and so is one that a queue has
-    refused, as while a leader is elected; its queue is declared anew before. What was on its way
-    when a connection was lost is published on the next one, within the deadline.
+    A job that no queue takes comes back; it is published once more, and its queue declared anew
+    before. One that its queue does not take, as while a leader is elected, is published again on a
+    new channel, after a pause, until the deadline. What was on its way when a connection was lost
+    is published on the next one, within the deadline.
     """
 
     server = "RabbitMQ"
@@ -107,7 +93,7 @@ class RabbitMQPublisher(KombuPublisher):
         self._producer = _producer(celery)
         self._templates = CallTemplates(celery, self._encode)
         self._in_flight = 0  # calls of `transmit`
-        self._turns = _Turns(_ERRORS_AT_ONCE)
+        self._turns = Turns(_ERRORS_AT_ONCE)
         self._declared: dict[tuple[type, str], asyncio.Task[None]] = {}
 
     def begin(self) -> None:
@@ -158,15 +144,15 @@ class RabbitMQPublisher(KombuPublisher):
 
     async def transmit(self, call: PublishCall) -> None:
         publication = call.publication if isinstance(call, ReadyCall) else self._encode(call)
-        tried: list[RabbitConnection] = []
+        attempts = _Attempts()
         self._in_flight += 1
         early = min(self._in_flight * _APART, _MOST_EARLY * self.timeout)
         try:
             async with Deadline(self.timeout - early):
-                await self._try(publication, call.options.get("declare") or (), tried)
+                await self._try(publication, call.options.get("declare") or (), attempts)
         except TimeoutError:
             self._rabbit.note_timeout(self.timeout - early)
-            reason = f"no answer within {self.timeout:g} s"
+            reason = attempts.nacked or f"no answer within {self.timeout:g} s"
         except (ConnectionLostError, MessageRefusedError) as error:
             reason = str(error)
         except BrokerUnavailableError as error:  # the queue cannot be declared
@@ -178,38 +164,41 @@ class RabbitMQPublisher(KombuPublisher):
         finally:
             self._in_flight -= 1
         await self._turns.wait()
-        raise self.unavailable(reason, maybe_accepted=bool(tried))
+        raise self.unavailable(reason, maybe_accepted=attempts.in_doubt > 0)
 
     def _encode(self, call: PublishCall) -> Publication:
         options = {**call.options, "declare": None, "mandatory": bool(call.job_id)}
         publication: Publication = self._producer.publish(call.body, **options)
         return publication
 
-    async def _try(
-        self, publication: Publication, queues: Any, tried: list[RabbitConnection]
-    ) -> None:
-        """Publish on one connection after the other; `tried` are those that may have done it."""
-        is_refused = False
+    async def _try(self, publication: Publication, queues: Any, attempts: _Attempts) -> None:
+        """Publish on one connection after the other."""
+        is_refused, pause = False, _PAUSE
         while True:
             connection = await self._rabbit.connection()
             for queue in queues:
                 await self._declare(queue)
-            tried.append(connection)
+            attempts.in_doubt, attempts.nacked = attempts.in_doubt + 1, ""
             try:
                 await connection.publish(publication)
             except ConnectionLostError:
-                if len(tried) == _MAX_TRIES:
+                if attempts.in_doubt == _MAX_TRIES:
                     raise
+                continue
+            except MessageNackedError as error:
+                attempts.in_doubt, attempts.nacked = attempts.in_doubt - 1, str(error)
             except MessageRefusedError as error:
-                tried.pop()
+                attempts.in_doubt -= 1
                 if is_refused or error.is_final:
                     raise
                 is_refused = True
                 for queue in queues:
                     self._declared.pop(_identity(queue), None)
-                await asyncio.sleep(_PAUSE)
             else:
                 return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_PAUSE)
+            connection.renew_channel()
 
     async def _declare(self, queue: Any) -> None:
         """Declare a queue, once in the process: by Kombu, in a thread, on a connection for it."""

@@ -1,0 +1,184 @@
+"""The channels of a connection on which messages are published, each confirmed."""
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple
+
+from amqp import spec
+
+from service.rabbitmq.frames import ASKS, PUBLISHES, FrameStream
+
+_NOT_FOUND: Final = 404
+_LAST_NUMBER: Final = (
+    2000  # RabbitMQ has 2047 channels in a connection, unless it is told otherwise
+)
+_RENEW_AFTER: Final = 0.1  # seconds for which a new channel is kept, even if it is of no use
+
+
+class ConnectionLostError(Exception):
+    """The connection ended before RabbitMQ has confirmed the message: it may have it, or not."""
+
+
+class MessageRefusedError(Exception):
+    """RabbitMQ has not taken the message, as no queue takes it.
+
+    `is_final`: nothing that could be declared will change that.
+    """
+
+    def __init__(self, reason: str, *, is_final: bool = False) -> None:
+        super().__init__(reason)
+        self.is_final = is_final
+
+
+class MessageNackedError(Exception):
+    """RabbitMQ has not taken the message, as its queue cannot just now."""
+
+
+class Publication(NamedTuple):
+    """A message, py-amqp's object, and where it goes. A mandatory one has to reach a queue."""
+
+    message: Any
+    exchange: str
+    routing_key: str
+    mandatory: bool = False
+
+    @property
+    def job_id(self) -> str:
+        """The id of its job, by which one that comes back is known."""
+        return str(self.message.properties.get("correlation_id") or "")
+
+    def is_named_in(self, refusal: str) -> bool:
+        """Whether RabbitMQ speaks of this message, where it closes the channel of many."""
+        expiration = self.message.properties.get("expiration")
+        named = [f"'{each}'" for each in (self.exchange, expiration) if each]
+        return any(each in refusal for each in (*named, f" size {len(self.message.body)} "))
+
+
+class _Unconfirmed(NamedTuple):
+    publication: Publication
+    future: asyncio.Future[None]
+
+    def finish(self, error: Exception | None = None) -> None:
+        if self.future.done():
+            return
+        if error is None:
+            self.future.set_result(None)
+        else:
+            self.future.set_exception(error)
+
+
+class PublishChannel:
+    """One channel, which is open and confirms. To be used on one loop."""
+
+    def __init__(self, stream: FrameStream, number: int) -> None:
+        self.number = number
+        self.has_nacked = False
+        self.opened_at = asyncio.get_running_loop().time()
+        self._stream = stream
+        self._tag = 0
+        self._unconfirmed: dict[int, _Unconfirmed] = {}
+        self._returned: dict[str, str] = {}  # by the job's id: why
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was published is confirmed."""
+        return not self._unconfirmed
+
+    def publish(self, publication: Publication) -> asyncio.Future[None]:
+        """Publish; what is returned is done when RabbitMQ has confirmed it, or has not."""
+        self._tag += 1
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._unconfirmed[self._tag] = _Unconfirmed(publication, future)
+        message, exchange, routing_key, mandatory = publication
+        to = (0, exchange, routing_key, mandatory, False)
+        self._stream.send(self.number, spec.Basic.Publish, "Bssbb", to, message)
+        return future
+
+    def on_ack(self, tag: int, *, multiple: bool) -> None:
+        """RabbitMQ has confirmed a message, or all up to it."""
+        for entry in self._confirmed(tag, multiple=multiple):
+            reason = self._returned and self._returned.pop(entry.publication.job_id, "")
+            entry.finish(MessageRefusedError(reason) if reason else None)
+
+    def on_nack(self, tag: int, *, multiple: bool) -> None:
+        """RabbitMQ has not taken a message, or all up to it."""
+        self.has_nacked = True
+        reason = "the queue does not take the job just now: it is full, or has lost its leader"
+        for entry in self._confirmed(tag, multiple=multiple):
+            entry.finish(MessageNackedError(reason))
+
+    def on_return(self, message: Any, code: int, text: str, to: str) -> None:
+        """Note it: the confirmation of a message that comes back follows."""
+        job_id = str(message.properties.get("correlation_id") or "")
+        self._returned[job_id] = f"no queue takes the job ({code} {text}, {to!r})"
+
+    def refuse(self, code: int, text: str) -> None:
+        """RabbitMQ has closed the channel because of a message that is named in the text."""
+        for entry in self._unconfirmed.values():
+            if entry.publication.is_named_in(text):
+                is_final = code != _NOT_FOUND
+                entry.finish(MessageRefusedError(f"{code} {text}", is_final=is_final))
+
+    def fail(self, error: Exception) -> None:
+        """End all that is not confirmed."""
+        for entry in self._unconfirmed.values():
+            entry.finish(error)
+        self._unconfirmed.clear()
+
+    def _confirmed(self, tag: int, *, multiple: bool) -> list[_Unconfirmed]:
+        tags = [tag] if tag in self._unconfirmed else []
+        if multiple:
+            tags = []
+            for each in self._unconfirmed:  # in the order in which they were published
+                if each > tag:
+                    break
+                tags.append(each)
+        return [self._unconfirmed.pop(each) for each in tags]
+
+
+class PublishChannels:
+    """The channel to publish on, and those before it on which something is not confirmed yet.
+
+    A channel that is new to a queue whose leader has just died nacks all messages for it until
+    that node is back (RabbitMQ 3.10: it asks the dead leader alone). A newer one is told of
+    the leader that was elected.
+    """
+
+    def __init__(self, stream: FrameStream) -> None:
+        self._stream = stream
+        self._current = PublishChannel(stream, PUBLISHES)
+        self._open = {PUBLISHES: self._current}
+
+    def __iter__(self) -> Iterator[PublishChannel]:
+        return iter(self._open.values())
+
+    def publish(self, publication: Publication) -> asyncio.Future[None]:
+        """Publish on the newest."""
+        return self._current.publish(publication)
+
+    def get(self, number: int) -> PublishChannel | None:
+        """The channel of this number, if it is one of these."""
+        return self._open.get(number)
+
+    def renew(self) -> None:
+        """Publish on a new channel from now on, if this one has nacked, and is not quite new."""
+        age = asyncio.get_running_loop().time() - self._current.opened_at
+        if not self._current.has_nacked or age < _RENEW_AFTER:
+            return
+        number = self._current.number % _LAST_NUMBER + 1
+        while number == ASKS or number in self._open:
+            number += 1
+        if number > _LAST_NUMBER:
+            return  # the next one, when others are closed
+        before = self._current
+        self._stream.send(number, spec.Channel.Open, "s", ("",))
+        self._stream.send(number, spec.Confirm.Select, "b", (False,))
+        self._current = self._open[number] = PublishChannel(self._stream, number)
+        self.close_idle([before])
+
+    def close_idle(self, channels: Iterable[PublishChannel]) -> None:
+        """Close those on which nothing is published any more, once all is confirmed."""
+        for channel in channels:
+            if channel is not self._current and channel.is_idle:
+                del self._open[channel.number]
+                self._stream.send(channel.number, spec.Channel.Close, "BsBB", (200, "", 0, 0))
