@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from service.errors import DeadLetterError
+from service.results.marks import CANCELLED_BY
 from service.results.model import TERMINAL, State
 
 
@@ -25,11 +26,15 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an attempt ended: as RETRY, or with its job; `result` is what the record has, as JSON."""
+    """How an attempt ended: as RETRY, or with its job; `result` is what the record has, as JSON.
+
+    `reason` is why a job is revoked, in a word of Celery's or of our own cancelling.
+    """
 
     state: State
     result: Any
     traceback: str | None
+    reason: str = "cancelled"
 
 
 _ENDS: Final = {state.value: state for state in (*TERMINAL, State.RETRY)}
@@ -40,15 +45,18 @@ _OF_DEAD_LETTERS: Final = frozenset({DeadLetterError.__name__, "Reject"})
 def end_of(attempt: Attempt, stored: bytes) -> AttemptEnd | None:
     """How the record says that the attempt ended; None where it is to run.
 
-    A job that was cancelled ends all of its attempts. Of any other end the message may know
-    nothing: it may be a new call under an old id, a retry that was sent before a job ended well
-    all the same, or a dead letter that somebody has put back into the queue.
+    A cancellation ends all attempts, also where the job was running: its worker may not have heard
+    of it. Of any other end the message may know nothing: it may be a new call under an old id, a
+    retry that was sent before a job ended well all the same, or a dead letter that somebody has put
+    back into the queue.
     """
     try:
         record = json.loads(stored)
         state = _ENDS.get(record["status"])
     except (ValueError, TypeError, LookupError):
         return None  # not a record: the job's end will replace it
+    if state not in TERMINAL and CANCELLED_BY in record:
+        return AttemptEnd(State.REVOKED, None, None, reason="terminated")
     if state is State.REVOKED or _is_over(attempt, state, record):
         return AttemptEnd(state or State.RETRY, record.get("result"), record.get("traceback"))
     return None

@@ -14,7 +14,8 @@ IDEMPOTENCY: Final = "once"
 # finds it and keeps it in each later record. The task's name stands behind the marks: so whose job
 # it is, and of which task, is read from the beginning of a record, however long the rest is.
 OWNER: Final = "owner"
-# Mark: the id of the caller who has cancelled the job, empty for an unknown one.
+# Mark: the id of the caller who has cancelled the job, empty for an unknown one, null where no
+# caller was named. A job that has begun and has this mark does not begin again.
 CANCELLED_BY: Final = "cancelled_by"
 NAME: Final = "name"
 # A few words by which operators find a job: a header of its message, and a field of its record.
@@ -23,8 +24,8 @@ MAX_TAGS: Final = 10
 MAX_TAG_LENGTH: Final = 50  # characters
 _TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
 _BEGINNING: Final = re.compile(
-    rb'\{"status": "[A-Z]+", (?:"owner": (%b), )?(?:"\w+": (?:%b|[\d.]+), )*?"name": (%b|null), '
-    % (_TEXT, _TEXT, _TEXT)
+    rb'\{"status": "[A-Z]+", (?:"owner": (%b), )?'
+    rb'(?:"\w+": (?:%b|[\d.]+|null), )*?"name": (%b|null), ' % (_TEXT, _TEXT, _TEXT)
 )
 
 

@@ -109,7 +109,7 @@ class JobRecorder:
     async def revoke(self, job_id: str) -> None:
         """Nothing: no worker has the job."""
 
-    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+    async def revoke_waiting(self, job_id: str, client: Redis, *, is_scheduled: bool) -> None:
         """Nothing: no queue has the job."""
 
     async def ping(self) -> None:

@@ -50,7 +50,7 @@ end
 
 -- When a message is due, if it is a scheduled job: by its publisher's word to the server, else by
 -- the ETA that it had from the publisher's own clock. One that was cancelled is due at once: its
--- worker ends what waits for it.
+-- worker ends what waits for it. What tells so lives for long; a day more is enough now.
 local function due_at(payload)
   local headers, at = payload['headers'], payload['due']
   if type(headers) ~= 'table' then return nil end
@@ -58,7 +58,7 @@ local function due_at(payload)
     at = headers['task'] and type(headers['eta']) == 'string' and moment(headers['eta'])
   end
   local is_cancelled = at and type(headers['id']) == 'string'
-    and redis.call('EXISTS', unacked .. '_cancelled:' .. headers['id']) == 1
+    and redis.call('EXPIRE', unacked .. '_cancelled:' .. headers['id'], 86400) == 1
   return is_cancelled and now or at or nil
 end
 

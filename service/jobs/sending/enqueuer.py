@@ -67,7 +67,7 @@ class Publisher(Protocol):
     async def revoke(self, job_id: str) -> None:
         """Have the workers end a job."""
 
-    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+    async def revoke_waiting(self, job_id: str, client: Redis, *, is_scheduled: bool) -> None:
         """Have the workers drop a job, by a client of the broker's Redis."""
 
     async def ping(self) -> None:
@@ -198,8 +198,8 @@ class Enqueuer:
     async def cancel(self, job_id: str, *, by: str | None = None) -> Result:
         """Cancel a job: one that waits at once; one that runs as soon as its worker's pool can.
 
-        It is cancelled in its record first, which workers read before they run it, and which notes
-        `by` whom. Returns what is known of the job then. Raises JobFinishedError,
+        It is cancelled in its record first, which workers read before they begin an attempt, and
+        which notes `by` whom. Returns what is known of the job then. Raises JobFinishedError,
         UnknownJobError, InvalidJobIdError, ResultsUnavailableError and BrokerUnavailableError.
         """
         publisher = self._publisher or await self.publisher()
@@ -207,16 +207,18 @@ class Enqueuer:
             result = (record := await self._store.read(job_id)).result
             if result.ready:
                 raise JobFinishedError(job_id, result.state)
-            data = record.data if by is None else with_mark(record.data, CANCELLED_BY, by)
             if result.state not in _WAITING:
-                if by is not None:
-                    await self._store.replace(record, data)
-                await publisher.revoke(job_id)
-                return result
+                if await self._store.replace(record, with_mark(record.data, CANCELLED_BY, by)):
+                    await publisher.revoke(job_id)
+                    return result
+                continue
+            data = record.data if by is None else with_mark(record.data, CANCELLED_BY, by)
             revoked = encode_ended(data, State.REVOKED, TaskRevokedError("cancelled"))
             if await self._store.replace(record, revoked):
                 try:
-                    await publisher.revoke_waiting(job_id, self._broker_client)
+                    # The record of a retry, as by a stock worker, may not say when it is due.
+                    timed = result.due_at is not None or result.state is State.RETRY
+                    await publisher.revoke_waiting(job_id, self._broker_client, is_scheduled=timed)
                 except BrokerUnavailableError as error:
                     # Workers read the record; the message only saves them from taking the job.
                     logger.warning("Workers were not told to cancel job %s: %s", job_id, error)

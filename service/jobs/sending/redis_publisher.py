@@ -146,11 +146,12 @@ class RedisPublisher:
         """Publish what Celery's `control.broadcast` would."""
         await self._writer.write([self._builder.build_command(name, arguments, [worker])])
 
-    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+    async def revoke_waiting(self, job_id: str, client: Redis, *, is_scheduled: bool) -> None:
         """The same for a job that waits. One that is scheduled is due at once."""
-        writer = self._writer
-        async with bounded(writer.timeout, BrokerUnavailableError, maybe_accepted=True):
-            await make_due(self.celery, client, job_id, kept=writer.keys.ttl)
+        if is_scheduled:
+            writer = self._writer
+            async with bounded(writer.timeout, BrokerUnavailableError, maybe_accepted=True):
+                await make_due(self.celery, client, job_id, kept=writer.keys.open_ttl)
         await self.revoke(job_id)
 
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:

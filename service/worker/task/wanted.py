@@ -45,7 +45,7 @@ def refuse_unwanted(task: JobTask, request: JobRequest) -> None:
     if end.state is State.REVOKED:
         # Celery's own revoke does not reach workers that were away when the job was cancelled. As
         # by that, a chord learns that this part of it has failed.
-        task.backend.mark_as_revoked(request.id, "cancelled", request=request, store_result=False)
+        task.backend.mark_as_revoked(request.id, end.reason, request=request, store_result=False)
     elif request.is_eager or not _may_be_acknowledged(task, request, end):
         return
     else:

@@ -272,7 +272,7 @@ def record_of(state: str, owner: str | None, task: str | None = None) -> str:
 def test_no_state_that_is_stored_takes_the_owner_away(redis_url: str, owner: str) -> None:
     """Celery stores some without a request, as for a task that the worker does not know."""
     with Redis.from_url(redis_url) as redis:
-        marks = {"once": "service-once-x"}
+        marks = {"once": "service-once-x", "cancelled_by": None}
         redis.set(
             "celery-task-meta-one",
             encode_queued("one", "t", "now", owner=owner, marks=marks),

@@ -28,7 +28,8 @@ async def result_of(jobs: JobRunner, job_id: str) -> Result:
 async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
     jobs: JobRunner, jobs_redis_url: str, *, is_known: bool
 ) -> None:
-    """Whether a worker has found yet that it is scheduled, or not."""
+    """Whether a worker has found yet that it is scheduled, or not, for as long as none comes."""
+    day, mark = 86_400, "unacked_cancelled:member"  # the day is SERVICE_RESULT_EXPIRES, by default
     member = add.s(1, 1).set(countdown=3600, task_id="member")
     async with jobs.app.app_context():
         body: Any = await enqueue(chord([add.s(2, 2), member], total.s()))
@@ -37,7 +38,9 @@ async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
             await jobs.drain()
             assert redis.zcard("celery.scheduled") == 1
         assert await cancel(jobs, "member") == (200, "REVOKED")
+        assert redis.ttl(mark) > day
         await jobs.drain()
+        assert 0 < redis.ttl(mark) <= day
         result = await result_of(jobs, body.id)
         assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
         assert redis.zcard("celery.scheduled") == 0

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from quart import Quart
+from redis import Redis
 
-from service import create_app
+from service import create_app, get_celery
+from service.broker.pauses import Kind, list_of_paused, pause, resume
 from service.parts import parts_of
+from service.redis.keys import RECORD, broker_keys
 from service.tasks.demo import count_slowly
 from tests.support.sample_tasks import add, hooked, leave_note
 from tests.support.serving import serving_app
@@ -41,6 +44,14 @@ def noted(worker: Worker) -> list[str]:
     return [line for line in worker.notes if not line.startswith(("before_", "after_", "process_"))]
 
 
+def say_started(redis_url: str, job_id: str) -> None:
+    """Have a record say what it does where a worker was killed, and the message is back."""
+    key = RECORD + job_id
+    with Redis.from_url(redis_url) as redis:
+        stored = redis.get(key) or b""
+        redis.set(key, stored.replace(b'"QUEUED"', b'"STARTED"', 1), keepttl=True)
+
+
 async def state(app: Quart, job_id: str) -> str:
     return (await parts_of(app).store.get(job_id)).state.value
 
@@ -55,6 +66,12 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
     jobs.append(await leave_note.options(countdown=0.5).enqueue("cancelled later"))
     for job in jobs:
         assert await cancel(app, job.id) == (200, "REVOKED")
+    begun = [await leave_note.enqueue(f"cancelled while it ran {n}") for n in range(2)]
+    for job in begun:
+        say_started(redis_url, job.id)
+    assert await cancel(app, begun[0].id) == (202, "STARTED")
+    await begun[1].cancel()
+    jobs += begun
     with worker_process(pool, redis_url, tmp_path) as process:
         worker = Worker(pool, process, redis_url, tmp_path)
         process.wait_for_output(r"ready\.")
@@ -62,6 +79,31 @@ async def test_a_worker_that_was_away_starts_no_cancelled_job(
         assert noted(worker) == ["last"]
     for job in jobs:
         assert await state(app, job.id) == "REVOKED"
+
+
+@pytest.mark.parametrize("shared_worker", ["asyncio"], indirect=True)
+async def test_a_cancellation_outlives_the_pause_of_its_task(shared_worker: Worker) -> None:
+    """Whose messages no worker reads meanwhile; else the job would run once it is resumed."""
+    day = 86_400  # SERVICE_RESULT_EXPIRES, by default
+    async with serving_app(shared_worker, "tests.support.sample_tasks") as app:
+        conf, client = get_celery(app).conf, parts_of(app).broker_redis
+        with Redis.from_url(shared_worker.redis_url) as redis:
+            await pause(client, conf, Kind.TASK, leave_note.name, by="ada")
+            jobs = [await leave_note.enqueue("cancelled before it was put aside")]
+            await jobs[0].cancel()
+            jobs.append(await leave_note.enqueue("cancelled where it lies aside"))
+            aside = list_of_paused(broker_keys(conf), "celery", leave_note.name)
+            await wait_until_async(lambda: redis.llen(aside) == 2, description="both lie aside")
+            await jobs[1].cancel()
+
+            def lives() -> list[int]:
+                return [redis.ttl(RECORD + job.id) for job in jobs]
+
+            assert min(lives()) > day
+            await resume(client, conf, Kind.TASK, leave_note.name)
+            await wait_until_async(lambda: max(lives()) <= day, description="a worker met both")
+            assert [await state(app, job.id) for job in jobs] == ["REVOKED"] * 2
+            assert not [line for line in shared_worker.notes if "aside" in line]
 
 
 @pytest.mark.parametrize("shared_worker", ["asyncio", "prefork"], indirect=True)

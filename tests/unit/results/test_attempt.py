@@ -35,6 +35,21 @@ def test_a_job_that_runs_is_run_again_but_not_an_earlier_attempt(state: str) -> 
     assert end_of(attempt(0, again=True), record(state, 1)) is not None
 
 
+@pytest.mark.parametrize("state", ["STARTED", "PROGRESS", "RETRY", "a state of a task's own"])
+@pytest.mark.parametrize("by", ["ada", "", None])
+def test_a_job_that_was_cancelled_while_it_ran_does_not_run_again(
+    state: str, by: str | None
+) -> None:
+    """Its worker may have died before it heard of that, or have sent the next attempt."""
+    for retries in (0, 1):
+        found = end_of(attempt(retries, again=True), record(state, cancelled_by=by))
+        assert found is not None
+        assert (found.state, found.reason) == ("REVOKED", "terminated")
+    ended = end_of(attempt(), record("SUCCESS", cancelled_by=by))
+    assert ended is not None
+    assert ended.state == "SUCCESS"
+
+
 def test_a_retry_is_not_taken_for_the_attempt_before() -> None:
     """Whether that one waits for it, or has ended for good all the same."""
     for state in ("RETRY", "SUCCESS", "FAILURE"):

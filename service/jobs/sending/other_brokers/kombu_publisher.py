@@ -123,13 +123,14 @@ class KombuPublisher:
         self.check()
         await self.threads.run(lambda: self.celery.control.revoke(job_id, terminate=True))
 
-    async def revoke_waiting(self, job_id: str, client: Redis) -> None:
+    async def revoke_waiting(self, job_id: str, client: Redis, *, is_scheduled: bool) -> None:
         """The same; one that is scheduled on a Redis of the broker's own is due at once.
 
         Elsewhere it waits in a worker, which ends it then.
         """
-        async with bounded(self.timeout, BrokerUnavailableError, maybe_accepted=True):
-            await make_due(self.celery, client, job_id, kept=self._writer.keys.ttl)
+        if is_scheduled:
+            async with bounded(self.timeout, BrokerUnavailableError, maybe_accepted=True):
+                await make_due(self.celery, client, job_id, kept=self._writer.keys.open_ttl)
         await self.revoke(job_id)
 
     async def ping(self) -> None:
