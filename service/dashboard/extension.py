@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from quart import Quart
 
 from service.dashboard.events.failures import group_id
 from service.dashboard.events.history import Chart
+from service.dashboard.events.lanes import Grouping, Lane, lanes_of
 from service.dashboard.events.reader import Reader
 from service.dashboard.events.recent import Query
 from service.dashboard.events.recorder import Recorder
@@ -20,7 +22,7 @@ from service.web.http.streams import event
 
 _EXTENSION: Final = "service.dashboard"
 _FOR_ALL: Final = ("banners", "summary", "workers", "queues", "tasks", "failures", "lanes")
-_FOR_QUERY: Final = ("spans", "filters", "jobs", "pager")
+_FOR_QUERY: Final = ("spans", "groupings", "filters", "jobs", "pager")
 _Fragments: TypeAlias = dict[str, str]  # HTML by name
 
 
@@ -61,7 +63,8 @@ class Dashboard:
         self.reader = Reader(parts)
         self._snapshot: Snapshot | None = None
         # What was rendered of the snapshot, or is being rendered, for all who wait for it.
-        self._for_all: dict[bool, asyncio.Task[_Fragments]] = {}  # by whether texts are in full
+        # What is for all is kept by whether texts are in full, and by what has a lane.
+        self._for_all: dict[tuple[bool, str], asyncio.Task[_Fragments]] = {}
         self._contents: dict[Query, asyncio.Task[Content]] = {}
 
     async def read(self, query: Query) -> Snapshot:
@@ -74,8 +77,16 @@ class Dashboard:
 
     def context(self, now: Snapshot, query: Query) -> dict[str, Any]:
         """The variables of the templates."""
-        page = self.reader.jobs.find(query)
-        return {"now": now, "query": query, "page": page, "group_id": group_id}
+        return {
+            "now": now,
+            "query": query,
+            "page": self.reader.jobs.find(query),
+            "group_id": group_id,
+            "lanes": partial(self._lanes, now, query.lanes),  # worked out by whoever shows them
+        }
+
+    def _lanes(self, now: Snapshot, by: Grouping) -> tuple[tuple[Lane, ...], int]:
+        return lanes_of(self.reader.jobs.with_worker(), now.workers, now.at, by)
 
     async def content(self, query: Query) -> Content:
         """What the page shows now: rendered once a reading for all who look at the same."""
@@ -85,11 +96,12 @@ class Dashboard:
                 if task.done() and not task.cancelled() and task.exception() is None:
                     task.result().forget()
             self._snapshot, self._for_all, self._contents = now, {}, {}
-        if query.in_full not in self._for_all:
+        kind = query.in_full, query.lanes
+        if kind not in self._for_all:
             rendering = _render(_FOR_ALL, self.context(now, query))
-            self._for_all[query.in_full] = asyncio.create_task(rendering)
+            self._for_all[kind] = asyncio.create_task(rendering)
         if query not in self._contents:
-            made = self._make(now, query, self._for_all[query.in_full])
+            made = self._make(now, query, self._for_all[kind])
             self._contents[query] = asyncio.create_task(made)
         return await asyncio.shield(self._contents[query])  # others wait for it, too
 

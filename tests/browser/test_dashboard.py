@@ -70,6 +70,13 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     }}"""
     width = await (await page.wait_for_function(wider, arg=0)).json_value()
     await page.wait_for_function(wider, arg=width)
+    lanes = page.get_by_role("region", name="The last minute")
+    await lanes.get_by_role("link", name="task", exact=True).click()
+    await expect(page.locator(".lane h3", has_text="forms.until")).to_contain_text("1 running")
+    await expect(bar).to_have_attribute("title", "forms.until, STARTED")
+    await page.reload()  # the address has kept it
+    await expect(page.locator(".lane h3", has_text="forms.until")).to_be_visible()
+    await expect(lanes.locator("[aria-current]")).to_have_text("task")
     await expect(page.get_by_role("region", name="Queues")).to_contain_text(
         re.compile(r"celery\s+0\s+0\s+1\s+0")
     )

@@ -8,7 +8,7 @@
     queues     reads the queues and what is paused, and how fast queues fill
     failures   groups failures by error and place
     recent     the most recent jobs in memory: filtered, searched, sorted, in pages
-    lanes      lays out what each worker ran within the last minute
+    lanes      lays out what ran within the last minute, by worker or by task
     reader     reads the stream, the counts and the workers into memory
     stored     reads what workers and jobs have stored themselves
     snapshot   what the reader found at one moment, and the figures of tiles and tables

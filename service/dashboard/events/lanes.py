@@ -1,9 +1,10 @@
-"""Lays out what each worker ran within the last minute: lanes, with bars of jobs; pure."""
+"""Lays out what ran within the last minute, by worker or by task: lanes of bars; pure."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
-from typing import Final, TypeAlias
+from operator import attrgetter
+from typing import Final, Literal, TypeAlias, get_args
 
 from service.results.model import State
 from service.signals import JobEvent, WorkerStatus
@@ -47,9 +48,9 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """A worker, what of its jobs there is room for, and how many others there are."""
+    """A worker or a task, what of its jobs there is room for, and how many others there are."""
 
-    worker: str
+    name: str
     is_alive: bool
     running: int
     bars: tuple[Bar, ...]
@@ -61,18 +62,25 @@ class Lane:
         return 1 + max((bar.row for bar in self.bars), default=0)
 
 
+Grouping: TypeAlias = Literal["worker", "task"]
+GROUPINGS: Final = get_args(Grouping)
+
 _Timed: TypeAlias = tuple[float, float, str, JobEvent]  # until when, since when, id, job
 
 
 def lanes_of(
-    jobs: Iterable[JobEvent], workers: Sequence[Worker], now: float
+    jobs: Iterable[JobEvent], workers: Sequence[Worker], now: float, by: Grouping = "worker"
 ) -> tuple[tuple[Lane, ...], int]:
-    """The lanes by the names of workers, and how many workers have none.
+    """The lanes by the names of workers, or of tasks, and how many have none.
 
-    Where there are too many, those that run something have one before others.
+    Where there are too many, those that run something have one before others. An idle worker has a
+    lane, an idle task has none.
     """
     known = {worker.name: worker for worker in workers}
-    found: dict[str, list[_Timed]] = {worker.name: [] for worker in workers if worker.is_alive}
+    of_workers, lane_of = by == "worker", attrgetter(by)
+    found: dict[str, list[_Timed]] = {
+        worker.name: [] for worker in workers if of_workers and worker.is_alive
+    }
     for job in jobs:
         if not job.worker or job.started_at is None:
             continue
@@ -81,14 +89,14 @@ def lanes_of(
             worker = known.get(job.worker)
             until = _RUNS if worker is None or worker.is_alive else now - worker.age
         if until > now - SHOWN:
-            found.setdefault(job.worker, []).append((until, job.started_at, job.id, job))
+            found.setdefault(lane_of(job), []).append((until, job.started_at, job.id, job))
     running = {name: sum(each[0] == _RUNS for each in timed) for name, timed in found.items()}
     chosen = sorted(found, key=lambda name: (not running[name], not found[name], name))[:MOST_LANES]
     room = min(_MOST_OF_LANE, max(_LEAST_BARS, MOST_BARS // max(1, len(chosen))))
     lanes = []
     for name in sorted(chosen):
         bars = _arranged(found[name], room)
-        worker = known.get(name)
+        worker = known.get(name) if of_workers else None
         is_alive = worker is None or worker.is_alive
         lanes.append(Lane(name, is_alive, running[name], bars, len(found[name]) - len(bars)))
     return tuple(lanes), len(found) - len(chosen)

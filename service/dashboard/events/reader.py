@@ -10,7 +10,6 @@ from redis.exceptions import ResponseError
 
 from service.dashboard.events.failures import read_groups
 from service.dashboard.events.history import History
-from service.dashboard.events.lanes import lanes_of
 from service.dashboard.events.queues import SPAN, Queues
 from service.dashboard.events.recent import RecentJobs, decode_events
 from service.dashboard.events.snapshot import Snapshot
@@ -167,7 +166,6 @@ class Reader:
         self._worker_queues.update(name for status in alive for name in status.queues)
         rates_out = self.jobs.rates_out(now, SPAN)
         found = await self._queues.read(self.queue_names(), alive, rates_out, now)
-        lanes, more_lanes = lanes_of(self.jobs.with_worker(), workers, now)
         return Snapshot(
             workers=workers,
             queues=found.queues,
@@ -177,8 +175,6 @@ class Reader:
             total=total(of_hour),
             tasks=by_task(of_hour),
             failures=read_groups(_or_empty(failures)),
-            lanes=lanes,
-            more_lanes=more_lanes,
             at=now,
             jobs=len(self.jobs),
         )

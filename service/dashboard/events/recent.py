@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from service.dashboard.events.failures import group_id
+from service.dashboard.events.lanes import Grouping
 from service.results.model import TERMINAL, State
 from service.signals import DROPPED, JobEvent
 
@@ -68,7 +69,8 @@ _VALUES: Final[dict[str, Callable[[JobEvent], Any]]] = {
 class Query:
     """What to show of the list; `page` counts from 1. A filter that is empty lets all jobs pass.
 
-    `failure` is a group of failures, `span` is the time that charts show. What is said `in_full`
+    `failure` is a group of failures, `span` is the time that charts show, `lanes` is what has a
+    lane each. What is said `in_full`
     has the texts of errors and arguments, which are not for everybody who may see the list; who
     `may_operate` is shown what to do.
     """
@@ -83,6 +85,7 @@ class Query:
     in_full: bool = False
     may_operate: bool = False
     span: str = "hour"
+    lanes: Grouping = "worker"
     sort: str = "queued"
     descending: bool = True
     page: int = 1

@@ -5,7 +5,7 @@ from typing import Final
 
 from service.broker.pauses import Pause
 from service.dashboard.events.failures import FailureGroup
-from service.dashboard.events.lanes import Lane, Worker
+from service.dashboard.events.lanes import Worker
 from service.dashboard.events.stats import TaskStats
 
 _MAX_PAUSED: Final = 50  # tasks in the table
@@ -60,8 +60,6 @@ class Snapshot:
     total: TaskStats = field(default_factory=TaskStats)
     tasks: dict[str, TaskStats] = field(default_factory=dict)
     failures: tuple[FailureGroup, ...] = ()  # the one with the newest failure first
-    lanes: tuple[Lane, ...] = ()  # of workers, by name
-    more_lanes: int = 0  # of workers that there is no room for
     at: float = 0.0  # when it was read, by Redis's clock
     jobs: int = 0
     problem: str = ""

@@ -6,6 +6,7 @@ from quart import request
 
 from service.access.policy import Action
 from service.dashboard.events.history import SPANS
+from service.dashboard.events.lanes import GROUPINGS
 from service.dashboard.events.recent import Query
 from service.dashboard.pages.sign_in import may, sees_in_full
 from service.results.model import State
@@ -27,10 +28,10 @@ _MAX_TEXT: Final = 300  # characters
 
 
 async def query_of() -> Query:
-    """What the address asks for: a state, a text, filters, a span, an order, a page."""
+    """What the address asks for: a state, a text, filters, a span, lanes, an order, a page."""
     given: Any = request.args
     sort, state = given.get("sort", "queued"), given.get("state", "")
-    span = given.get("span", "hour")
+    span, lanes = given.get("span", "hour"), given.get("lanes", "worker")
     return Query(
         state=state if state in STATES else "",
         search=given.get("q", "")[:_MAX_TEXT],
@@ -38,6 +39,7 @@ async def query_of() -> Query:
         in_full=await sees_in_full(),
         may_operate=await may(Action.OPERATE),
         span=span if span in SPANS else "hour",
+        lanes=lanes if lanes in GROUPINGS else "worker",
         sort=sort if sort in COLUMNS else "queued",
         descending=given.get("order", "desc") != "asc",
         page=max(1, given.get("page", 1, type=int)),

@@ -82,13 +82,15 @@ document.addEventListener("click", (event) => {
     choose({ sort: link.dataset.sort, order: link.dataset.order, page: "" });
     return;
   }
-  const span = query.get("span");
+  const before = query;
   query = new URLSearchParams(link.search);
-  if (span && link.dataset.set !== "span") query.set("span", span);
+  for (const name of ["span", "lanes"]) {
+    if (before.has(name) && link.dataset.set !== name) query.set(name, before.get(name));
+  }
   form.elements.q.value = query.get("q") ?? "";
   form.elements.state.value = query.get("state") ?? "";
   ask();
-  const stays = link.closest("[data-fragment=spans]") || form.parentElement.contains(link);
+  const stays = link.closest(".spans") || form.parentElement.contains(link);
   if (!stays) document.getElementById("jobs-title").scrollIntoView();
 });
 

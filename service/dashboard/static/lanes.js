@@ -1,10 +1,11 @@
-// Places the bars of jobs in the lanes of workers; those of jobs that run grow.
+// Places the bars of jobs in the lanes of workers or tasks; those of jobs that run grow.
 
 import { replaceContent } from "../js/swap.js";
 
 const SHOWN = 60; // seconds
 const EVERY = matchMedia("(prefers-reduced-motion: reduce)").matches ? 1000 : 200; // milliseconds
-const nameOf = ({ dataset }) => [dataset.state, dataset.since, dataset.until, dataset.row].join();
+const nameOf = ({ dataset, textContent }) =>
+  [dataset.state, dataset.since, dataset.until, dataset.row, textContent].join();
 
 export class Lanes {
   constructor(body) {

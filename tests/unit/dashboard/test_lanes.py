@@ -1,4 +1,4 @@
-"""What workers ran within the last minute, in lanes."""
+"""What ran within the last minute, in lanes."""
 
 from typing import Any, Final
 
@@ -48,13 +48,32 @@ def test_a_worker_that_is_gone_runs_nothing() -> None:
     assert (lane.running, lane.is_alive, lane.bars[0].until) == (0, False, NOW - 7)
 
 
+def test_lanes_are_of_tasks_too() -> None:
+    """Of whatever workers; an idle task has none, and there are as many as of workers."""
+    jobs = [
+        job("one", "w", task="mail.send"),
+        job("two", "gone", task="mail.send"),
+        job("three", "w", task="a.task", since=980.0, finished_at=981.0),
+    ]
+    lanes, more = lanes_of(jobs, [worker(), worker("gone", 7.0)], NOW, "task")
+    found = {lane.name: [(bar.job.id, bar.until) for bar in lane.bars] for lane in lanes}
+    assert found == {
+        "a.task": [("three", 981.0)],
+        "mail.send": [("one", None), ("two", NOW - 7)],
+    }
+    assert ([lane.running for lane in lanes], more) == ([0, 1], 0)
+    many = [job(f"{n}", task=f"task{n}") for n in range(MOST_LANES + 3)]
+    lanes, more = lanes_of(many, [worker()], NOW, "task")
+    assert (len(lanes), more) == (MOST_LANES, 3)
+
+
 def test_there_are_so_many_lanes_and_bars() -> None:
     """What runs comes first, and the rest is counted."""
     workers = [worker(f"w{n:02}") for n in range(MOST_LANES + 10)]
     busy = [job(f"{name}-{n}", name) for name in ("w55", "w59") for n in range(20)]
     ended = [job(f"e{n}", "w59", since=900 + n / 10, finished_at=995.0) for n in range(90)]
     lanes, more = lanes_of([*busy, *ended], workers, NOW)
-    assert ([lane.worker for lane in lanes][-2:], len(lanes), more) == (
+    assert ([lane.name for lane in lanes][-2:], len(lanes), more) == (
         ["w55", "w59"],
         MOST_LANES,
         10,
