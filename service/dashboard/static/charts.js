@@ -74,7 +74,7 @@ function options(element, chart, kind, data, told) {
     cursor: { drag: { x: false, y: false } },
     scales: { y: scaleOf(kind, data.slice(1)) },
     axes: [
-      { ...axis, grid: { show: false }, space: 90, values: (_, ticks) => ticks.map(clock) },
+      { ...axis, grid: { show: false }, space: 90, gap: 12, values: (_, ticks) => ticks.map(clock) },
       { ...axis, size: 60, values: labels, filter, grid: { ...axis.grid, filter } },
     ],
     hooks: { setCursor: [showSums], setData: [showSums], ready: [showSums] },
