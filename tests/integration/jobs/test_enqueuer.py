@@ -31,6 +31,7 @@ from service.jobs.sending.enqueuer import Enqueuer
 from service.jobs.sending.message import Accepted, Conditions
 from service.parts import parts_of
 from service.redis.keys import RECORD
+from service.results.store import ResultStore, StoredRecord
 from service.tasks.demo import find_primes, my_add
 from tests.support.sample_tasks import add, total
 from tests.support.valkey import Valkey
@@ -471,6 +472,37 @@ async def test_a_job_is_cancelled_by_its_handle(app: Quart, own_valkey: Valkey) 
         redis.delete(RECORD + single.id)
     with pytest.raises(UnknownJobError):
         await single.cancel()
+
+
+class OvertakenStore(ResultStore):
+    """Has a worker write progress between the first two calls, as it may."""
+
+    is_overtaken = False
+
+    async def replace(self, record: StoredRecord, data: bytes) -> bool:
+        if not self.is_overtaken:
+            self.is_overtaken = True
+            await self._client.set(RECORD + record.job_id, record.data + b" ", keepttl=True)
+        return await super().replace(record, data)
+
+
+@pytest.mark.parametrize("by", ["ada", None])
+async def test_a_cancellation_is_noted_though_a_worker_writes_the_record_meanwhile(
+    app: Quart, own_valkey: Valkey, by: str | None
+) -> None:
+    """Else it would run again if its worker died now."""
+    job, parts = await my_add.enqueue(1, 2), parts_of(app)
+    with own_valkey.client() as redis:
+        started = json.dumps({**record(own_valkey, job.id), "status": "STARTED"})
+        redis.set(RECORD + job.id, started, keepttl=True)
+    store = OvertakenStore(parts.redis, parts.keys, timeout=20)
+    clients = parts.redis, parts.broker_redis
+    enqueuer = Enqueuer(parts.celery, store, parts.watcher, *clients)
+    assert (await enqueuer.cancel(job.id, by=by)).state == "STARTED"
+    await enqueuer.aclose()
+    assert record(own_valkey, job.id)["cancelled_by"] == by
+    with own_valkey.client() as redis:
+        assert redis.ttl(RECORD + job.id) > 86_400
 
 
 @impatient
