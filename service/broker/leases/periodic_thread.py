@@ -40,7 +40,7 @@ class PeriodicThread(threading.Thread):
         self._away = False
 
     def wake(self) -> None:
-        """Have the work done soon. Called for each job: to set what is set takes a lock, twice."""
+        """Have the work done soon. Called for each job, and `Event.set` always takes a lock."""
         if not self._wake.is_set():
             self._wake.set()
 

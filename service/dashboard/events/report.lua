@@ -1,4 +1,5 @@
--- Take one process's report of the last second; a report that comes twice is taken once.
+-- Take one process's report of the last second. What a report adds is added once, also when it comes
+-- twice; a report of a worker's status alone may be taken again, as it only says it anew.
 -- KEYS: mark, recent jobs, workers, when they were seen, groups of failures, when they were seen,
 --       then the buckets of counts, the shorter ones first
 -- ARGV: how many events to keep, their TTL, the worker's name ('' for none),
@@ -6,7 +7,7 @@
 --       the failures as a JSON array of groups ('' for none),
 --       how many shorter buckets, their TTL, the TTL of the others,
 --       then triples: which bucket (from 1), field, how much to add
--- Answers 1; 0 if the report was taken before.
+-- Answers 1; 0 if what it adds was added before.
 local MARK_TTL = 60 -- seconds, as is each TTL
 local MOST_GROUPS = 200
 local FAILURES_TTL = 604800
