@@ -1,7 +1,7 @@
 """Many small workers on one Valkey: what an idle one costs it, and what a job does.
 
-Run it with `python -m tests.benchmarks.bench_fleet`; `--help` names its options. It prints what
-`service/docs/scaling.md` says: the commands and the processor time of the server for each worker or
+Run it with `python -m tests.benchmarks.bench_fleet`; `--help` names its options. It prints the
+commands, the round trips and the processor time of the server for each worker or
 job, the workers' own, and how long the jobs of killed workers take to come back.
 """
 
