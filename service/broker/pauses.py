@@ -16,6 +16,10 @@ from redis.asyncio import Redis
 from service.errors import CannotPauseError
 from service.redis.keys import BrokerKeys, broker_keys
 
+CANNOT_PAUSE: Final = (
+    "Queues and tasks can be paused only where the broker is a Redis, and workers take from it by"
+    " the transport of this service."
+)
 _OUR_TRANSPORTS: Final = "service.broker.transport:"
 
 
@@ -61,12 +65,14 @@ async def resume(client: Redis, celery: Mapping[str, Any], kind: Kind, name: str
     return bool(await redis.hdel(_pauses(celery, kind), name))
 
 
+def can_pause(celery: Mapping[str, Any]) -> bool:
+    """Whether the workers of a broker hear of pauses. `celery` is Celery's configuration."""
+    return str(celery["broker_transport"]).startswith(_OUR_TRANSPORTS)
+
+
 def _pauses(celery: Mapping[str, Any], kind: Kind) -> str:
-    if not str(celery["broker_transport"]).startswith(_OUR_TRANSPORTS):
-        raise CannotPauseError(
-            "Queues and tasks can be paused only where the broker is a Redis, and workers take from"
-            " it by the transport of this service."
-        )
+    if not can_pause(celery):
+        raise CannotPauseError(CANNOT_PAUSE)
     keys = broker_keys(celery)
     return keys.paused_queues if kind is Kind.QUEUE else keys.paused_tasks
 

@@ -70,6 +70,12 @@ class Snapshot:
         return tuple(worker for worker in self.workers if worker.is_alive)
 
     @property
+    def waiting(self) -> int | None:
+        """How many messages wait in the queues of which that is known; None where it is of none."""
+        known = [queue.waiting for queue in self.queues if queue.waiting is not None]
+        return sum(known) if known or not self.queues else None
+
+    @property
     def orphaned(self) -> int:
         """Deliveries of workers that do not report any more."""
         return max(0, self.deliveries - sum(queue.deliveries for queue in self.queues))

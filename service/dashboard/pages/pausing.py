@@ -1,21 +1,30 @@
 """Pauses or resumes a queue or a task, as the form on its page asks."""
 
-from typing import Final
+from typing import Any, Final
 
 from quart import current_app
 from werkzeug.exceptions import BadRequest
 
 from service.access.access import audit, caller_of
 from service.access.policy import Action
-from service.broker.pauses import Kind, pause, resume
+from service.broker.pauses import CANNOT_PAUSE, Kind, can_pause, pause, resume
 from service.dashboard.extension import dashboard_of
-from service.dashboard.pages.sign_in import require
+from service.dashboard.pages.sign_in import may, require
 from service.parts import parts_of
 from service.redis.bounded import bounded
 from service.web.limits.checks import read_form
 
 _MAX_WHY: Final = 200  # characters
 check_may_pause: Final = require(Action.OPERATE)  # it never redirects a POST, so this raises
+
+
+async def shown_form() -> dict[str, Any]:
+    """What a page needs to know for the form, or for the sentence in its place."""
+    can = can_pause(parts_of(current_app).celery.get().conf)
+    return {
+        "may_operate": await may(Action.OPERATE),
+        "cannot_pause": "" if can else CANNOT_PAUSE,
+    }
 
 
 async def change(kind: Kind, name: str) -> None:

@@ -8,7 +8,7 @@ from service.access.policy import Action
 from service.broker.pauses import Kind
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages import pausing
-from service.dashboard.pages.sign_in import may, require
+from service.dashboard.pages.sign_in import require
 from service.web.http.site import render
 
 queues = Blueprint("queues", __name__)
@@ -22,7 +22,7 @@ async def show() -> ResponseReturnValue:
     found = next((queue for queue in now.queues if queue.name == name), None)
     if found is None:
         raise NotFound("No such queue is known here.")
-    page = await render("dashboard/queue.html", queue=found, may_operate=await may(Action.OPERATE))
+    page = await render("dashboard/queue.html", queue=found, **await pausing.shown_form())
     return page, {"Cache-Control": "no-store"}
 
 

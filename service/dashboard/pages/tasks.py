@@ -10,7 +10,7 @@ from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.events.stats import TaskStats
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages import pausing
-from service.dashboard.pages.sign_in import may, require
+from service.dashboard.pages.sign_in import require
 from service.parts import parts_of
 from service.web.http.site import render
 
@@ -27,7 +27,7 @@ async def show() -> ResponseReturnValue:
         task=name,
         stats=now.tasks.get(name, TaskStats()),
         paused=now.paused_tasks.get(name),
-        may_operate=await may(Action.OPERATE),
+        **await pausing.shown_form(),
     )
     return page, {"Cache-Control": "no-store"}
 

@@ -230,6 +230,8 @@ async def test_operators_pause_and_resume_a_task(app: Quart, valkey: Valkey) -> 
         for seen in (await page(app, address, "viewer"), await page(app, "/dashboard", "viewer")):
             assert "by operator" in words(seen)
             assert "it sends &lt;twice&gt;" in seen
+            assert "Resume…" not in seen
+        assert "Resume…" in await page(app, "/dashboard", "operator")
         assert "1 job waits" in words(await page(app, "/dashboard"))
         assert "Paused 1 of paused tasks" in words(
             await page(app, "/dashboard/queues?queue=celery")

@@ -146,6 +146,14 @@ def test_a_quantile_is_not_shown_below_a_mean_that_it_may_as_well_be() -> None:
     assert (high < 0.02, mean > 0.5) == (True, True)
 
 
+def test_what_waits_is_the_sum_of_what_is_known() -> None:
+    """A broker that is no Redis may not tell it."""
+    known, unknown = Queue("a", 2, 0, 0, 0), Queue("b", None, None, 0, 0)
+    assert Snapshot(queues=(known, unknown, known)).waiting == 4
+    assert Snapshot(queues=(unknown,)).waiting is None
+    assert Snapshot().waiting == 0
+
+
 def test_a_queue_says_how_fast_it_empties() -> None:
     """What came is what went, and what waits in addition; without an end it says so."""
     jobs, flow = RecentJobs(1000), Flow()

@@ -162,19 +162,34 @@ def test_nothing_is_paused_on_another_broker(redis: Redis, redis_url: str) -> No
     assert not redis.exists(KEYS.paused_queues, "service:audit")
 
 
-async def test_the_dashboard_refuses_it_there_too(redis_url: str) -> None:
-    """In words, as a conflict."""
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"BROKER_TRANSPORT": "kombu.transport.redis:Transport"},
+        {"BROKER_URL": "amqp://guest@127.0.0.1:1//"},
+        {"BROKER_URL": "memory://"},
+    ],
+    ids=["Celery's own transport", "no RabbitMQ", "memory"],
+)
+async def test_the_dashboard_refuses_it_there_too(redis_url: str, setting: dict[str, str]) -> None:
+    """In words, as a conflict; there is no form, and all else is shown, also what is unknown."""
     settings = {"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN}
-    stock = "kombu.transport.redis:Transport"
-    app = create_app({**settings, "SERVICE_CELERY__BROKER_TRANSPORT": stock})
+    app = create_app({**settings, **{f"SERVICE_CELERY__{key}": setting[key] for key in setting}})
+    headers = {"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"}
+    pages = ("/dashboard/tasks?task=demo.my_add", "/dashboard/queues?queue=celery")
     async with app.test_app():
-        answer = await app.test_client().post(
-            "/dashboard/tasks?task=demo.my_add",
-            form={"act": "pause"},
-            headers={"Authorization": f"Bearer {TOKEN}"},
-        )
-        assert answer.status_code == 409
-        assert "only where the broker is a Redis" in (await answer.get_json())["detail"]
+        client = app.test_client()
+        shown = await client.get("/dashboard", headers=headers)
+        assert shown.status_code == 200
+        for page in pages:
+            text = await (await client.get(page, headers=headers)).get_data(as_text=True)
+            assert "only where the broker is a Redis" in text
+            assert "Pause it" not in text
+            headers["Accept"] = "application/json"
+            answer = await client.post(page, form={"act": "pause"}, headers=headers)
+            assert answer.status_code == 409
+            assert "only where the broker is a Redis" in (await answer.get_json())["detail"]
+            headers["Accept"] = "text/html"
 
 
 @pytest.mark.parametrize("shared_worker", ["asyncio"], indirect=True)
