@@ -13,7 +13,7 @@ ServiceError
 │   ├── InvalidArgumentsError     a call does not fit its task's signature
 │   ├── IdempotencyConflictError  one idempotency key, two different requests
 │   ├── JobFinishedError          a job that has ended cannot be cancelled
-│   └── CannotPauseError          the broker is not one on which queues and tasks are paused
+│   └── CannotPauseError          the broker knows of no pauses, or as many tasks are paused as may
 ├── CapacityError                 a limit is reached: asking later will help
 │   ├── QueueFullError            the queue has as many jobs as it may
 │   └── TooManyWaitersError       this process follows as many jobs as it may
@@ -185,7 +185,7 @@ class JobFinishedError(CallerError):
 
 
 class CannotPauseError(CallerError):
-    """The broker, or the transport by which workers take from it, knows of no pauses."""
+    """The broker, or its workers' transport, knows of no pauses, or too many tasks are paused."""
 
 
 class TooManyWaitersError(CapacityError):

@@ -20,6 +20,7 @@ CANNOT_PAUSE: Final = (
     "Queues and tasks can be paused only where the broker is a Redis, and workers take from it by"
     " the transport of this service."
 )
+MAX_PAUSED_TASKS: Final = 100  # each take looks at the lists of all of them
 _OUR_TRANSPORTS: Final = "service.broker.transport:"
 
 
@@ -56,6 +57,11 @@ async def pause(  # noqa: PLR0913  the last two by name
     """
     redis: Any = client
     pauses = _pauses(celery, kind)
+    is_full = kind is Kind.TASK and await redis.hlen(pauses) >= MAX_PAUSED_TASKS
+    if is_full and not await redis.hexists(pauses, name):
+        raise CannotPauseError(
+            f"{MAX_PAUSED_TASKS} tasks are paused, as many as can be. Resume some, or pause queues."
+        )
     await redis.hset(pauses, name, msgspec.json.encode(Pause(by, time.time(), why)))
 
 
@@ -91,7 +97,8 @@ def read_pauses(stored: Mapping[bytes, bytes]) -> dict[str, Pause]:
 
 def list_of_paused(keys: BrokerKeys, list_: str, task: str) -> str:
     """The list of a paused task's messages that were taken from `list_`; take.lua has it too."""
-    return f"{keys.prefix}{keys.unacked}_paused:{list_}:{task}"
+    length = len(list_.encode("utf-8", "surrogateescape"))  # else `a:b` and `c` were `a` and `b:c`
+    return f"{keys.prefix}{keys.unacked}_paused:{length}:{list_}:{task}"
 
 
 def read_paused_lists(keys: BrokerKeys, stored: Mapping[bytes, bytes]) -> Iterator[PausedList]:

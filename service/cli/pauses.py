@@ -58,6 +58,8 @@ async def _change(app: Quart, kind: Kind, name: str, why: str, *, is_pause: bool
                 click.echo(f"{name} was not paused.")
         if kind is Kind.TASK and is_pause and name not in celery.tasks:
             click.echo("This app has no task of this name.", err=True)
+        if kind is Kind.QUEUE and is_pause and name not in celery.amqp.queues:
+            click.echo("No queue of the configuration has this name.", err=True)
         act, reason = ("pause" if is_pause else "resume"), f": {why}" if why else ""
         await access_of(app).audit.add_by_command(act, f"{kind} {name}{reason}")
     finally:

@@ -23,11 +23,13 @@ local function queued_at(message)
 end
 
 -- The lists of paused tasks beside each list, and whether the task of each is still paused. A key is
--- the start, the list beside it, a colon and the task.
+-- the start, then with colons between them the length of the name of the list beside it, that name
+-- and the task.
 local beside, found = {}, redis.pcall('HGETALL', ARGV[3])
 for i = 1, #found, 2 do
   local key, list = found[i], found[i + 1]
-  local is_paused = number('HEXISTS', ARGV[2], string.sub(key, #ARGV[4] + #list + 2)) == 1
+  local task = string.sub(key, #(ARGV[4] .. #list .. ':' .. list .. ':') + 1)
+  local is_paused = number('HEXISTS', ARGV[2], task) == 1
   beside[list] = beside[list] or {}
   table.insert(beside[list], {key, is_paused})
 end

@@ -172,7 +172,10 @@ class JobRunner:
                 self._worker.waiting.move_time(max(due or 0.0, 0.0) + _A_MOMENT)
                 await self._settle()
             if not begin and not (await self._parts.store.get(sent.id)).ready:
-                raise AssertionError(f"{sent!r} has not ended, but no queue has its message.")
+                raise AssertionError(
+                    f"{sent!r} has not ended: its task or its queue is paused, or no queue has its"
+                    " message."
+                )
         if not result.successful:
             self._told.add(sent.id)
             raise await self._error(sent.id, result)

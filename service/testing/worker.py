@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -172,12 +173,13 @@ class InProcessWorker:
         return found
 
     def take(self, limit: int = _AT_ONCE) -> int:
-        """Begin what is due, of all queues, `limit` jobs at most; how many."""
+        """Begin what is due and not paused, of all queues, `limit` jobs at most; how many."""
         if limit < 1 or not (queues := self.waiting.queues()):
             return 0
-        # One look finds no more than a hundred jobs that are not due yet.
-        while not (taken := self._take(queues, limit)) and self.waiting.count_due():
-            pass
+        # One look passes no more than a hundred jobs that are not due yet, or of a paused task.
+        taken, before = self._take(queues, limit), math.inf
+        while not taken and 0 < (due := self.waiting.count_due()) < before:
+            taken, before = self._take(queues, limit), due
         return taken
 
     def take_job(self, job_id: str) -> bool:

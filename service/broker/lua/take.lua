@@ -90,7 +90,9 @@ local function read(message)
     -- Half of a surrogate pair, or what is nested too deep, is JSON to Python, and the other way
     -- round: so the worker decides, which can say why it cannot read a message.
     local tag = string.match(message, '"delivery_tag"%s*:%s*"([%w-]+)"')
-    if tag then return nil, tag end
+    -- The first task in the text is that of the headers: a quote in a string has a backslash.
+    local task = string.match(message, '"task"%s*:%s*"([^"\\]+)"')
+    if tag then return nil, tag, nil, {task = task} end
   end
   if not ok or type(payload) ~= 'table' then return 'The message is not a JSON object.' end
   local properties = payload['properties']
@@ -151,11 +153,17 @@ if is_there[2] or is_there[3] then
     return known[task]
   end
 
+  -- What begins the names of the lists beside this one. With the length of its name: both that and
+  -- the name of a task may have colons.
+  local function start_beside(list)
+    return unacked .. '_paused:' .. #list .. ':' .. list .. ':'
+  end
+
   local beside, is_listed = redis.call('HGETALL', names[3]), {}
   for i = 1, #beside, 2 do
     local key, list = beside[i], beside[i + 1]
     is_listed[key] = true
-    if not is_paused(string.sub(key, #unacked + #'_paused:' + #list + 2)) then
+    if not is_paused(string.sub(key, #start_beside(list) + 1)) then
       resumed[list] = resumed[list] or {}
       table.insert(resumed[list], key)
     end
@@ -172,7 +180,7 @@ if is_there[2] or is_there[3] then
 
   -- Move a message of a paused task to the task's list; nothing, or why Redis refuses that.
   function put_beside(list, task, message)
-    local key, answer = unacked .. '_paused:' .. list .. ':' .. task, nil
+    local key, answer = start_beside(list) .. task, nil
     if not is_listed[key] then answer = redis.pcall('HSET', names[3], key, list) end
     if type(answer) ~= 'table' then
       is_listed[key], answer = true, redis.pcall('LPUSH', key, message)

@@ -23,7 +23,7 @@ local function take()
 end
 
 local ttl = take()
-local answers = {}
+local answers, beside = {}, {}
 local function answer(verdict, value)
   answers[#answers + 1] = {verdict, value or ''}
 end
@@ -147,9 +147,10 @@ while at <= #ARGV do
       is_one[lists[i]] = true
     end
     local apart = take()
-    local beside = apart ~= '' and redis.call('HGETALL', apart) or {}
-    for i = 1, #beside, 2 do
-      if is_one[beside[i + 1]] then lists[#lists + 1] = beside[i] end
+    if apart ~= '' and not beside[apart] then beside[apart] = redis.call('HGETALL', apart) end
+    local found = beside[apart] or {}
+    for i = 1, #found, 2 do
+      if is_one[found[i + 1]] then lists[#lists + 1] = found[i] end
     end
     for _, list in ipairs(lists) do
       local length = redis.call('LLEN', list)

@@ -13,7 +13,9 @@ from quart import Quart, current_app
 from redis import Redis
 
 from service import Jobs, TaskBlueprint, current_job, enqueue, get_celery
+from service.broker.pauses import Kind, pause, resume
 from service.errors import JobFailedError
+from service.parts import parts_of
 from service.testing import JobRunner, run_jobs
 
 tasks = TaskBlueprint("tested")
@@ -168,6 +170,29 @@ async def test_time_is_moved(jobs: JobRunner) -> None:
     assert log == ["soon", "later"]
     (sent,) = jobs.enqueued(fail_twice)
     assert (await jobs.app.extensions["service"].store.get(sent.id)).result == 2
+
+
+@pytest.mark.parametrize(("kind", "name"), [(Kind.TASK, "tested.note"), (Kind.QUEUE, "celery")])
+async def test_what_is_paused_waits_until_it_is_resumed(
+    jobs: JobRunner, kind: Kind, name: str
+) -> None:
+    """The test goes on meanwhile; so much waits that one look does not see all of it."""
+    redis, celery = parts_of(jobs.app).broker_redis, get_celery(jobs.app).conf
+    await note.options(countdown=3600).enqueue("later")
+    await pause(redis, celery, kind, name, by="ada")
+    for number in range(120):
+        await note.enqueue(str(number))
+    await jobs.drain()
+    with pytest.raises(AssertionError, match="is paused"):
+        await jobs.run(note, "run")
+    await jobs.advance(3600)
+    assert await jobs.run(add.options(queue="other"), 1, 2) == 3
+    assert log == []
+    assert len(jobs.enqueued(note)) == 122
+    assert await resume(redis, celery, kind, name)
+    await jobs.drain()
+    await jobs.advance(3600 if kind is Kind.QUEUE else 0)  # none passed for its jobs
+    assert sorted(log) == sorted(("later", "run", *map(str, range(120))))
 
 
 async def test_run_waits_for_no_time(jobs: JobRunner) -> None:

@@ -11,7 +11,14 @@ from quart.cli import ScriptInfo
 from redis import Redis
 
 from service import create_app, get_celery
-from service.broker.pauses import Kind, list_of_paused, pause, resume
+from service.broker.pauses import (
+    MAX_PAUSED_TASKS,
+    Kind,
+    list_of_paused,
+    pause,
+    read_paused_lists,
+    resume,
+)
 from service.broker.scripts import QueueList, Scripts, Take, Taken
 from service.cli.main import service
 from service.parts import parts_of
@@ -92,6 +99,31 @@ def test_of_two_paused_tasks_one_is_resumed(redis: Redis) -> None:
     assert redis.hlen(KEYS.paused_lists) == 2
 
 
+def test_names_with_colons_are_told_apart(redis: Redis) -> None:
+    """Task `b:c` of queue `a` is not task `c` of queue `a:b`."""
+    lists = tuple(QueueList(name, name) for name in ("a", "a:b"))
+    redis.hset(KEYS.paused_tasks, mapping={"b:c": "{}", "c": "{}"})
+    redis.lpush("a", message("in-a", "b:c"))
+    redis.lpush("a:b", message("in-a:b", "c"))
+    request = Take(KEYS, lists, 10, 0, 30.0)
+    assert tags(Scripts(redis, KEYS).take(request)) == []
+    redis.hdel(KEYS.paused_tasks, "c")
+    assert tags(Scripts(redis, KEYS).take(request)) == ["in-a:b"]
+    stored: Any = redis.hgetall(KEYS.paused_lists)
+    assert [(e.beside, e.task) for e in read_paused_lists(KEYS, stored)] == [("a", "b:c")]
+
+
+@pytest.mark.parametrize("odd", ['"\\ud800"', "[" * 1200 + "]" * 1200], ids=["text", "depth"])
+def test_what_the_script_cannot_decode_is_paused_too(redis: Redis, odd: str) -> None:
+    """It reads the task from the text."""
+    bad, good = (message(task, task)[:-1] + f', "odd": {odd}}}' for task in ("bad", "good"))
+    redis.hset(KEYS.paused_tasks, "bad", "{}")
+    redis.lpush("one", bad, good)
+    assert tags(take(redis)) == ["good"]
+    redis.hdel(KEYS.paused_tasks, "bad")
+    assert tags(take(redis)) == ["bad"]
+
+
 def test_a_long_row_of_a_paused_task_is_passed_in_steps(redis: Redis) -> None:
     """One that moved all of it at once would hold up Redis. Each asks again at once."""
     redis.lpush("one", *(message(str(n), "bad") for n in range(250)), message("last", "good"))
@@ -130,11 +162,14 @@ def test_it_is_paused_and_resumed_from_the_command_line(redis: Redis, redis_url:
     def run(*arguments: str) -> str:
         return CliRunner().invoke(service, arguments, obj=info).output
 
-    assert run("pause", "mails", "--why", "the relay is down") == "mails is paused.\n"
+    unknown = "No queue of the configuration has this name.\n"
+    assert run("pause", "mails", "--why", "the relay is down") == f"mails is paused.\n{unknown}"
     stored = redis.hget(KEYS.paused_queues, "mails")
     assert b"the relay is down" in (stored or b"")
     assert run("resume", "mails") == "mails is resumed.\n"
     assert run("resume", "mails") == "mails was not paused.\n"
+    assert run("pause", "celery") == "celery is paused.\n"
+    assert run("resume", "celery") == "celery is resumed.\n"
     assert run("pause", "--task", "demo.my_add", "--why", "odd") == "demo.my_add is paused.\n"
     assert b"odd" in (redis.hget(KEYS.paused_tasks, "demo.my_add") or b"")
     assert run("resume", "--task", "demo.my_add") == "demo.my_add is resumed.\n"
@@ -143,6 +178,11 @@ def test_it_is_paused_and_resumed_from_the_command_line(redis: Redis, redis_url:
     for wrong in (("pause",), ("resume", "mails", "--task", "a"), ("pause", "")):
         assert "Name one queue, or one task with --task." in run(*wrong)
     assert not redis.exists(KEYS.paused_queues, KEYS.paused_tasks)
+    many: Any = {f"task {number}": "{}" for number in range(MAX_PAUSED_TASKS)}
+    redis.hset(KEYS.paused_tasks, mapping=many)
+    assert "Resume some" in run("pause", "--task", "a")
+    assert run("pause", "--task", "task 1").startswith("task 1 is paused.\n")
+    redis.delete(KEYS.paused_tasks)
     audit = str(redis.xrange("service:audit"))
     assert "queue mails: the relay is down" in audit
     assert "task demo.my_add: odd" in audit
