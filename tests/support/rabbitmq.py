@@ -124,14 +124,14 @@ class Cluster:
 
 
 @contextmanager
-def rabbitmq_cluster(folder: Path) -> Iterator[Cluster]:
-    """Three nodes that are one cluster."""
+def rabbitmq_cluster(folder: Path, **options: float) -> Iterator[Cluster]:
+    """Three nodes that are one cluster, with options for the configuration of each."""
     ports = [free_port() for _ in range(3)]
     with _name_server() as names_port:
         nodes = []
         for port in ports:
             (own := folder / f"node{port}").mkdir()
-            nodes.append(Node(own, port, names_port, home=folder))
+            nodes.append(Node(own, port, names_port, options, folder))
         lines = ["cluster_formation.peer_discovery_backend = classic_config"] + [
             f"cluster_formation.classic_config.nodes.{number} = {node.name}"
             for number, node in enumerate(nodes, 1)

@@ -1,11 +1,13 @@
 """The Celery app's connections to its broker; and remote control, which blocks no event loop."""
 
 import logging
+import time
 from collections.abc import Callable
 from functools import partial
 from itertools import chain, count
 from typing import Any, Final
 
+from amqp.exceptions import MessageNacked
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
 from kombu import Connection
@@ -20,6 +22,8 @@ logger: Final = logging.getLogger(__name__)
 
 # Seconds between two attempts to connect.
 _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
+# Seconds before a message that RabbitMQ has not taken is published again; twice as long each time.
+_NACK_PAUSE: Final = 0.2
 _MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 
 
@@ -49,6 +53,28 @@ class _Connection(Connection):
                 logger.error("Cannot connect to the broker: %s", error)  # noqa: TRY400
 
         return super().ensure_connection(seldom, *args, **{**_PAUSES, **options})
+
+    def ensure(
+        self,
+        obj: Any,
+        fun: Callable[..., Any],
+        errback: Callable[..., object] | None = None,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        """Kombu's own with a pause after a message that RabbitMQ has not taken.
+
+        Its queue may have lost its leader: Kombu would try four times within milliseconds.
+        """
+        attempts = count()
+
+        def pause(error: Exception, interval: float) -> None:
+            if isinstance(error, MessageNacked):
+                time.sleep(_NACK_PAUSE * 2 ** next(attempts))
+            if errback is not None:
+                errback(error, interval)
+
+        return super().ensure(obj, fun, pause, *args, **options)
 
     def as_uri(self, *args: Any, **options: Any) -> str:
         """The broker's address."""

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ import pytest
 from amqp import Message
 from celery import chain, group
 from kombu import Connection
+from kombu.exceptions import OperationalError
 from quart import Quart
 
 from service import enqueue, get_celery
@@ -183,6 +185,23 @@ async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channe
         await asyncio.sleep(0)
         await asyncio.to_thread(broker.take)
         await accepted
+
+
+async def test_kombu_pauses_before_it_publishes_what_was_not_taken_again(
+    broker: Broker, serving: Serving
+) -> None:
+    """What workers and `delay()` publish gets the time that it takes to elect a leader, too."""
+    async with with_full_queue(broker, serving) as app:
+        celery: Any = get_celery(app)
+        confirmed = {"confirm_publish": True}
+        with celery.connection_for_write(transport_options=confirmed) as connection:
+            connection.ensure_connection(timeout=20)
+            producer = celery.amqp.Producer(connection, auto_declare=False)
+            to = {"exchange": "", "routing_key": broker.queue, "retry": True}
+            began = time.monotonic()
+            with pytest.raises(OperationalError):
+                await asyncio.to_thread(producer.publish, {}, retry_policy={"max_retries": 2}, **to)
+    assert time.monotonic() - began >= 0.2 + 0.4
 
 
 async def _connection_to(broker: Broker) -> RabbitConnection:
