@@ -5,10 +5,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from amqp import spec
+from amqp.serialization import dumps
 
 from service.rabbitmq.frames import ASKS, PUBLISHES, FrameStream
 
 _NOT_FOUND: Final = 404
+_PUBLISH: Final = "Bssbb"  # how the arguments of basic.publish are packed
 _LAST_NUMBER: Final = (
     2000  # RabbitMQ has 2047 channels in a connection, unless it is told otherwise
 )
@@ -46,6 +48,16 @@ class Publication(NamedTuple):
     def job_id(self) -> str:
         """The id of its job, by which one that comes back is known."""
         return str(self.message.properties.get("correlation_id") or "")
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The arguments of AMQP's method that publishes it."""
+        return 0, self.exchange, self.routing_key, self.mandatory, False
+
+    def check(self) -> None:
+        """Raise the error of py-amqp's that publishing it would raise, of any class."""
+        dumps(_PUBLISH, self.arguments)
+        self.message._serialize_properties()  # noqa: SLF001  of GenericContent, pinned
 
     def is_named_in(self, refusal: str) -> bool:
         """Whether RabbitMQ speaks of this message, where it closes the channel of many."""
@@ -86,12 +98,12 @@ class PublishChannel:
 
     def publish(self, publication: Publication) -> asyncio.Future[None]:
         """Publish; what is returned is done when RabbitMQ has confirmed it, or has not."""
+        to, message = publication.arguments, publication.message
+        self._stream.send(self.number, spec.Basic.Publish, _PUBLISH, to, message)
+        # Not before: what cannot be encoded was not sent, and RabbitMQ counts only what it gets.
         self._tag += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._unconfirmed[self._tag] = _Unconfirmed(publication, future)
-        message, exchange, routing_key, mandatory = publication
-        to = (0, exchange, routing_key, mandatory, False)
-        self._stream.send(self.number, spec.Basic.Publish, "Bssbb", to, message)
         return future
 
     def on_ack(self, tag: int, *, multiple: bool) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +20,7 @@ from kombu.exceptions import OperationalError
 from quart import Quart
 
 from service import enqueue, get_celery
-from service.errors import BrokerUnavailableError
+from service.errors import BrokerUnavailableError, InvalidArgumentsError
 from service.parts import parts_of
 from service.rabbitmq.connection import RabbitConnection
 from service.rabbitmq.frames import OpenedSocket
@@ -226,6 +227,35 @@ async def test_a_queue_that_was_deleted_is_declared_again(broker: Broker, servin
         broker.with_channel(lambda channel: channel.queue_delete(broker.queue))
         await asyncio.gather(*(add.enqueue(1, 2) for _ in range(8)))
     assert all(broker.take() for _ in range(8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"headers": {"x": object()}}, {"headers": {"n": 2**70}}, {"headers": {"of": uuid4()}}],
+    ids=["object", "integer", "uuid"],
+)
+async def test_what_amqp_cannot_encode_is_the_error_of_its_job_alone(
+    broker: Broker, serving: Serving, options: dict[str, Any]
+) -> None:
+    """It has no record, and what is enqueued after it is confirmed."""
+    async with serving(**PATIENT) as app:
+        with pytest.raises(InvalidArgumentsError, match="AMQP cannot encode"):
+            await add.options(job_id="bad", **options).enqueue(1, 2)
+        assert await parts_of(app).redis.get(parts_of(app).keys.record("bad")) is None
+        await add.enqueue(1, 2)
+    assert broker.take()
+
+
+async def test_a_message_that_cannot_be_encoded_leaves_the_confirmations_in_place(
+    broker: Broker,
+) -> None:
+    """RabbitMQ counts only the messages that it gets."""
+    opened = await _connection_to(broker)
+    unencodable = Publication(Message("{}", application_headers={"n": 2**70}), "", broker.queue)
+    with pytest.raises(struct.error):
+        await opened.publish(unencodable)
+    await asyncio.wait_for(opened.publish(Publication(Message("{}"), "", broker.queue)), 20)
+    opened.close("the test ends")
 
 
 async def test_what_rabbitmq_refuses_is_the_error_of_its_job_alone(

@@ -84,6 +84,12 @@ def test_a_socket_can_be_taken_from_its_transport() -> None:
     assert "if self.sock is not None" in closing
 
 
+def test_a_message_packs_its_properties_when_it_is_framed() -> None:
+    """Before anything of it is written: so one that cannot be packed is not sent."""
+    writing = inspect.getsource(frame_writer)
+    assert writing.index("content._serialize_properties()") < writing.index("            write(")
+
+
 def test_kombus_producer_gives_what_the_channels_publish_gives() -> None:
     """The encoder stands for the channel, and its answer is the message."""
     assert "return channel.basic_publish(" in inspect.getsource(Producer._publish)

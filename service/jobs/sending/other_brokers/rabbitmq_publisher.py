@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from kombu.exceptions import EncodeError
 from kombu.transport import pyamqp
 from redis.asyncio import Redis
 
@@ -140,7 +141,12 @@ class RabbitMQPublisher(KombuPublisher):
 
     def check_body(self, call: PublishCall) -> None:
         if not isinstance(call, ReadyCall):  # else it is encoded
-            super().check_body(call)
+            try:
+                self._encode(call).check()
+            except EncodeError:
+                raise
+            except Exception as error:
+                raise EncodeError(f"AMQP cannot encode the message: {error}") from error
 
     async def transmit(self, call: PublishCall) -> None:
         publication = call.publication if isinstance(call, ReadyCall) else self._encode(call)
