@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 from weakref import WeakSet
 
-MAX_CONNECTIONS: Final = 1000  # of all channels; each of Kombu's has ten
+MAX_CONNECTIONS: Final = 1000  # of all channels, if no setting says so; each of Kombu's has ten
 
 
 class SharedPools:

@@ -71,7 +71,8 @@ class PublishingChannel(RedisChannel):  # type: ignore[misc]  # Any: see kombu_b
     def _get_pool(self, asynchronous: bool = False) -> Any:
         if asynchronous:  # for the connections that wait
             return super()._get_pool(asynchronous)
-        return POOLS.borrow(self, partial(self._lasting_pool, max_connections=MAX_CONNECTIONS))
+        given = self.connection.client.transport_options.get("max_connections", MAX_CONNECTIONS)
+        return POOLS.borrow(self, partial(self._lasting_pool, max_connections=given))
 
     def _lasting_pool(self, **options: Any) -> Any:
         """A pool that outlives the channel."""

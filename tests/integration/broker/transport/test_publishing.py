@@ -98,6 +98,15 @@ def test_the_channels_of_a_process_publish_on_one_connection(bench: Bench) -> No
     assert not _connections(pool)[0].is_connected
 
 
+def test_a_setting_says_how_many_connections_there_may_be(bench: Bench) -> None:
+    """Kombu's own option of the transport."""
+    app = bench.client()
+    for given, used in (({}, 1000), ({"max_connections": 3}, 3)):
+        with app.connection_for_write(transport_options=given) as connection:
+            channel: Any = connection.default_channel
+            assert channel.pool.max_connections == used
+
+
 def test_another_user_publishes_on_another_connection(bench: Bench) -> None:
     """Connections are told apart by all that makes them what they are."""
     app = bench.client()
