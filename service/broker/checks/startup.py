@@ -17,8 +17,8 @@ from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
-# The addresses of servers that need no look: this process has started them for itself.
-OWN_SERVERS: Final = set[str]()
+# In the extensions of an app whose servers need no look: its process has started them for itself.
+UNCHECKED: Final = "service.broker.checks:unchecked"
 
 
 def init_checks(app: Quart, settings: Settings) -> None:
@@ -26,7 +26,7 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
     @app.before_serving
     async def check_redis() -> None:
-        if OWN_SERVERS.issuperset(_addresses(settings)):
+        if UNCHECKED in app.extensions:
             return
         findings = await asyncio.to_thread(inspect_redis, settings)
         for finding in findings:
@@ -37,7 +37,7 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
 def inspect_redis(settings: Settings) -> list[Finding]:
     """What is wrong with the Redis of the results, and with that of the broker if it is another."""
-    return [finding for url in _addresses(settings) for finding in _findings(settings, url)]
+    return [finding for url in addresses(settings) for finding in _findings(settings, url)]
 
 
 def refuse(findings: Iterable[Finding]) -> None:
@@ -46,7 +46,8 @@ def refuse(findings: Iterable[Finding]) -> None:
         raise ConfigurationError(*refused)
 
 
-def _addresses(settings: Settings) -> list[str]:
+def addresses(settings: Settings) -> list[str]:
+    """Those of the Redis of the results, and of the broker if it is another."""
     return [*dict.fromkeys((settings.redis_url, broker_redis_url(settings)))]
 
 
