@@ -15,6 +15,7 @@ from service.redis.clients import broker_redis_url, broker_url
 _EXTENSION: Final = "service.health"
 _WITHIN: Final = 0.5  # seconds in which each of them has to answer
 _FRESH: Final = 1.0  # seconds for which an answer is used again
+_AWAY: Final = "is not available"
 
 
 class Readiness:
@@ -63,26 +64,25 @@ class Readiness:
     async def _ask(self) -> list[str]:
         parts = self._parts
         url, redis_url = broker_url(parts.settings), parts.settings.redis_url
-        asked: dict[str, Awaitable[Any]] = {"Redis": _within(parts.redis.ping())}
+        asked: dict[str, Awaitable[Any]] = {"Redis": parts.redis.ping()}
         if broker_redis_url(parts.settings) != url:
-            asked["The broker"] = _within(_ping_broker(parts))
+            publisher = await parts.enqueuer.publisher()
+            asked[publisher.server] = publisher.ping()
         elif url != redis_url:
-            asked["The broker"] = _within(parts.broker_redis.ping())
-        answers = await asyncio.gather(*asked.values(), return_exceptions=True)
-        return [
-            f"{name} does not answer within {_WITHIN:g} s."
-            for name, answer in zip(asked, answers, strict=True)
-            if isinstance(answer, Exception)
-        ]
+            asked["The broker"] = parts.broker_redis.ping()
+        found = await asyncio.gather(*(_gap(name, ping) for name, ping in asked.items()))
+        return [gap for gap in found if gap]
 
 
-async def _ping_broker(parts: Parts) -> None:
-    await (await parts.enqueuer.publisher()).ping()
-
-
-async def _within(ping: Awaitable[object]) -> None:
-    async with bounded(_WITHIN):
-        await ping
+async def _gap(name: str, ping: Awaitable[object]) -> str:
+    """What is wrong with a server, in a sentence without its address; empty where it answers."""
+    try:
+        async with bounded(_WITHIN):
+            await ping
+    except Exception as error:  # noqa: BLE001  whatever it is, the process takes no requests
+        is_silent = isinstance(error.__cause__, TimeoutError)
+        return f"{name} {f'does not answer within {_WITHIN:g} s' if is_silent else _AWAY}."
+    return ""
 
 
 def add_readiness(app: Quart, parts: Parts) -> Readiness:

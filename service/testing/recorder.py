@@ -33,6 +33,8 @@ class JobRecorder:
     With `at_once` a job that is enqueued by `await` runs before `enqueue` returns.
     """
 
+    server = "The recorder"
+
     def __init__(self, app: Quart, *, at_once: bool = False) -> None:
         self.app = app
         self.at_once = at_once

@@ -23,6 +23,9 @@ QUORUM: Final = "quorum"
 _DELAY: Final = re.compile(r"(?:[01]\.){28}")
 # The longest that every version of RabbitMQ takes: the time until a job is acknowledged.
 _CONSUMER_TIMEOUT: Final = (1 << 31) - 1  # milliseconds: nearly 25 days
+# Of deliveries of a dead letter: where there are 20, as RabbitMQ 4 has it, an outage of Redis
+# would have it dropped, for each worker returns it once in a second.
+_NO_LIMIT: Final = (1 << 31) - 1
 
 
 class DeclaredOtherwiseError(PreconditionFailed):
@@ -114,7 +117,8 @@ def _with_only(channel: Any) -> Any:
 def dead_letter_queue(name: str) -> Queue:
     """The queue of dead letters, which has the name of its exchange."""
     exchange = Exchange(name, type="fanout")
-    return Queue(name, exchange, queue_arguments={"x-queue-type": QUORUM})
+    arguments = {"x-queue-type": QUORUM, "x-delivery-limit": _NO_LIMIT}
+    return Queue(name, exchange, queue_arguments=arguments)
 
 
 def uses_quorum_queues(conf: Mapping[str, Any]) -> bool:

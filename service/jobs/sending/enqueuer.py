@@ -54,6 +54,7 @@ class Publisher(Protocol):
     """
 
     celery: QuartCelery
+    server: str  # as errors name it
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call."""
@@ -183,9 +184,8 @@ class Enqueuer:
             async with aclosing(steps) as contents:
                 await publisher.send_canvas(contents)
         except EncodeError as error:
-            reason = f"no JSON can be made of them: {error}"
             task = await asyncio.to_thread(unencodable_in, signature)
-            raise InvalidArgumentsError(task, "", reason) from error
+            raise InvalidArgumentsError(task, "", f"no JSON is made of them: {error}") from error
         for number, queued in enumerate(sent, 1):
             self._signals.send_queued(*queued)
             if number % _SIGNALS_AT_ONCE == 0:

@@ -44,6 +44,8 @@ Step: TypeAlias = list[BuiltMessage]
 class RedisPublisher:
     """Writes the messages that Celery and Kombu would write."""
 
+    server = "Redis"
+
     def __init__(self, celery: QuartCelery, writer: BatchWriter, journals: Journals) -> None:
         self.celery = celery
         self.journals = journals

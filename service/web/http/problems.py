@@ -40,7 +40,6 @@ _TOO_MANY_FILES: Final = (
     "The server has too many open files. What you asked for may have been done all the same: look"
     " before you send it again."
 )
-_AWAY: Final = "Redis is not available."  # its address, which a reason may have, is for the log
 
 # One row for each error that has a status of its own, but for LimitExceededError, which has a
 # handler. Any other is a 500.
@@ -136,14 +135,15 @@ def _detail(error: ServiceError) -> str:
     """The error in words, and what the client can do about it over HTTP."""
     if not isinstance(error, UnavailableError):
         return str(error)
+    away = f"{error.server} is not available."  # its reason may have an address: for the log
     if not error.maybe_accepted:
-        return _AWAY
+        return away
     if request.endpoint == "service.tasks.start":
         return (
-            f"{_AWAY} The job may have been accepted: sent again with the same Idempotency-Key, it"
+            f"{away} The job may have been accepted: sent again with the same Idempotency-Key, it"
             " makes no second one."
         )
-    return f"{_AWAY} It may have been done all the same: look before you send it again."
+    return f"{away} It may have been done all the same: look before you send it again."
 
 
 async def _problem(status: HTTPStatus, detail: str, **members: Any) -> Response:

@@ -116,7 +116,7 @@ class Burier:
         elif death.reason == "expired":
             store_expired(self._celery, text)
         elif death.reason != "delivery_limit" and starts < self._starts.enough:
-            self._keep(message, text, death, "The worker rejected the message.", 1)
+            self._keep(message, text, death, death.told, 1)
         elif starts >= self._starts.enough or rounds >= _MAX_ROUNDS:
             count = (rounds + 1) * self._most
             reason = (
@@ -127,8 +127,8 @@ class Burier:
             self._starts.forget(job_id)
         else:
             # It was not begun each time: it waited, or ran beside jobs that ended their workers.
-            logger.warning("Job %s is back in %s: others may be to blame", job_id, death.queue)
             self._put_back(text, death, rounds + 1)
+            logger.warning("Job %s is back in %s: others may be to blame", job_id, death.queue)
         message.ack()
 
     def _put_back(self, text: bytes, death: Death, rounds: int) -> None:

@@ -9,6 +9,12 @@ from typing import Any, Final
 
 from service.worker.task.request import OF_RABBITMQ
 
+# By the reason that RabbitMQ gives.
+_TOLD: Final = {
+    "rejected": "The worker rejected the message.",
+    "maxlen": "RabbitMQ dropped the message, as its queue was longer than it may be.",
+    "": "The message says nothing of why it is dead.",
+}
 _KEPT: Final = ("correlation_id", "reply_to", "priority", "delivery_mode", "expiration")
 
 
@@ -19,6 +25,11 @@ class Death:
     reason: str
     queue: str
     at: float  # seconds since the epoch
+
+    @property
+    def told(self) -> str:
+        """The reason in a sentence, of one that is neither the delivery limit nor the expiry."""
+        return _TOLD.get(self.reason) or f"RabbitMQ gave the message up: {self.reason}."
 
     @classmethod
     def of(cls, headers: Mapping[str, Any], default_queue: str) -> "Death":

@@ -108,7 +108,14 @@ async def test_a_broker_of_another_kind_is_asked_as_well(redis_url: str) -> None
     away = f"amqp://127.0.0.1:{free_port()}//"
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": away})
     async with app.test_app():
-        assert await probe(app, "/readyz") == (503, "The broker does not answer within 0.5 s.")
+        assert await probe(app, "/readyz") == (503, "RabbitMQ is not available.")
+        client = app.test_client()
+        for answer in (
+            await client.post("/tasks/demo.my_add", json={"a": 1, "b": 2}),
+            await client.get("/", headers={"Accept": "application/json"}),
+        ):
+            assert answer.status_code == 503
+            assert (await answer.get_json())["detail"] == "RabbitMQ is not available."
 
 
 async def test_a_redis_of_the_brokers_own_is_asked_as_well(redis_url: str) -> None:
@@ -116,4 +123,4 @@ async def test_a_redis_of_the_brokers_own_is_asked_as_well(redis_url: str) -> No
     away = f"redis://127.0.0.1:{free_port()}/0"
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_CELERY__BROKER_URL": away})
     async with app.test_app():
-        assert await probe(app, "/readyz") == (503, "The broker does not answer within 0.5 s.")
+        assert await probe(app, "/readyz") == (503, "The broker is not available.")

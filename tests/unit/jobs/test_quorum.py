@@ -7,7 +7,7 @@ from kombu import Exchange, Queue
 
 from service import create_app, get_celery
 from service.jobs.celery.capture import capture_publishes
-from service.jobs.celery.quorum import QuorumQueue
+from service.jobs.celery.quorum import QuorumQueue, dead_letter_queue
 
 RABBITMQ = {"SERVICE_CELERY__BROKER_URL": "amqp://127.0.0.1:1//;amqp://127.0.0.1:2//"}
 
@@ -35,6 +35,12 @@ def test_each_queue_is_a_quorum_queue() -> None:
         assert queue.consumer_arguments["x-consumer-timeout"] > 24 * 86_400_000
     celery.amqp.queues.select("picked")
     assert isinstance(celery.amqp.queues.consume_from["picked"], QuorumQueue)
+
+
+def test_a_dead_letter_is_not_dropped_however_often_it_is_delivered() -> None:
+    """RabbitMQ 4 would drop it after 20 deliveries, which an outage of Redis soon makes."""
+    arguments = dead_letter_queue("main.dead").queue_arguments
+    assert arguments == {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
 
 
 @pytest.mark.parametrize(

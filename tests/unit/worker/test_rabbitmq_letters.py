@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from kombu import Connection
 from kombu.message import Message
 
@@ -58,3 +59,17 @@ def test_what_somebody_has_published_there_is_of_the_default_queue() -> None:
     """It says no reason."""
     death = Death.of({}, "celery")
     assert (death.reason, death.queue) == ("", "celery")
+    assert death.told == "The message says nothing of why it is dead."
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("rejected", "The worker rejected the message."),
+        ("maxlen", "RabbitMQ dropped the message, as its queue was longer than it may be."),
+        ("another", "RabbitMQ gave the message up: another."),
+    ],
+)
+def test_a_letter_says_what_rabbitmq_says(reason: str, told: str) -> None:
+    """Not all are rejected by a worker."""
+    assert Death(reason, "shop", 0.0).told == told
