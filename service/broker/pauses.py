@@ -58,7 +58,7 @@ async def pause(  # noqa: PLR0913  the last two by name
     redis: Any = client
     pauses = _pauses(celery, kind)
     is_full = kind is Kind.TASK and await redis.hlen(pauses) >= MAX_PAUSED_TASKS
-    if is_full and not await redis.hexists(pauses, name):
+    if is_full and await redis.hget(pauses, name) is None:
         raise CannotPauseError(
             f"{MAX_PAUSED_TASKS} tasks are paused, as many as can be. Resume some, or pause queues."
         )

@@ -29,7 +29,7 @@ local beside, found = {}, redis.pcall('HGETALL', ARGV[3])
 for i = 1, #found, 2 do
   local key, list = found[i], found[i + 1]
   local task = string.sub(key, #(ARGV[4] .. #list .. ':' .. list .. ':') + 1)
-  local is_paused = number('HEXISTS', ARGV[2], task) == 1
+  local is_paused = type(redis.pcall('HGET', ARGV[2], task)) == 'string'
   beside[list] = beside[list] or {}
   table.insert(beside[list], {key, is_paused})
 end
