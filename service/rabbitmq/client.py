@@ -32,7 +32,7 @@ class RabbitClient:
 
     def begin(self) -> None:
         """Connect in the background, unless that is under way or done."""
-        if self._connecting is None and self._connection is None:
+        if self._connection is None and not self._is_connecting:
             # In a context of its own, or it would belong to the request that happened to start it.
             self._connecting = asyncio.get_running_loop().create_task(
                 self._connect(), context=contextvars.Context()
@@ -43,7 +43,7 @@ class RabbitClient:
         if self._connection is not None:
             if self._connection.blocked:
                 raise ConnectionLostError(_ALARM)
-        elif self._outage:
+        elif self._outage and self._is_connecting:
             raise ConnectionLostError(self._outage)
 
     async def connection(self) -> RabbitConnection:
@@ -65,7 +65,8 @@ class RabbitClient:
             if not self._connection.is_silent(seconds):
                 return
             self._connection.close(reason)
-        self._outage = self._outage or reason
+        if self._is_connecting:
+            self._outage = self._outage or reason
 
     async def aclose(self) -> None:
         """End the connection, without waiting for RabbitMQ.
@@ -81,7 +82,18 @@ class RabbitClient:
         if connection is not None:
             connection.close("the process ends")
 
+    @property
+    def _is_connecting(self) -> bool:
+        # A task that somebody has cancelled, with all those of the loop, is done.
+        return self._connecting is not None and not self._connecting.done()
+
     async def _connect(self) -> None:
+        try:
+            await self._connect_at_last()
+        finally:
+            self._tell()
+
+    async def _connect_at_last(self) -> None:
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -100,7 +112,6 @@ class RabbitClient:
         if self._outage:
             logger.warning("RabbitMQ is available again.")
         self._connection, self._outage, self._connecting = connection, "", None
-        self._tell()
 
     def _tell(self) -> None:
         self._changed.set()

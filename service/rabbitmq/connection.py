@@ -15,6 +15,7 @@ from service.rabbitmq.publishing import ConnectionLostError, Publication, Publis
 logger: Final = logging.getLogger(__name__)
 
 _CLOSED_BY_US: Final = 200  # the code of a normal end
+_NO_QUEUE: Final = "404 NOT_FOUND - no queue "  # how a refusal begins
 
 
 class QueueCounts(NamedTuple):
@@ -74,14 +75,16 @@ class RabbitConnection:
         if not self.lost:
             self._channels.renew()
 
-    async def counts_of(self, queue: str) -> QueueCounts:
+    async def counts_of(self, queue: str) -> QueueCounts | None:
         """How much is in a queue: nothing where RabbitMQ has none of this name.
 
-        Raises ConnectionLostError.
+        None where RabbitMQ does not tell. Raises ConnectionLostError.
         """
         passively: tuple[Any, ...] = (0, queue, True, False, False, False, False, {})
         answer = await self._ask(spec.Queue.Declare, "BsbbbbbF", passively)
-        return QueueCounts(0, 0) if answer is None else QueueCounts(*answer[1:])
+        if isinstance(answer, str):
+            return QueueCounts(0, 0) if answer.startswith(_NO_QUEUE) else None
+        return QueueCounts(*answer[1:])
 
     async def ping(self) -> None:
         """Have RabbitMQ answer. Raises ConnectionLostError."""
@@ -106,7 +109,8 @@ class RabbitConnection:
             answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             self._answers.append(answer)
             self._stream.send(ASKS, method, form, arguments)
-            # Of one who goes away the answer still comes, and is not the next one's.
+            # Shielded: the answer to a cancelled caller still comes, and its future must keep its
+            # place.
             return await asyncio.shield(answer)
 
     def _on_method(self, channel: int, method: Any, packed: bytes, message: Any) -> None:
@@ -136,15 +140,15 @@ class RabbitConnection:
             self._stream.send(ASKS, spec.Channel.CloseOk)
             self._stream.send(ASKS, spec.Channel.Open, "s", ("",))
             while self._answers:
-                self._on_answer(channel, None)
+                self._on_answer(channel, f"{code} {text}")
             return
         if publishes := self._channels.get(channel):
             publishes.refuse(code, text)
         self.close(f"{code} {text}")
 
-    def _on_answer(self, _: int, nothing: Any, *arguments: Any) -> None:
+    def _on_answer(self, _: int, refusal: Any, *arguments: Any) -> None:
         if self._answers and not (answer := self._answers.popleft()).done():
-            answer.set_result(arguments or nothing)
+            answer.set_result(arguments or refusal)
 
     def _on_connection_close(self, _: int, __: Any, code: int, text: str, *___: int) -> None:
         self._stream.send(0, spec.Connection.CloseOk)

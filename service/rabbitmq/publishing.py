@@ -10,6 +10,7 @@ from amqp.serialization import dumps
 from service.rabbitmq.frames import ASKS, PUBLISHES, FrameStream
 
 _NOT_FOUND: Final = 404
+_DEFAULT_EXCHANGE: Final = "amq.default"  # how RabbitMQ calls the one without a name
 _PUBLISH: Final = "Bssbb"  # how the arguments of basic.publish are packed
 _LAST_NUMBER: Final = (
     2000  # RabbitMQ has 2047 channels in a connection, unless it is told otherwise
@@ -18,7 +19,10 @@ _RENEW_AFTER: Final = 0.1  # seconds for which a new channel is kept, even if it
 
 
 class ConnectionLostError(Exception):
-    """The connection ended before RabbitMQ has confirmed the message: it may have it, or not."""
+    """There is no connection that takes messages.
+
+    Where it ended before RabbitMQ has confirmed a message, RabbitMQ may have it, or not.
+    """
 
 
 class MessageRefusedError(Exception):
@@ -61,9 +65,13 @@ class Publication(NamedTuple):
 
     def is_named_in(self, refusal: str) -> bool:
         """Whether RabbitMQ speaks of this message, where it closes the channel of many."""
-        expiration = self.message.properties.get("expiration")
-        named = [f"'{each}'" for each in (self.exchange, expiration) if each]
-        return any(each in refusal for each in (*named, f" size {len(self.message.body)} "))
+        # The kind before the name: a vhost or a user may be called as an exchange is.
+        named = (
+            f"exchange '{self.exchange or _DEFAULT_EXCHANGE}'",
+            f"expiration '{self.message.properties.get('expiration')}'",
+            f" size {len(self.message.body)} ",
+        )
+        return any(each in refusal for each in named)
 
 
 class _Unconfirmed(NamedTuple):

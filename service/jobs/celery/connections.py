@@ -24,6 +24,8 @@ logger: Final = logging.getLogger(__name__)
 _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
 # Seconds before a message that RabbitMQ has not taken is published again; twice as long each time.
 _NACK_PAUSE: Final = 0.2
+# Of the time for connecting: what one node may take, so that there is time for a second.
+CONNECT_SHARE: Final = 0.5
 _MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 
 

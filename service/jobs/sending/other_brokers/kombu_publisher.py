@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.connections import make_due
+from service.jobs.celery.connections import CONNECT_SHARE, make_due
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
@@ -249,7 +249,7 @@ class KombuPublisher:
         celery: Any = self.celery
         transport = {**celery.conf.broker_transport_options, "confirm_publish": True}
         connection = celery.connection_for_write(
-            connect_timeout=self.timeout, transport_options=transport
+            connect_timeout=CONNECT_SHARE * self.timeout, transport_options=transport
         )
         try:
             connection.ensure_connection(max_retries=len(connection.alt) or 1, timeout=self.timeout)

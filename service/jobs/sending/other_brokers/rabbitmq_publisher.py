@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError, QueueFullError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
+from service.jobs.celery.connections import CONNECT_SHARE
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.message import Conditions, SendRequest
@@ -41,7 +42,6 @@ _ERRORS_AT_ONCE: Final = 20  # that are raised in one turn of the event loop
 _APART: Final = 0.0002
 _MOST_EARLY: Final = 0.1  # of the timeout
 _HEARTBEAT: Final = 10  # seconds, at most
-_CONNECT_SHARE: Final = 0.5  # of the timeout, so that there is time for a second node
 
 
 def is_rabbitmq(celery: Any) -> bool:
@@ -71,6 +71,7 @@ class _Attempts:
 
     in_doubt: int = 0  # how often it was published, and RabbitMQ may have it
     nacked: str = ""  # why RabbitMQ does not take it, as long as that is all that is known
+    has_waited_for_queue: bool = False  # to be declared, on another connection
 
 
 class RabbitMQPublisher(KombuPublisher):
@@ -157,7 +158,8 @@ class RabbitMQPublisher(KombuPublisher):
             async with Deadline(self.timeout - early):
                 await self._try(publication, call.options.get("declare") or (), attempts)
         except TimeoutError:
-            self._rabbit.note_timeout(self.timeout - early)
+            if not attempts.has_waited_for_queue:
+                self._rabbit.note_timeout(self.timeout - early)
             reason = attempts.nacked or f"no answer within {self.timeout:g} s"
         except (ConnectionLostError, MessageRefusedError) as error:
             reason = str(error)
@@ -183,7 +185,7 @@ class RabbitMQPublisher(KombuPublisher):
         while True:
             connection = await self._rabbit.connection()
             for queue in queues:
-                await self._declare(queue)
+                await self._declare(queue, attempts)
             attempts.in_doubt, attempts.nacked = attempts.in_doubt + 1, ""
             try:
                 await connection.publish(publication)
@@ -206,20 +208,22 @@ class RabbitMQPublisher(KombuPublisher):
             pause = min(2 * pause, _LAST_PAUSE)
             connection.renew_channel()
 
-    async def _declare(self, queue: Any) -> None:
+    async def _declare(self, queue: Any, attempts: _Attempts) -> None:
         """Declare a queue, once in the process: by Kombu, in a thread, on a connection for it."""
-        if (declaring := self._declared.get(key := _identity(queue))) is None:
+        declaring = self._declared.get(key := _identity(queue))
+        if declaring is None or _has_failed(declaring):
             # In a context of its own, or it would keep that of the request for ever.
             declaring = self._declared[key] = asyncio.get_running_loop().create_task(
                 self.threads.run(lambda: self._declare_in_thread(queue)),
                 context=contextvars.Context(),
             )
+            declaring.add_done_callback(_has_failed)  # or asyncio logs what nobody waits for
         if not declaring.done():
+            attempts.has_waited_for_queue = True
             await asyncio.wait([declaring])
-        if declaring.cancelled() or declaring.exception() is not None:
-            if self._declared.get(key) is declaring:
-                del self._declared[key]
-            declaring.result()
+        if declaring.cancelled():  # not by the caller: it would take that for its own end
+            raise self.unavailable("declaring the queue was cancelled")
+        declaring.result()
 
     def _declare_in_thread(self, queue: Any) -> None:
         connection = self.connect().connection
@@ -235,9 +239,13 @@ class RabbitMQPublisher(KombuPublisher):
         heartbeat = min(celery.conf.broker_heartbeat or 0, _HEARTBEAT)
         return OpenedSocket.open(
             celery.connection_for_write(
-                connect_timeout=_CONNECT_SHARE * self.timeout, heartbeat=heartbeat
+                connect_timeout=CONNECT_SHARE * self.timeout, heartbeat=heartbeat
             )
         )
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 def _queue_of(call: PublishCall) -> str:
