@@ -4,6 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Final
+
+_HEARTBEAT: Final = 8  # bytes, of AMQP
 
 
 class Relay:
@@ -12,6 +15,7 @@ class Relay:
     def __init__(self, server_port: int) -> None:
         self.port = 0
         self.taken = 0  # connections, in all
+        self.cuts_next_message = False  # by `cut`, before the server has any of it
         self._server_port = server_port
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -27,8 +31,19 @@ class Relay:
         both = {writer, away_writer}
         self._writers |= both
         with contextlib.suppress(OSError):
-            await asyncio.gather(_copy(reader, away_writer), _copy(away_reader, writer))
+            sending = self._hand_on(reader, away_writer)
+            await asyncio.gather(sending, _copy(away_reader, writer))
         self._writers -= both
+
+    async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if self.cuts_next_message and len(data) > _HEARTBEAT:
+                self.cuts_next_message = False
+                self.cut()
+            else:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -128,20 +128,21 @@ async def test_a_connection_that_was_closed_costs_nobody_an_error(
             await add.enqueue(1, 2)
             relay.cut()
             await asyncio.gather(*(add.enqueue(1, 2) for _ in range(20)))
-            busy = asyncio.gather(*(add.enqueue(1, 2) for _ in range(200)))
-            await asyncio.sleep(0)
-            relay.cut()
-            await busy
+            relay.cuts_next_message = True
+            await asyncio.gather(*(add.enqueue(1, 2) for _ in range(200)))
+            assert not relay.cuts_next_message
 
 
 FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
 @asynccontextmanager
-async def with_full_queue(broker: Broker, serving: Serving) -> AsyncIterator[Quart]:
+async def with_full_queue(
+    broker: Broker, serving: Serving, *, timeout: str = "3"
+) -> AsyncIterator[Quart]:
     """An app whose queue has its only job."""
     settings = {"SERVICE_CELERY__TASK_DEFAULT_QUEUE_TYPE": "classic"}
-    async with serving(**settings, SERVICE_ENQUEUE_TIMEOUT="3") as app:
+    async with serving(**settings, SERVICE_ENQUEUE_TIMEOUT=timeout) as app:
         celery: Any = get_celery(app)
         celery.amqp.queues[broker.queue].queue_arguments = FULL
         await enqueue_in_the_end(job_id="first")
@@ -166,7 +167,7 @@ async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channe
     broker: Broker, serving: Serving
 ) -> None:
     """A channel never learns the leader that was elected in place of a dead one."""
-    async with with_full_queue(broker, serving):
+    async with with_full_queue(broker, serving, timeout="20") as app:
         opened = await _connection_to(broker)
         publication = _publication(broker.queue)
         with pytest.raises(MessageNackedError):
@@ -182,10 +183,15 @@ async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channe
         assert await opened.counts_of(other) == (50, 0)
         assert not opened.lost
         opened.close("the test ends")
-        accepted = asyncio.create_task(enqueue_in_the_end(job_id="second"))
-        await asyncio.sleep(0)
+        publisher: Any = await parts_of(app).enqueuer.publisher()
+        ours = await publisher._rabbit.connection()
+        before = ours.publish_channels
+        enqueueing = asyncio.create_task(add.options(job_id="second").enqueue(1, 2))
+        await wait_until_async(
+            lambda: ours.publish_channels != before, description="it is tried on a new channel"
+        )
         await asyncio.to_thread(broker.take)
-        await accepted
+        await enqueueing
 
 
 async def test_kombu_pauses_before_it_publishes_what_was_not_taken_again(
