@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import math
 import random
 import threading
 from collections.abc import Callable
@@ -16,6 +17,7 @@ logger: Final = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 0.1  # seconds between two attempts to connect; each is twice the one before
 _LAST_PAUSE: Final = 1.0
+_SLOW: Final = "it is slower than jobs are enqueued"
 _ALARM: Final = "it is short of memory or disk, and takes no messages"
 
 
@@ -38,11 +40,16 @@ class RabbitClient:
                 self._connect(), context=contextvars.Context()
             )
 
-    def check(self) -> None:
-        """Raise ConnectionLostError, and at once, while it is known that there is an outage."""
+    def check(self, *, patience: float = math.inf) -> None:
+        """Raise ConnectionLostError, and at once, while it is known that there is an outage.
+
+        Also while RabbitMQ has not taken all that is sent to it for `patience` seconds.
+        """
         if self._connection is not None:
             if self._connection.blocked:
                 raise ConnectionLostError(_ALARM)
+            if self._connection.behind > patience:
+                raise ConnectionLostError(_SLOW)
         elif self._outage and self._is_connecting:
             raise ConnectionLostError(self._outage)
 

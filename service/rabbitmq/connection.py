@@ -57,6 +57,11 @@ class RabbitConnection:
         return self._stream.lost
 
     @property
+    def behind(self) -> float:
+        """Seconds for which RabbitMQ has not taken all that is sent to it."""
+        return self._stream.behind
+
+    @property
     def publish_channels(self) -> list[int]:
         """The numbers of the channels on which messages are published, or not confirmed yet."""
         return [channel.number for channel in self._channels]

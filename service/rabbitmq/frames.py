@@ -1,7 +1,9 @@
 """Reads and writes AMQP's frames on a socket, by the event loop."""
 
 import asyncio
+import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import unpack_from
@@ -42,6 +44,9 @@ class OpenedSocket:
         taken = cls(transport.sock, opened.frame_max, opened.heartbeat or 0)
         transport.sock, transport.connected = None, False  # or it would be closed with its object
         taken.socket.setblocking(False)
+        if sys.platform == "linux":  # py-amqp's second is too short for a server that is busy
+            patience = int(1000 * taken.heartbeat)  # milliseconds; 0 for the system's own
+            taken.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
         return taken
 
 
@@ -68,6 +73,7 @@ class FrameStream:
         self._write_frame: Any = frame_writer(self, self)
         self._received, self._unsent = bytearray(), bytearray()
         self._is_flushing = False  # or will be, soon or when the socket takes more
+        self._full_since = 0.0  # when the socket has taken no more; 0 once all is sent
         self._received_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -103,13 +109,19 @@ class FrameStream:
                 del self._unsent[: self._socket.send(self._unsent)]
         except _NOT_READY:
             self._is_flushing = True
+            self._full_since = self._full_since or self._loop.time()
             self._loop.add_writer(self._socket.fileno(), self.flush)
             return
         except OSError as error:
             self.lose(str(error))
         if not self.lost:
             self._loop.remove_writer(self._socket.fileno())
-        self._is_flushing = False
+        self._is_flushing, self._full_since = False, 0.0
+
+    @property
+    def behind(self) -> float:
+        """Seconds for which something that was written waits, as the socket takes no more."""
+        return self._loop.time() - self._full_since if self._full_since else 0.0
 
     def is_silent(self, seconds: float) -> bool:
         """Whether nothing at all was received for so long."""

@@ -20,12 +20,13 @@ from service.rabbitmq.frames import OpenedSocket
 from service.rabbitmq.publishing import Publication
 from tests.integration.rabbitmq.conftest import Broker, Serving
 from tests.support.rabbitmq import needs_rabbitmq
-from tests.support.sample_tasks import add
+from tests.support.sample_tasks import add, leave_note
 from tests.support.wait import wait_until_async
 
 pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
 
 WITHIN: Final = 20  # seconds, at most
+PATIENT: Final = {"SERVICE_ENQUEUE_TIMEOUT": str(WITHIN)}
 
 
 @contextmanager
@@ -68,7 +69,7 @@ async def test_a_declaration_that_is_cancelled_is_an_error_of_the_broker(
     broker: Broker, serving: Serving
 ) -> None:
     """Not a cancellation of the caller. The next job has the queue declared."""
-    async with serving(SERVICE_ENQUEUE_TIMEOUT=str(WITHIN)):
+    async with serving(**PATIENT):
         enqueueing = asyncio.create_task(add.enqueue(1, 2))
         for task in await wait_until_async(_declaring, description="the queue is being declared"):
             task.cancel()
@@ -114,6 +115,33 @@ async def test_a_first_node_that_is_silent_holds_up_no_job(
         async with serving(SERVICE_CELERY__BROKER_URL=url, SERVICE_ENQUEUE_TIMEOUT="2"):
             await wait_until_async(_is_accepted, description="a job is accepted")
     assert broker.take()
+
+
+async def test_a_server_that_takes_less_than_is_sent_has_more_refused_at_once(
+    broker: Broker, serving: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its connection stays, and what was sent before is accepted."""
+    caplog.set_level(logging.WARNING)
+    async with serving(**PATIENT) as app:
+        await add.enqueue(1, 2)
+        publisher: Any = await parts_of(app).enqueuer.publisher()
+        with broker.frozen():
+            sent = asyncio.gather(*(leave_note.enqueue("x" * 300_000) for _ in range(80)))
+            await wait_until_async(lambda: _refusal(publisher), description="it is behind")
+            with pytest.raises(BrokerUnavailableError, match="slower than") as info:
+                await add.enqueue(1, 2)
+            assert not info.value.maybe_accepted
+        await sent
+        assert not _refusal(publisher)
+    assert "is lost" not in caplog.text
+
+
+def _refusal(publisher: Any) -> str:
+    try:
+        publisher.check()
+    except BrokerUnavailableError as error:
+        return str(error)
+    return ""
 
 
 async def _answers(publisher: Any) -> bool:

@@ -41,6 +41,7 @@ _ERRORS_AT_ONCE: Final = 20  # that are raised in one turn of the event loop
 # Seconds between the deadlines of calls that begin together: to end all at once holds the loop.
 _APART: Final = 0.0002
 _MOST_EARLY: Final = 0.1  # of the timeout
+_BEHIND: Final = 0.2  # of the timeout: how long RabbitMQ may take less than is sent to it
 _HEARTBEAT: Final = 10  # seconds, at most
 
 
@@ -119,7 +120,7 @@ class RabbitMQPublisher(KombuPublisher):
 
     def check(self) -> None:
         try:
-            self._rabbit.check()
+            self._rabbit.check(patience=_BEHIND * self.timeout)
         except ConnectionLostError as error:
             raise self.unavailable(error) from error
 
