@@ -25,6 +25,9 @@ class QueueCounts(NamedTuple):
     consumers: int
 
 
+ABSENT: Final = QueueCounts(0, 0)  # of a queue that RabbitMQ does not have
+
+
 class RabbitConnection:
     """Publishes on one channel at a time, and asks on another.
 
@@ -81,14 +84,14 @@ class RabbitConnection:
             self._channels.renew()
 
     async def counts_of(self, queue: str) -> QueueCounts | None:
-        """How much is in a queue: nothing where RabbitMQ has none of this name.
+        """How much is in a queue: ABSENT where RabbitMQ has none of this name.
 
         None where RabbitMQ does not tell. Raises ConnectionLostError.
         """
         passively: tuple[Any, ...] = (0, queue, True, False, False, False, False, {})
         answer = await self._ask(spec.Queue.Declare, "BsbbbbbF", passively)
         if isinstance(answer, str):
-            return QueueCounts(0, 0) if answer.startswith(_NO_QUEUE) else None
+            return ABSENT if answer.startswith(_NO_QUEUE) else None
         return QueueCounts(*answer[1:])
 
     async def ping(self) -> None:

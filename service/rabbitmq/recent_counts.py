@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from service.rabbitmq.client import RabbitClient
-from service.rabbitmq.connection import QueueCounts
+from service.rabbitmq.connection import ABSENT, QueueCounts
 from service.rabbitmq.publishing import ConnectionLostError
 from service.redis.deadline import Deadline
 
@@ -23,6 +23,11 @@ class _Look:
     asking: asyncio.Task[QueueCounts | None]
     sent_since: int = 0  # jobs of this process
 
+    @property
+    def found(self) -> QueueCounts | None:
+        """What was found, once it is done."""
+        return None if self.asking.cancelled() else self.asking.result()
+
 
 class RecentCounts:
     """Asks for each queue at most once in two seconds, however many want to know."""
@@ -36,6 +41,19 @@ class RecentCounts:
 
         It is not known where RabbitMQ does not answer.
         """
+        look = await self._look_at(queue)
+        counts = look.found
+        return counts and QueueCounts(counts.ready + look.sent_since, counts.consumers)
+
+    async def is_absent(self, queue: str) -> bool:
+        """Whether it is known that RabbitMQ has no such queue."""
+        return (await self._look_at(queue)).found is ABSENT
+
+    def forget(self, queue: str) -> None:
+        """Look at a queue anew when next asked for it."""
+        self._looks.pop(queue, None)
+
+    async def _look_at(self, queue: str) -> _Look:
         loop = asyncio.get_running_loop()
         look = self._looks.get(queue)
         if len(self._looks) > _MAX_LOOKS:
@@ -46,8 +64,7 @@ class RecentCounts:
             look = self._looks[queue] = _Look(loop.time(), asking)
         if not look.asking.done():
             await asyncio.wait([look.asking])
-        counts = None if look.asking.cancelled() else look.asking.result()
-        return counts and QueueCounts(counts.ready + look.sent_since, counts.consumers)
+        return look
 
     async def of_all(self, queues: Iterable[str]) -> dict[str, QueueCounts]:
         """How much is in each queue, as far as it is known."""

@@ -6,6 +6,7 @@ app.py          the Celery app: our task base for every task, a QUEUED record fo
 current.py      has shared tasks go to the Celery app of the current Quart app
 connections.py  how it speaks to its broker
 quorum.py       queues on RabbitMQ, and what is declared with them
+sure_routing.py has what Celery's own code publishes reach a queue, also a deleted one
 republishing.py publishes a dead letter to RabbitMQ once more
 publisher_threads.py  a few threads for calls that wait for the broker
 settings.py     translates the service's settings into Celery's, and refuses those that cannot work

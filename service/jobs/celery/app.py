@@ -17,6 +17,7 @@ from service.jobs.celery.capture import PublishCapture, current_capture
 from service.jobs.celery.moments import delay_of, moments_of
 from service.jobs.celery.quorum import QuorumQueues
 from service.jobs.celery.settings import BACKENDS
+from service.jobs.celery.sure_routing import SureRouting
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.results.marks import OWNER, TAGS, tags_in
 from service.results.record import now
@@ -77,6 +78,7 @@ class QuartCelery(Celery):
         self.signals = signals
         self.process_loop: OffLoop | None = None  # of a worker that runs jobs on one
         self.max_deliveries = max_deliveries
+        self._routing = SureRouting(self)
         self.capture: PublishCapture | None = None  # what publishes, in a test without a broker
         steps = (_LIFESPAN, _REPORTER, _HEALTH, _GOSSIP, _QUESTIONS, _BURYING)
         self.steps["worker"].update(steps)
@@ -192,7 +194,7 @@ class QuartCelery(Celery):
         options |= moments_of(self, options)
         options |= delay_of(self, name, args, kwargs, options)
         if self._capture_here is None and isinstance(self.amqp.queues, QuorumQueues):
-            options.setdefault("confirm_timeout", self.conf.broker_connection_timeout)
+            options = self._routing.options(options)
         send = partial(super().send_task, name, args, kwargs, *positional, **options)
 
         def record_and_send() -> Any:
@@ -202,7 +204,7 @@ class QuartCelery(Celery):
             queue = self._queue_of(name, args, kwargs, options)
             if store_queued is not None and not options.get("ignore_result"):
                 store_queued(job_id, name, queued_at, owner=owner, queue=queue, tags=tags)
-            sent = send()
+            sent = self._routing.send(send, name, args, kwargs, options)
             parent: Any = self.current_worker_task
             if parent and parent.request.id == job_id:
                 parent.request.goes_on = True  # though this call of it may end by Celery's Ignore

@@ -264,6 +264,46 @@ async def test_a_message_that_cannot_be_encoded_leaves_the_confirmations_in_plac
     opened.close("the test ends")
 
 
+async def test_celerys_own_code_declares_a_queue_again_as_well(
+    broker: Broker, serving: Serving
+) -> None:
+    """What `delay()` and a group send, though their connection has declared it once."""
+    async with serving(**PATIENT) as app:
+        task = get_celery(app).task_named(add.name)
+
+        def send() -> None:
+            for publish in (task.delay, lambda *_: group(task.s(1, 2), task.s(3, 4))()):
+                publish(1, 2)
+                broker.with_channel(lambda channel: channel.queue_delete(broker.queue))
+                publish(1, 2)
+                broker.with_channel(lambda channel: channel.queue_delete(broker.queue))
+                publish(1, 2)
+                publish(1, 2)
+
+        await asyncio.to_thread(send)
+    assert len([broker.take() for _ in range(4)]) == 4
+
+
+@pytest.mark.parametrize("by_celery", [False, True])
+async def test_a_scheduled_job_has_a_queue_that_was_deleted_declared_again(
+    broker: Broker, serving: Serving, by_celery: bool
+) -> None:
+    """Before it is due: RabbitMQ drops it then, if there is none."""
+    async with serving(**PATIENT) as app:
+        task = get_celery(app).task_named(add.name)
+
+        async def send(**options: Any) -> None:
+            if by_celery:
+                await asyncio.to_thread(partial(task.apply_async, (1, 2), **options))
+            else:
+                await add.options(**options).enqueue(1, 2)
+
+        await send()
+        broker.with_channel(lambda channel: channel.queue_delete(broker.queue))
+        await send(countdown=1)
+        assert await asyncio.to_thread(broker.take)
+
+
 async def test_what_rabbitmq_refuses_is_the_error_of_its_job_alone(
     broker: Broker, serving: Serving
 ) -> None:

@@ -1,6 +1,7 @@
 """Publishes on brokers other than the service's Redis.
 
 rabbitmq_publisher.py  RabbitMQ: on the event loop, many messages at once
+declared_queues.py     the queues that this process has declared on RabbitMQ
 kombu_publisher.py     any other: by Kombu, on a few threads
 unsent.py              marks the records of jobs whose messages are still to be published
 turns.py               lets callers go on, a few in each turn of the event loop

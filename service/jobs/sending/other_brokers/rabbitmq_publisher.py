@@ -1,7 +1,6 @@
 """Publishes on RabbitMQ: on the event loop, many messages at once, each confirmed."""
 
 import asyncio
-import contextvars
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,6 +17,7 @@ from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
+from service.jobs.sending.other_brokers.declared_queues import DeclaredQueues
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
 from service.jobs.sending.other_brokers.turns import Turns
 from service.rabbitmq.client import RabbitClient
@@ -97,7 +97,7 @@ class RabbitMQPublisher(KombuPublisher):
         self._templates = CallTemplates(celery, self._encode)
         self._in_flight = 0  # calls of `transmit`
         self._turns = Turns(_ERRORS_AT_ONCE)
-        self._declared: dict[tuple[type, str], asyncio.Task[None]] = {}
+        self._declared = DeclaredQueues(threads, self._declare_in_thread, self._counts.is_absent)
 
     def begin(self) -> None:
         """Connect in the background."""
@@ -111,8 +111,6 @@ class RabbitMQPublisher(KombuPublisher):
             raise self.unavailable(error) from error
 
     async def aclose(self) -> None:
-        for declaring in self._declared.values():
-            declaring.cancel()
         self._declared.clear()
         await self._counts.aclose()
         await self._rabbit.aclose()
@@ -157,7 +155,10 @@ class RabbitMQPublisher(KombuPublisher):
         early = min(self._in_flight * _APART, _MOST_EARLY * self.timeout)
         try:
             async with Deadline(self.timeout - early):
-                await self._try(publication, call.options.get("declare") or (), attempts)
+                queues = call.options.get("declare") or ()
+                if call.due_at is not None:
+                    await self._declared.look_at(queues)
+                await self._try(publication, queues, attempts)
         except TimeoutError:
             if not attempts.has_waited_for_queue:
                 self._rabbit.note_timeout(self.timeout - early)
@@ -186,7 +187,8 @@ class RabbitMQPublisher(KombuPublisher):
         while True:
             connection = await self._rabbit.connection()
             for queue in queues:
-                await self._declare(queue, attempts)
+                attempts.has_waited_for_queue |= not self._declared.has(queue)
+                await self._declared.add(queue)
             attempts.in_doubt, attempts.nacked = attempts.in_doubt + 1, ""
             try:
                 await connection.publish(publication)
@@ -202,29 +204,12 @@ class RabbitMQPublisher(KombuPublisher):
                     raise
                 is_refused = True
                 for queue in queues:
-                    self._declared.pop(_identity(queue), None)
+                    self._declared.forget(queue)
             else:
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_PAUSE)
             connection.renew_channel()
-
-    async def _declare(self, queue: Any, attempts: _Attempts) -> None:
-        """Declare a queue, once in the process: by Kombu, in a thread, on a connection for it."""
-        declaring = self._declared.get(key := _identity(queue))
-        if declaring is None or _has_failed(declaring):
-            # In a context of its own, or it would keep that of the request for ever.
-            declaring = self._declared[key] = asyncio.get_running_loop().create_task(
-                self.threads.run(lambda: self._declare_in_thread(queue)),
-                context=contextvars.Context(),
-            )
-            declaring.add_done_callback(_has_failed)  # or asyncio logs what nobody waits for
-        if not declaring.done():
-            attempts.has_waited_for_queue = True
-            await asyncio.wait([declaring])
-        if declaring.cancelled():  # not by the caller: it would take that for its own end
-            raise self.unavailable("declaring the queue was cancelled")
-        declaring.result()
 
     def _declare_in_thread(self, queue: Any) -> None:
         connection = self.connect().connection
@@ -234,6 +219,7 @@ class RabbitMQPublisher(KombuPublisher):
             raise self.unavailable(error) from error
         finally:
             connection.release()
+        self._counts.forget(queue.name)
 
     def _open_socket(self) -> OpenedSocket:
         celery: Any = self.celery
@@ -245,15 +231,7 @@ class RabbitMQPublisher(KombuPublisher):
         )
 
 
-def _has_failed(task: asyncio.Task[None]) -> bool:
-    return task.done() and (task.cancelled() or task.exception() is not None)
-
-
 def _queue_of(call: PublishCall) -> str:
     """The name of the queue that a job goes to."""
     queues = call.options.get("declare") or ()
     return next((each.name for each in queues), call.queue)
-
-
-def _identity(queue: Any) -> tuple[type, str]:
-    return type(queue), queue.name
