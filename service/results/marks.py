@@ -25,7 +25,7 @@ MAX_TAG_LENGTH: Final = 50  # characters
 _TEXT: Final = rb'"(?:[^"\\]|\\.)*"'
 _BEGINNING: Final = re.compile(
     rb'\{"status": "[A-Z]+", (?:"owner": (%b), )?'
-    rb'(?:"\w+": (?:%b|[\d.]+|null), )*?"name": (%b|null), ' % (_TEXT, _TEXT, _TEXT)
+    rb'(?:(?!"result": )"\w+": (?:%b|[\d.]+|null), )*?"name": (%b|null), ' % (_TEXT, _TEXT, _TEXT)
 )
 
 
