@@ -1,4 +1,4 @@
-"""The app for tests that are about operators, too; other modules of this folder make their own."""
+"""The app of most tests of the dashboard and of the web side; some modules make their own."""
 
 from collections.abc import AsyncIterator
 
@@ -12,6 +12,7 @@ from tests.support.site import TOKEN
 
 @pytest.fixture
 async def app(redis_url: str) -> AsyncIterator[Quart]:
+    """One that operators may sign in to."""
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})
     async with app.test_app():
         yield app
