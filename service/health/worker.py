@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any, Final
 
-from celery import bootsteps, signals
+from celery import signals
 from celery.concurrency.prefork import TaskPool as PreforkPool
 
 from service.health.port import ProbePort
@@ -14,14 +14,14 @@ from service.processes.heartbeat import INTERVAL, HeartbeatFile
 from service.processes.notify import READY, STOPPING, TAKES_JOBS, WATCHDOG, Notifier
 from service.worker.loop.process import process_of
 from service.worker.loop.process_loop import ProcessLoop
+from service.worker.loop.thread_step import STOP_WITHIN, ThreadStep
 
 logger: Final = logging.getLogger(__name__)
 
-_STOP_WITHIN: Final = 3.0  # seconds
 _MAX_AGE: Final = 30.0  # seconds without a beat after which it is not healthy, as `service health`
 
 
-class HealthStep(bootsteps.StartStopStep):
+class HealthStep(ThreadStep):
     """Beats, in a thread of its own, for as long as the event loop of the jobs turns.
 
     The broker has no part in it, and so not the main thread, which waits for the broker while that
@@ -29,6 +29,7 @@ class HealthStep(bootsteps.StartStopStep):
     """
 
     requires = ("service.worker.loop.lifespan:LifespanStep",)
+    thread_name = "health"
 
     def __init__(self, worker: Any, *, max_age: float = _MAX_AGE, **options: Any) -> None:
         """After `max_age` seconds without a beat the port says that it is not healthy."""
@@ -44,8 +45,6 @@ class HealthStep(bootsteps.StartStopStep):
         self._beat_at = time.monotonic()
         self._has_started = self._is_stopping = False
         self._notifier = Notifier.from_environment()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def include_if(self, worker: Any) -> bool:
         """Whether anybody looks at the heartbeats."""
@@ -57,23 +56,18 @@ class HealthStep(bootsteps.StartStopStep):
             self._notifier.tell(READY)
         signals.worker_ready.connect(self.tell_taking)
         signals.worker_shutting_down.connect(self.tell_stopping)
-        self._thread.start()
+        super().start(worker)
 
     def stop(self, worker: Any) -> None:
         """Beat no more."""
-        if not self._thread.is_alive():
+        if not self.thread.is_alive():
             return
-        self._stopping.set()
-        self._thread.join(_STOP_WITHIN)
+        super().stop(worker)
         self.tell_stopping()
         if self._port is not None:
             self._port.close()
         if self._file:
             self._file.remove()
-
-    def terminate(self, worker: Any) -> None:
-        """The same in a cold shutdown."""
-        self.stop(worker)
 
     def tell_taking(self, **_: Any) -> None:
         """Tell that the worker is connected to the broker; after each reconnect too."""
@@ -87,24 +81,25 @@ class HealthStep(bootsteps.StartStopStep):
         if self._notifier is not None:
             self._notifier.tell(STOPPING)
 
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Beat while the loop of the jobs turns, and open the port."""
         is_prefork = isinstance(self._worker.pool, PreforkPool)
         loop = None if is_prefork else process_of(self._worker.app.quart_app).loop
         watchdog = self._notifier.interval if self._notifier else 0.0
         interval = min(INTERVAL, watchdog or INTERVAL)
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             if self._address[1] and self._port is None:
                 self._open_port()
             if loop is None or self._has_turned(loop):
                 self._beat()
-            self._stopping.wait(interval)
+            self.stopping.wait(interval)
 
     def _has_turned(self, loop: ProcessLoop) -> bool:
         """Wait until the loop has turned; False where the worker stops before."""
         turned = threading.Event()
         loop.call_soon(turned.set)
-        while not turned.wait(_STOP_WITHIN / 2):
-            if self._stopping.is_set():
+        while not turned.wait(STOP_WITHIN / 2):
+            if self.stopping.is_set():
                 return False
         return True
 

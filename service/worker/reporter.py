@@ -1,29 +1,28 @@
 """Reports every second how a worker is, and which jobs have begun to run for long."""
 
 import logging
-import threading
 import time
 from collections import Counter
 from typing import Any, Final
 
-from celery import bootsteps
 from celery.worker import state
 
 from service.broker.celery_worker import all_of
 from service.broker.leases.registry import lease_age
 from service.signals import JobEvent, WorkerStatus, seconds_since_epoch
+from service.worker.loop.thread_step import ThreadStep
 
 logger: Final = logging.getLogger(__name__)
 
-_STOP_WITHIN: Final = 3.0  # seconds
 INTERVAL: Final = 1.0  # seconds between two reports
 _SHOWN_AFTER: Final = 0.3  # seconds that a job runs before it is shown as running
 
 
-class ReporterStep(bootsteps.StartStopStep):
+class ReporterStep(ThreadStep):
     """Reports from a thread: a busy event loop does not delay it, nor does it block the loop."""
 
     requires = ("celery.worker.components:Pool",)
+    thread_name = "reporter"
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
@@ -31,25 +30,14 @@ class ReporterStep(bootsteps.StartStopStep):
         self._signals = worker.app.signals
         self._started_at = time.time()
         self._shown: set[str] = set()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reporter", daemon=True)
 
     def start(self, worker: Any) -> None:
         """Begin to report, if anybody listens."""
         if self._signals.worker_reported.receivers:
-            self._thread.start()
+            super().start(worker)
 
-    def stop(self, worker: Any) -> None:
-        """Say that this worker leaves."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_WITHIN)
-
-    def terminate(self, worker: Any) -> None:
-        """The same in a cold shutdown."""
-        self.stop(worker)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Report every second, and in the end that this worker leaves."""
         while True:
             try:
                 self._report_running()
@@ -57,7 +45,7 @@ class ReporterStep(bootsteps.StartStopStep):
             except Exception:
                 # A worker that the dashboard does not show is better than one that ends.
                 logger.exception("The worker could not report how it is")
-            if self._stopping.wait(INTERVAL):
+            if self.stopping.wait(INTERVAL):
                 break
         self._signals.worker_reported.send(self._worker.hostname, None)
 

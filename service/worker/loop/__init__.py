@@ -8,6 +8,7 @@
     daemon_threads  the threads for blocking code beside the loop
     bridge          runs synchronous code in a greenlet, where it can await; why a job is to end
     forks           ends a process that a body has forked where that body ends
+    thread_step     a step of Celery's worker that runs a thread from its start to its end
     celery_stacks   has `current_task` and `request` follow a job into its tasks and threads
 
 `process_of(app).loop` is made at the first use after a fork. A tracer runs in a Bridge: `await_`

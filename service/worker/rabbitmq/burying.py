@@ -5,11 +5,9 @@ acknowledged once all is done: whoever dies in between has another worker do it 
 """
 
 import logging
-import threading
 from typing import Any, Final
 
 from amqp.exceptions import AMQPError
-from celery import bootsteps
 from kombu import Consumer
 from kombu.exceptions import KombuError
 
@@ -22,6 +20,7 @@ from service.parts import parts_of
 from service.redis.keys import broker_keys
 from service.redis.transient import TRANSIENT
 from service.signals import Incident, note_incident
+from service.worker.loop.thread_step import ThreadStep
 from service.worker.rabbitmq.kept import KeptJobs
 from service.worker.rabbitmq.letters import Death, envelope, letter
 from service.worker.rabbitmq.starts import Starts
@@ -30,44 +29,29 @@ logger: Final = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0  # seconds until a lost connection is tried again
 _HEARTBEAT: Final = 30.0  # seconds
-_STOP_WITHIN: Final = 3.0  # seconds
 _PREFETCH: Final = 10
 # A job that others took along is tried again so often at most, should nobody count its starts.
 _MAX_ROUNDS: Final = 100
 
 
-class BuryingStep(bootsteps.StartStopStep):
-    """Runs the thread in each worker."""
+class BuryingStep(ThreadStep):
+    """Runs the thread in each worker. It ends with the letter that is being buried."""
 
     requires = ("celery.worker.components:Pool",)
+    thread_name = "dead-letters"
 
     def __init__(self, worker: Any, **options: Any) -> None:
         super().__init__(worker, **options)
         self._celery: QuartCelery = worker.app
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dead-letters", daemon=True)
 
     def include_if(self, worker: Any) -> bool:
         """Only where RabbitMQ has quorum queues."""
         return uses_quorum_queues(worker.app.conf)
 
-    def start(self, worker: Any) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def stop(self, worker: Any) -> None:
-        """End with the letter that is being buried."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(_STOP_WITHIN)
-
-    def terminate(self, worker: Any) -> None:
-        """The same in a cold shutdown."""
-        self.stop(worker)
-
-    def _run(self) -> None:
+    def run(self) -> None:
+        """Consume, and again after each loss of the connection."""
         is_away = False
-        while not self._stopping.is_set():
+        while not self.stopping.is_set():
             try:
                 self._consume()
             except (*TRANSIENT, AMQPError, KombuError) as error:
@@ -78,7 +62,7 @@ class BuryingStep(bootsteps.StartStopStep):
                 logger.exception("A dead letter could not be buried")
             else:
                 is_away = False
-            self._stopping.wait(_PAUSE)
+            self.stopping.wait(_PAUSE)
 
     def _consume(self) -> None:
         burier = Burier(self._celery)
@@ -87,7 +71,7 @@ class BuryingStep(bootsteps.StartStopStep):
             channel: Any = connection.default_channel
             channel.basic_qos(0, _PREFETCH, False)
             with Consumer(channel, [queue], on_message=burier.bury):
-                while not self._stopping.is_set():
+                while not self.stopping.is_set():
                     try:
                         connection.drain_events(timeout=_PAUSE)
                     except TimeoutError:
