@@ -62,9 +62,9 @@ class Dashboard:
         self.recorder = Recorder(parts.settings)
         self.reader = Reader(parts)
         self._snapshot: Snapshot | None = None
-        # What was rendered of the snapshot, or is being rendered, for all who wait for it.
-        # What is for all is kept by whether texts are in full, and by what has a lane.
-        self._for_all: dict[tuple[bool, str], asyncio.Task[_Fragments]] = {}
+        # What was rendered of the snapshot, or is being rendered, for all who wait for it. The
+        # fragments for all are kept by a query that has only those fields which they read.
+        self._for_all: dict[Query, asyncio.Task[_Fragments]] = {}
         self._contents: dict[Query, asyncio.Task[Content]] = {}
 
     async def read(self, query: Query) -> Snapshot:
@@ -96,12 +96,12 @@ class Dashboard:
                 if task.done() and not task.cancelled() and task.exception() is None:
                     task.result().forget()
             self._snapshot, self._for_all, self._contents = now, {}, {}
-        kind = query.in_full, query.lanes
-        if kind not in self._for_all:
-            rendering = _render(_FOR_ALL, self.context(now, query))
-            self._for_all[kind] = asyncio.create_task(rendering)
+        shared = Query(in_full=query.in_full, may_operate=query.may_operate, lanes=query.lanes)
+        if shared not in self._for_all:
+            rendering = _render(_FOR_ALL, self.context(now, shared))
+            self._for_all[shared] = asyncio.create_task(rendering)
         if query not in self._contents:
-            made = self._make(now, query, self._for_all[kind])
+            made = self._make(now, query, self._for_all[shared])
             self._contents[query] = asyncio.create_task(made)
         return await asyncio.shield(self._contents[query])  # others wait for it, too
 

@@ -70,9 +70,8 @@ class Query:
     """What to show of the list; `page` counts from 1. A filter that is empty lets all jobs pass.
 
     `failure` is a group of failures, `span` is the time that charts show, `lanes` is what has a
-    lane each. What is said `in_full`
-    has the texts of errors and arguments, which are not for everybody who may see the list; who
-    `may_operate` is shown what to do.
+    lane each. What is said `in_full` has the texts of errors and arguments, which are not for
+    everybody who may see the list; who `may_operate` is shown what to do.
     """
 
     state: str = ""

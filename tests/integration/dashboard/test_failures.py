@@ -13,6 +13,7 @@ from redis import Redis
 
 from service import Caller, Jobs
 from service.broker.scripts import QueueList, Scripts, Take
+from service.dashboard.events.recent import Query
 from service.dashboard.events.recorder import Recorder
 from service.dashboard.extension import dashboard_of
 from service.parts import parts_of
@@ -232,6 +233,10 @@ async def test_operators_pause_and_resume_a_task(app: Quart, valkey: Valkey) -> 
             assert "it sends &lt;twice&gt;" in seen
             assert "Resume…" not in seen
         assert "Resume…" in await page(app, "/dashboard", "operator")
+        async with app.test_request_context("/dashboard"):
+            for query in (Query(), Query(may_operate=True)):  # as who has the page open is told
+                shown = (await dashboard_of(app).content(query)).since(None)["fragments"]["tasks"]
+                assert ("Resume…" in shown) is query.may_operate
         assert "1 job waits" in words(await page(app, "/dashboard"))
         assert "Paused 1 of paused tasks" in words(
             await page(app, "/dashboard/queues?queue=celery")
