@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from itertools import islice
 from typing import Any
 
 import click
@@ -68,16 +69,26 @@ async def _read_lengths(app: Quart, names: tuple[str, ...]) -> list[QueueLength]
 async def _read_redis(parts: Parts, names: list[str]) -> list[QueueLength]:
     keys = broker_keys(parts.celery.get().conf)
     redis: Any = parts.broker_redis
-    found = []
     async with bounded(parts.settings.redis_timeout):
-        paused = read_pauses(await redis.hgetall(keys.paused_tasks))
-        beside = [*read_paused_lists(keys, await redis.hgetall(keys.paused_lists))]
+        pipe = redis.pipeline(transaction=False)
+        for key in (keys.paused_tasks, keys.paused_lists):
+            pipe.hgetall(key)
+        task_pauses, paused_lists = await pipe.execute()
+        paused, beside = read_pauses(task_pauses), [*read_paused_lists(keys, paused_lists)]
+        pipe, counts = redis.pipeline(transaction=False), []
         for name in names:
-            lists = keys.lists_of(name)
+            lists, scheduled = keys.lists_of(name), keys.scheduled_of(name)
             here = [each for each in beside if each.beside in lists]
             resumed = [each.key for each in here if each.task not in paused]
-            waiting = [await redis.llen(key) for key in (*lists, *resumed)]
-            scheduled = [await redis.zcard(key) for key in keys.scheduled_of(name)]
-            held_back = [await redis.llen(each.key) for each in here if each.task in paused]
-            found.append(QueueLength(name, sum(waiting), sum(scheduled), sum(held_back)))
+            held_back = [each.key for each in here if each.task in paused]
+            for key in (*lists, *resumed, *held_back):
+                pipe.llen(key)
+            for key in scheduled:
+                pipe.zcard(key)
+            counts.append((len(lists) + len(resumed), len(held_back), len(scheduled)))
+        left = iter(await pipe.execute())
+    found = []
+    for name, each in zip(names, counts, strict=True):
+        waiting, held, later = (sum(islice(left, count)) for count in each)
+        found.append(QueueLength(name, waiting, later, held))
     return found
