@@ -11,7 +11,7 @@ from quart.cli import ScriptInfo, pass_script_info
 from service.access.access import access_of
 from service.broker.checks.startup import inspect_redis
 from service.parts import get_celery, parts_of
-from service.redis.clients import broker_redis_url
+from service.redis.clients import redis_urls
 
 
 @click.command(
@@ -37,7 +37,7 @@ def gaps(app: Quart) -> Iterator[str]:
     """What of the checklist for going public the app lacks."""
     parts = parts_of(app)
     settings = parts.settings
-    for url in dict.fromkeys((settings.redis_url, broker_redis_url(settings))):
+    for url in redis_urls(settings):
         yield from _redis_gaps(url)
     if not settings.trusted_hosts:
         yield "Any Host is served. Set SERVICE_TRUSTED_HOSTS to the names of this service."

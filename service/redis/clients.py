@@ -48,6 +48,16 @@ def broker_redis_url(settings: Settings) -> str:
     return url if urlsplit(url).scheme in _SCHEMES else settings.redis_url
 
 
+def redis_urls(settings: Settings) -> list[str]:
+    """The address of the Redis of the results, and that of the broker's if it is another."""
+    return [*dict.fromkeys((settings.redis_url, broker_redis_url(settings)))]
+
+
+def is_redis(url: object) -> bool:
+    """Whether this is the address of a Redis, or of its sentinels."""
+    return isinstance(url, str) and url.partition(":")[0] in _SCHEMES
+
+
 def connect(settings: Settings, url: str = "") -> AsyncRedis:
     """An asyncio client of the settings' Redis, or of the one at `url`.
 

@@ -6,9 +6,10 @@ from contextlib import asynccontextmanager
 
 from quart import Quart
 
-from service.broker.checks.startup import UNCHECKED, addresses
+from service.broker.checks.startup import UNCHECKED
 from service.extension import Jobs
 from service.parts import parts_of
+from service.redis.clients import redis_urls
 from service.testing.runner import JobRunner
 from service.testing.server import are_own
 
@@ -53,7 +54,7 @@ async def run_jobs(host: Quart | Jobs) -> AsyncIterator[JobRunner]:
     The Redis that it is configured with has to be there. Raises what keeps the app from starting.
     """
     app = app_of(host)
-    if are_own(addresses(parts_of(app).settings)):
+    if are_own(redis_urls(parts_of(app).settings)):
         app.extensions[UNCHECKED] = True
     runner = JobRunner(app)
     started: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -11,13 +11,14 @@ from redis.exceptions import RedisError, ResponseError
 from service.broker.checks.findings import CLUSTER, RESP2, Answers, Finding, check
 from service.broker.checks.rights import OF_CLUSTERS, Refused, closed_channels, refused_commands
 from service.errors import ConfigurationError
-from service.redis.clients import broker_redis_url, broker_url, connect_blocking
+from service.redis.clients import broker_url, connect_blocking, redis_urls
 from service.redis.keys import broker_keys, result_keys
 from service.settings import Settings
 
 logger: Final = logging.getLogger(__name__)
 
-# In the extensions of an app whose servers need no look: its process has started them for itself.
+# Marks, in its extensions, an app whose Redis is not checked: its process has started that Redis
+# for its own tests.
 UNCHECKED: Final = "service.broker.checks:unchecked"
 
 
@@ -37,18 +38,13 @@ def init_checks(app: Quart, settings: Settings) -> None:
 
 def inspect_redis(settings: Settings) -> list[Finding]:
     """What is wrong with the Redis of the results, and with that of the broker if it is another."""
-    return [finding for url in addresses(settings) for finding in _findings(settings, url)]
+    return [finding for url in redis_urls(settings) for finding in _findings(settings, url)]
 
 
 def refuse(findings: Iterable[Finding]) -> None:
     """Raise ConfigurationError where jobs would be lost silently."""
     if refused := [finding.text for finding in findings if finding.refuse]:
         raise ConfigurationError(*refused)
-
-
-def addresses(settings: Settings) -> list[str]:
-    """Those of the Redis of the results, and of the broker if it is another."""
-    return [*dict.fromkeys((settings.redis_url, broker_redis_url(settings)))]
 
 
 def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
@@ -61,7 +57,8 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
     try:
         with connect_blocking(settings, url) as client:
             pool = client.connection_pool
-            pool.release(pool.get_connection())  # raises what else each question would
+            # Connect once: `_told` would take a failure for the answer to a question.
+            pool.release(pool.get_connection())
             get: Any = client.config_get  # as Any: redis-py types it for both kinds of client
             info = _told(client.info)
             config = _told(lambda: {**get("maxmemory*"), **get("append*")})
@@ -109,8 +106,8 @@ def _told(question: Callable[[], Any]) -> Any:
 def _channels(settings: Settings, *, of_results: bool, database: int | None) -> Iterator[str]:
     """The channels that are used on a Redis, as the rules of an ACL name them.
 
-    Our transport uses that of remote control in this `database`; its name is from Kombu's
-    `Channel._get_publish_topic`.
+    `database` is that of our transport, None where it does not use this Redis. The name of the
+    channel of remote control is from Kombu's `Channel._get_publish_topic`.
     """
     celery = settings.celery
     if of_results:

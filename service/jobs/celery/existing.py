@@ -18,7 +18,7 @@ from service.errors import ConfigurationError
 from service.jobs.blueprint import TaskRegistry
 from service.jobs.celery.app import TASK_BASE, QuartCelery
 from service.jobs.celery.current import SERVING, leave_current
-from service.jobs.celery.settings import TRANSPORTS
+from service.redis.clients import is_redis
 from service.signals import Signals
 
 # What Celery derives from its configuration at first use, and keeps.
@@ -118,12 +118,12 @@ def offered_settings(existing: Celery, *, has_redis_url: bool) -> dict[str, Any]
         own = _own_settings(existing)
     addresses = [own.pop("result_backend", None), own.get("broker_url")]
     found: dict[str, Any] = {}
-    redis_urls = [url for url in addresses if _is_redis(url)]
-    if has_redis_url and _is_redis(own.get("broker_url")):
+    redis_urls = [url for url in addresses if is_redis(url)]
+    if has_redis_url and is_redis(own.get("broker_url")):
         del own["broker_url"]
     elif redis_urls:
         found["SERVICE_REDIS_URL"] = redis_urls[0]
-    if own.get("broker_url") and not _is_redis(own["broker_url"]):
+    if own.get("broker_url") and not is_redis(own["broker_url"]):
         own.setdefault("task_default_queue_type", "classic")  # as it has declared its queues
     expires = own.pop("result_expires", None)
     if isinstance(expires, timedelta):
@@ -170,7 +170,3 @@ def _made_by_binding(task_class: Any) -> list[str]:
         if "__bound__" in names and names.index(name) > names.index("__bound__"):
             found.append(name)
     return found
-
-
-def _is_redis(url: Any) -> bool:
-    return isinstance(url, str) and url.partition(":")[0] in TRANSPORTS

@@ -8,7 +8,7 @@ from celery.app.defaults import SETTING_KEYS
 
 from service.errors import ConfigurationError
 from service.jobs.celery.quorum import QUORUM, uses_quorum_queues
-from service.redis.clients import broker_url, sentinel_options
+from service.redis.clients import broker_url, is_redis, sentinel_options
 from service.redis.keys import result_keys
 from service.settings import Settings
 
@@ -106,7 +106,7 @@ def _problems(given: Mapping[str, Any]) -> Iterator[str]:
 
 def _problems_of_address(url: str) -> Iterator[str]:
     """Kombu takes nothing else behind the `?` of a Redis' address, and redis-py no other names."""
-    if url.partition(":")[0] not in TRANSPORTS:
+    if not is_redis(url):
         return
     for name, _ in parse_qsl(urlsplit(url).query, keep_blank_values=True):
         if not name.startswith("ssl_"):
