@@ -17,10 +17,9 @@ import msgspec
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from service.jobs.celery.settings import TRANSPORTS
 from service.parts import Parts
 from service.rabbitmq.connection import QueueCounts
-from service.redis.clients import broker_redis_url, broker_url, connect_blocking
+from service.redis.clients import broker_url, connect_blocking, is_redis, redis_urls
 from service.redis.keys import broker_keys
 from service.redis.script import Script
 from service.signals import WorkerStatus, seconds_since_epoch
@@ -69,7 +68,7 @@ class QueueReader:
         self._parts = parts
         settings = parts.settings
         self._settings = replace(settings, redis_timeout=min(_DEADLINE, settings.redis_timeout))
-        self._has_queues = broker_url(settings).partition(":")[0] in TRANSPORTS
+        self._has_queues = is_redis(broker_url(settings))
         self._clients: list[Redis] = []  # of the results and of the broker, which may be the same
         self._of_workers: set[str] = set()
         self._lock = threading.Lock()
@@ -98,18 +97,19 @@ class QueueReader:
 
     def _read(self) -> Reading:
         if not self._clients:
-            urls = dict.fromkeys((self._settings.redis_url, broker_redis_url(self._settings)))
+            urls = redis_urls(self._settings)
             self._clients = [connect_blocking(self._settings, url) for url in urls]
         results, broker = self._clients[0], self._clients[-1]
         names = self._names()
         keys = broker_keys(self._parts.celery.get().conf)
-        looked_at = [
-            key
-            for name in names
-            for key in (keys.dead_letters_of(name), *keys.lists_of(name), *keys.scheduled_of(name))
-        ]
+        looked_at, lists = [], 0  # lists of each queue; another broker's are not in Redis
+        for name in names:
+            looked_at.append(keys.dead_letters_of(name))
+            if self._has_queues:
+                lists = len(keys.lists_of(name))
+                looked_at += [*keys.lists_of(name), *keys.scheduled_of(name)]
         pauses = (keys.paused_tasks, keys.paused_lists, f"{keys.prefix}{keys.unacked}_paused:")
-        call = looked_at, [len(keys.lists_of("")), *pauses]
+        call = looked_at, [lists, *pauses]
         pipe: Any = broker.pipeline(transaction=False)
         pipe.hlen(keys.in_flight[0])
         pipe.execute_command(*_SCRIPT.by_sha(*call))

@@ -1,4 +1,4 @@
-"""Reads the queues, and what is paused, from the broker; and how fast queues fill."""
+"""Reads from the broker what waits in each queue and what is paused; knows how fast queues fill."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -59,16 +59,20 @@ class Queues:
     ) -> QueueReading:
         """The queues as they are now; `workers` are alive. Raises RedisError."""
         keys = broker_keys(self._parts.celery.get().conf)
+        counts = await (await self._parts.enqueuer.publisher()).queue_counts(names)
+        # Where another broker counts, Redis has the dead letters alone.
+        is_redis = counts is None
+        lists_of = {name: keys.lists_of(name) if is_redis else () for name in names}
+        scheduled_of = {name: keys.scheduled_of(name) if is_redis else () for name in names}
         pipe = self._parts.broker_redis.pipeline(transaction=False)
         pipe.hlen(keys.in_flight[0])
         for key in (keys.paused_queues, keys.paused_tasks, keys.paused_lists):
             pipe.hgetall(key)
         for name in names:
-            for key in (keys.dead_letters_of(name), *keys.lists_of(name)):
+            for key in (keys.dead_letters_of(name), *lists_of[name]):
                 pipe.llen(key)
-            for key in keys.scheduled_of(name):
+            for key in scheduled_of[name]:
                 pipe.zcard(key)
-        counts = await (await self._parts.enqueuer.publisher()).queue_counts(names)
         deliveries, queue_pauses, task_pauses, lists, *lengths = await pipe.execute()
         pauses, left = read_pauses(queue_pauses), iter(lengths)
         paused_tasks = read_pauses(task_pauses)
@@ -77,8 +81,8 @@ class Queues:
         paused_jobs: Counter[str] = Counter()
         queues: list[Queue] = []
         for name in names:
-            dead, own = next(left), keys.lists_of(name)
-            waiting: int | None = sum(islice(left, len(own)))
+            dead, own = next(left), lists_of[name]
+            ready, later = sum(islice(left, len(own))), sum(islice(left, len(scheduled_of[name])))
             paused, waits_in = 0, [*own]
             for each, length in zip(beside, lengths_beside, strict=True):
                 if each.beside not in own:
@@ -87,13 +91,15 @@ class Queues:
                     paused += length
                     paused_jobs[each.task] += length
                 else:  # it was resumed, and nobody has taken all of it since
-                    waiting = (waiting or 0) + length
+                    ready += length
                     waits_in.append(each.key)
+            waiting: int | None
+            scheduled: int | None
             gone = rates_out.get(name, 0.0)
-            scheduled: int | None = sum(islice(left, len(keys.scheduled_of(name))))
-            if counts is not None:
-                waiting = counts[name].ready if name in counts else None
-                scheduled = None
+            if counts is None:
+                waiting, scheduled = ready, later
+            else:
+                waiting, scheduled = counts[name].ready if name in counts else None, None
             rate_in = self._flow.rate_in
             queues.append(
                 Queue(
@@ -105,7 +111,7 @@ class Queues:
                     deliveries=sum(status.deliveries.get(name, 0) for status in workers),
                     workers=sum(name in status.queues for status in workers),
                     pause=pauses.get(name),
-                    oldest=await self._oldest(waits_in, now) if waiting else None,
+                    oldest=await self._oldest(waits_in, now) if waiting and is_redis else None,
                     rate_in=None if waiting is None else rate_in(name, now, waiting + paused, gone),
                     rate_out=gone,
                 )
