@@ -8,7 +8,6 @@ disturb it less than the clock. `--only NAME …` chooses figures, `--rounds N` 
 
 import argparse
 import asyncio
-import os
 import signal
 import sys
 import tempfile
@@ -22,14 +21,13 @@ from redis import Redis
 
 from tests.benchmarks.http_load import post, requests_per_second
 from tests.support.ports import free_port
-from tests.support.process import ROOT, Process
+from tests.support.process import ROOT, Process, processor_seconds
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 JOBS: Final = 10_000
 SLEEPERS: Final = 10_000
 IDLE: Final = 10.0  # seconds
-_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _WORKER: Final = ("-m", "celery", "-A", "worker_entry", "worker", "-c", "10000", "-l", "ERROR")
 _FILL: Final = """
 import asyncio, sys, time
@@ -72,12 +70,6 @@ class Checkout:
             return float(process.output.split()[-1])
 
 
-def used(pid: int) -> float:
-    """Seconds of processor time that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
 def left(client: Redis) -> int:
     """Jobs that wait or run."""
     return int(client.llen("celery")) + int(client.hlen("unacked"))
@@ -88,9 +80,9 @@ def jobs(checkout: Checkout, valkey: Valkey) -> float:
     checkout.fill(valkey, "tests.benchmarks.pool_tasks.noop", (), JOBS)
     with valkey.client() as client, _worker(checkout, valkey) as worker:
         wait_until(lambda: left(client) < JOBS - 500, timeout=60, description="it works")
-        begun, first = used(worker.pid), left(client)
+        begun, first = processor_seconds(worker.pid), left(client)
         wait_until(lambda: left(client) == 0, timeout=120, description="all are done")
-        return (used(worker.pid) - begun) / first * 1e6
+        return (processor_seconds(worker.pid) - begun) / first * 1e6
 
 
 def sleepers(checkout: Checkout, valkey: Valkey) -> float:
@@ -98,7 +90,7 @@ def sleepers(checkout: Checkout, valkey: Valkey) -> float:
     checkout.fill(valkey, "tests.benchmarks.pool_tasks.nap", (5.0,), SLEEPERS)
     with valkey.client() as client, _worker(checkout, valkey) as worker:
         wait_until(lambda: left(client) == 0, timeout=120, description="all are done")
-        return used(worker.pid)
+        return processor_seconds(worker.pid)
 
 
 def enqueue(checkout: Checkout, valkey: Valkey) -> float:
@@ -126,17 +118,17 @@ def posts(checkout: Checkout, valkey: Valkey) -> float:
             )
 
         load(1.0)
-        begun = used(web.pid)
+        begun = processor_seconds(web.pid)
         rate = load(4.0)
-        return (used(web.pid) - begun) / (rate * 4.0) * 1e6
+        return (processor_seconds(web.pid) - begun) / (rate * 4.0) * 1e6
 
 
 def idle(checkout: Checkout, valkey: Valkey) -> float:
     """Milliseconds of processor time that an idle worker uses in a second."""
     with _worker(checkout, valkey) as worker:
-        begun, since = used(worker.pid), time.monotonic()
+        begun, since = processor_seconds(worker.pid), time.monotonic()
         wait_until(lambda: time.monotonic() - since > IDLE, timeout=60, description="it idles")
-        return (used(worker.pid) - begun) / (time.monotonic() - since) * 1e3
+        return (processor_seconds(worker.pid) - begun) / (time.monotonic() - since) * 1e3
 
 
 def import_time(checkout: Checkout, valkey: Valkey) -> float:
@@ -152,7 +144,7 @@ def import_time(checkout: Checkout, valkey: Valkey) -> float:
 def worker_start(checkout: Checkout, valkey: Valkey) -> float:
     """Milliseconds of processor time until a worker is ready."""
     with _worker(checkout, valkey) as worker:
-        return used(worker.pid) * 1e3
+        return processor_seconds(worker.pid) * 1e3
 
 
 def web_start(checkout: Checkout, valkey: Valkey) -> float:
@@ -161,7 +153,7 @@ def web_start(checkout: Checkout, valkey: Valkey) -> float:
     command = ("-m", "hypercorn", "asgi:app", "--workers", "0", "--bind", bind)
     with checkout.process(*command, url=valkey.url) as web:
         web.wait_for_output("Running on")
-        return used(web.pid) * 1e3
+        return processor_seconds(web.pid) * 1e3
 
 
 def _worker(checkout: Checkout, valkey: Valkey) -> "_Ready":

@@ -7,7 +7,6 @@ job, the workers' own, and how long the jobs of killed workers take to come back
 
 import argparse
 import asyncio
-import os
 import sys
 import tempfile
 import time
@@ -22,7 +21,7 @@ from redis import Redis
 
 from service import create_app
 from service.parts import parts_of
-from tests.support.process import Process
+from tests.support.process import Process, processor_seconds
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 
@@ -42,12 +41,6 @@ class Spent:
     reads: int = 0  # of the server's sockets: about one for each round trip
     server: float = 0.0  # seconds of its processor time
     workers: float = 0.0  # the same, of all of them
-
-
-def processor_time(pid: int) -> float:
-    """The seconds that a process has computed."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Fleet:
@@ -78,9 +71,11 @@ class Fleet:
         return {
             "commands": sum(each["calls"] for each in self.redis.info("commandstats").values()),
             "reads": stats["total_reads_processed"],
-            "server": processor_time(self._server),
+            "server": processor_seconds(self._server),
             "workers": sum(
-                processor_time(worker.pid) for worker in self.workers if worker.returncode is None
+                processor_seconds(worker.pid)
+                for worker in self.workers
+                if worker.returncode is None
             ),
         }
 

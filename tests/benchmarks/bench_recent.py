@@ -18,7 +18,7 @@ from service import create_app
 from service.dashboard.extension import dashboard_of
 from service.parts import parts_of
 from service.tasks.demo import my_add
-from tests.support.process import Process
+from tests.support.process import Process, processor_seconds
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
@@ -27,12 +27,6 @@ ROUNDS: Final = 5
 SENT: Final = 4_096  # by an enqueuer in one turn
 PAIRS: Final = 40  # of its turns
 APPS: Final = {"with": "worker_entry", "without": "tests.benchmarks.unwatched"}
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process and its threads have used so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
 
 
 async def fill(url: str) -> None:

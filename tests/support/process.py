@@ -176,3 +176,9 @@ def pids_with_env(name: str, value: str) -> set[int]:
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # ended while we looked, or another user's
     return {pid for pid in found if is_alive(pid)}
+
+
+def processor_seconds(pid: int) -> float:
+    """The seconds that a process and its threads have computed so far, on Linux."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
