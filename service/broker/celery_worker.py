@@ -34,7 +34,7 @@ def _remember_options(sender: Any, **_: Any) -> None:
 def require_descriptors() -> None:
     """Raise OSError (EMFILE, ENFILE) unless the worker's connections can be opened.
 
-    A worker that may open only some of them begins anew with all, and again, without an end.
+    A worker that can open only some of its connections drops them all, and tries again for ever.
     """
     opened: list[int] = []
     try:

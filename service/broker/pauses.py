@@ -1,7 +1,7 @@
-"""Pauses queues and tasks: no worker of ours begins a job of one until it is resumed.
+"""Pauses queues and tasks: while one is paused, no worker of ours begins its jobs.
 
-take.lua looks at the pauses whenever a worker takes, so every worker knows at once; it also says
-where the messages of a paused task go. What a worker has taken before still runs.
+take.lua looks at the pauses whenever a worker takes, so every worker knows at once; the head of
+that script says where the messages of a paused task go. What a worker has taken before still runs.
 """
 
 import time
@@ -32,7 +32,7 @@ class Kind(StrEnum):
 
 
 class Pause(msgspec.Struct, frozen=True):
-    """Who has paused a queue or a task, when (seconds since 1970) and why, which may be empty."""
+    """A pause of a queue or a task: by whom, when (seconds since 1970) and why (may be empty)."""
 
     by: str
     at: float
@@ -72,7 +72,10 @@ async def resume(client: Redis, celery: Mapping[str, Any], kind: Kind, name: str
 
 
 def can_pause(celery: Mapping[str, Any]) -> bool:
-    """Whether the workers of a broker hear of pauses. `celery` is Celery's configuration."""
+    """Whether workers take by our transport, which alone looks at pauses.
+
+    `celery` is Celery's configuration.
+    """
     return str(celery["broker_transport"]).startswith(_OUR_TRANSPORTS)
 
 
@@ -96,8 +99,12 @@ def read_pauses(stored: Mapping[bytes, bytes]) -> dict[str, Pause]:
 
 
 def list_of_paused(keys: BrokerKeys, list_: str, task: str) -> str:
-    """The list of a paused task's messages that were taken from `list_`; take.lua has it too."""
-    length = len(list_.encode("utf-8", "surrogateescape"))  # else `a:b` and `c` were `a` and `b:c`
+    """The list of a paused task's messages that were taken from `list_`.
+
+    take.lua and metrics/queues.lua have the name, too.
+    """
+    # Without the length, list `a:b` with task `c` and list `a` with task `b:c` had one name.
+    length = len(list_.encode("utf-8", "surrogateescape"))
     return f"{keys.prefix}{keys.unacked}_paused:{length}:{list_}:{task}"
 
 

@@ -80,8 +80,8 @@ class Take:
     """A wish for messages: from `lists` (best first), at most `free` of them.
 
     What is taken is held for `lease` seconds; a message of more than `max_bytes` (0: no limit) is
-    unusable. `acks` go along. `waiter` is the id of one that waits when there is nothing to take,
-    and that `held` deliveries already.
+    unusable. `acks` go along. `waiter` is the id of whoever waits if there is nothing to take, and
+    who holds `held` deliveries already.
     """
 
     keys: BrokerKeys
@@ -151,7 +151,8 @@ class Taken:
 
 
 class Scripts:
-    """The scripts on one client. Every method is one round trip and raises RedisError."""
+    """The scripts on one client. Every method raises RedisError, and is one round trip, but for
+    `drop_beside`, which is two."""
 
     def __init__(self, client: Redis, keys: BrokerKeys) -> None:
         self._client = client

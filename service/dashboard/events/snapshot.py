@@ -42,7 +42,7 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class PausedTask:
-    """Who has paused a task, and how many of its jobs workers have found since and left alone."""
+    """The pause of a task, and how many of its jobs workers have moved aside since."""
 
     pause: Pause
     jobs: int
@@ -71,7 +71,7 @@ class Snapshot:
 
     @property
     def waiting(self) -> int | None:
-        """How many messages wait in the queues of which that is known; None where it is of none."""
+        """How many messages wait, in all queues whose number is known; None if none is known."""
         known = [queue.waiting for queue in self.queues if queue.waiting is not None]
         return sum(known) if known or not self.queues else None
 

@@ -42,7 +42,10 @@ async def change() -> ResponseReturnValue:
 
 
 async def _known_task() -> tuple[str, Snapshot]:
-    """The task that the address names: one of this app, or that had jobs, or that is paused."""
+    """The task's name from the address, and the snapshot.
+
+    Raises NotFound unless the app has the task, or it had jobs within the hour, or is paused.
+    """
     name, now = request.args.get("task", ""), await dashboard_of(current_app).reader.refresh()
     known = (parts_of(current_app).tasks, now.tasks, now.paused_tasks)
     if not any(name in each for each in known):
