@@ -106,7 +106,7 @@ class KeptWorker:
             try:
                 code = await self._run(life)
             except OSError as error:  # no memory, or too many processes or descriptors
-                logger.error("%s cannot be started: %s", self.name, error)  # noqa: TRY400
+                logger.error("%s cannot be started: %s", self.name, error)  # noqa: TRY400  one line
                 code = 1
             was_up = life.end()
             if self._stopping:

@@ -26,7 +26,7 @@ from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 
 _TASKS = "tests.benchmarks.pool_tasks"
-_TOKEN = "of-the-benchmark"  # noqa: S105
+_TOKEN = "of-the-benchmark"  # noqa: S105  of no other server
 _BATCH = 1000
 _LOOKS = 20
 _IDLE = 20.0  # seconds

@@ -85,7 +85,7 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
 
 
 def _without_answers(error: Exception) -> Finding:
-    """What is wrong where no connection can be made."""
+    """What to say of a Redis to which no connection can be made."""
     if isinstance(error, ResponseError):
         text = str(error).lower()
         if "in cluster mode" in text:  # another database than 0 was asked for

@@ -190,7 +190,7 @@ class Channel(PublishingChannel):
 
     def _unsubscribe_from(self, queue: str) -> None:
         client = self.subclient
-        if client.connection and client.connection._sock:  # noqa: SLF001
+        if client.connection and client.connection._sock:  # noqa: SLF001 - as above
             for topic in self._get_subscribe_topics(queue):
                 (client.punsubscribe if _is_pattern(topic) else client.unsubscribe)(topic)
 

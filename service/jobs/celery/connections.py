@@ -52,7 +52,7 @@ class _Connection(Connection):
                 errback(error, interval)
             except OSError:
                 # Celery's asks for the address, and so for a transport, which needs a descriptor.
-                logger.error("Cannot connect to the broker: %s", error)  # noqa: TRY400
+                logger.error("Cannot connect to the broker: %s", error)  # noqa: TRY400  one line
 
         return super().ensure_connection(seldom, *args, **{**_PAUSES, **options})
 

@@ -83,13 +83,13 @@ def _packed_properties(message: Any) -> _PackedProperties | None:
     with_marks = {k: _MARK % k if k in _GAPS else v for k, v in headers.items()}
     pieces = tuple(_PACKED_MARK.split(_packed("F", with_marks)[4:]))
     packed = _PackedProperties(
-        begin=message._serialize_properties()[:2] + _packed_each(given, _BEFORE),  # noqa: SLF001
+        begin=message._serialize_properties()[:2] + _packed_each(given, _BEFORE),  # noqa: SLF001  py-amqp
         headers=pieces,
         size=sum(map(len, pieces[::2])),
         between=_packed_each(given, _BETWEEN),
         end=_packed_each(given, _AFTER),
     )
-    is_same: bool = packed.fill(headers) == message._serialize_properties()  # noqa: SLF001
+    is_same: bool = packed.fill(headers) == message._serialize_properties()  # noqa: SLF001  as above
     return packed if is_same else None
 
 
