@@ -115,6 +115,17 @@ class AMQP(amqp.AMQP):
         return super().producer_pool
 
 
+def open_confirming(celery: Any, timeout: float) -> Any:
+    """A new connection, on which RabbitMQ confirms messages. It is open within `timeout` seconds.
+
+    Blocks. Raises Kombu's OperationalError, or OSError.
+    """
+    connection = celery.connection_for_write(
+        connect_timeout=CONNECT_SHARE * timeout, transport_options={"confirm_publish": True}
+    )
+    return connection.ensure_connection(max_retries=len(connection.alt) or 1, timeout=timeout)
+
+
 class Control(CeleryControl):
     """Asks the workers in a thread where the caller runs on the event loop."""
 

@@ -11,7 +11,7 @@ from kombu.exceptions import OperationalError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
-from service.jobs.celery.connections import CONNECT_SHARE
+from service.jobs.celery.connections import open_confirming
 from service.jobs.celery.quorum import uses_quorum_queues
 
 _PROPERTIES: Final = ("correlation_id", "reply_to", "priority", "delivery_mode")
@@ -28,11 +28,7 @@ def republish(
     payload = json.loads(message)
     properties = payload["properties"]
     timeout: Any = celery.conf.broker_connection_timeout
-    options = {**celery.conf.broker_transport_options, "confirm_publish": True}
-    with celery.connection_for_write(
-        connect_timeout=CONNECT_SHARE * timeout, transport_options=options
-    ) as connection:
-        connection.ensure_connection(max_retries=len(connection.alt) or 1, timeout=timeout)
+    with open_confirming(celery, timeout) as connection:
         target: Any = celery.amqp.queues[queue]
         celery.amqp.Producer(connection, auto_declare=False).publish(
             b64decode(payload["body"]),

@@ -7,6 +7,7 @@ from typing import Any, Final
 from amqp.exceptions import ChannelError, NotFound
 from kombu.exceptions import OperationalError
 
+from service.jobs.celery.connections import open_confirming
 from service.jobs.celery.quorum import QuorumQueue, QuorumQueues
 
 _NO_ROUTE: Final = 312  # AMQP's code of a message that comes back
@@ -72,10 +73,8 @@ class SureRouting:
             del self._looked_at[queue.name]  # publishing tells of it, and may wait for its end
 
     def _declare_if_absent(self, queue: Any) -> None:
-        celery = self._celery
-        with celery.connection_for_write() as connection:
-            timeout = celery.conf.broker_connection_timeout
-            connection.ensure_connection(max_retries=1, timeout=timeout)
+        timeout = self._celery.conf.broker_connection_timeout
+        with open_confirming(self._celery, timeout) as connection:
             try:
                 queue(connection.channel()).queue_declare(passive=True)
             except NotFound:

@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.connections import CONNECT_SHARE, make_due
+from service.jobs.celery.connections import make_due, open_confirming
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
@@ -227,13 +227,14 @@ class KombuPublisher:
         return [*map(unsent_record, calls)]
 
     def _connect_once(self) -> None:
-        self.connect().connection.release()
+        self.connect().release()
 
     def _publish_in_thread(self, call: PublishCall) -> None:
         """Publish and wait for the confirmation, on a connection of this thread's own."""
         if getattr(self._of_thread, "producer", None) is None:
-            producer = self._of_thread.producer = self.connect()
-            self._connections.append(producer.connection)
+            connection = self.connect()
+            self._of_thread.producer = self.celery.amqp.Producer(connection, auto_declare=False)
+            self._connections.append(connection)
         producer = self._of_thread.producer
         options = {**call.options, "timeout": self.timeout, "confirm_timeout": self.timeout}
         try:
@@ -245,14 +246,8 @@ class KombuPublisher:
             raise self.unavailable(error, maybe_accepted=True) from error
 
     def connect(self) -> Any:
-        """A Kombu producer with a connection of its own. Blocks; raises BrokerUnavailableError."""
-        celery: Any = self.celery
-        transport = {**celery.conf.broker_transport_options, "confirm_publish": True}
-        connection = celery.connection_for_write(
-            connect_timeout=CONNECT_SHARE * self.timeout, transport_options=transport
-        )
+        """A new connection of Kombu's. Blocks; raises BrokerUnavailableError."""
         try:
-            connection.ensure_connection(max_retries=len(connection.alt) or 1, timeout=self.timeout)
+            return open_confirming(self.celery, self.timeout)
         except (OperationalError, OSError) as error:
             raise self.unavailable(error) from error
-        return celery.amqp.Producer(connection, auto_declare=False)

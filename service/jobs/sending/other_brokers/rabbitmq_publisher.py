@@ -212,7 +212,7 @@ class RabbitMQPublisher(KombuPublisher):
             connection.renew_channel()
 
     def _declare_in_thread(self, queue: Any) -> None:
-        connection = self.connect().connection
+        connection = self.connect()
         try:
             queue(connection.default_channel).declare()
         except (*connection.channel_errors, *connection.connection_errors) as error:
