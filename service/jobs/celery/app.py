@@ -201,10 +201,12 @@ class QuartCelery(Celery):
             # The backend may be another one, by setting.
             store_queued = getattr(self.backend, "store_queued", None)
             tags = tags_in(headers.get(TAGS))
-            queue = self._queue_of(name, args, kwargs, options)
+            amqp: Any = self.amqp
+            routed = amqp.router.route(dict(options), name, args or (), kwargs or {})
+            queue = _routed_queue(routed)
             if store_queued is not None and not options.get("ignore_result"):
                 store_queued(job_id, name, queued_at, owner=owner, queue=queue, tags=tags)
-            sent = self._routing.send(send, name, args, kwargs, options)
+            sent = self._routing.send(send, options, routed.get("queue"))
             parent: Any = self.current_worker_task
             if parent and parent.request.id == job_id:
                 parent.request.goes_on = True  # though this call of it may end by Celery's Ignore
@@ -212,16 +214,6 @@ class QuartCelery(Celery):
             return sent
 
         return send() if self._capture_here is not None else self.off_loop(record_and_send)
-
-    def _queue_of(self, name: str, args: Any, kwargs: Any, options: Mapping[str, Any]) -> str:
-        """Where Celery's own routing puts the job, as its worker will name the queue."""
-        amqp: Any = self.amqp
-        routed = amqp.router.route(dict(options), name, args or (), kwargs or {})
-        if key := routed.get("routing_key"):
-            return str(key)
-        queue = routed.get("queue")
-        is_direct = getattr(queue, "exchange", None) is None or queue.exchange.type == "direct"
-        return str((queue.name if is_direct else queue.routing_key) if queue else "")
 
     @property
     def _capture_here(self) -> PublishCapture | None:
@@ -246,3 +238,12 @@ class QuartCelery(Celery):
         parent: Any = self.current_worker_task
         value = getattr(parent.request, name, None) if parent else None
         return value if isinstance(value, str) and value else None
+
+
+def _routed_queue(routed: Mapping[str, Any]) -> str:
+    """Where Celery's own routing puts the job, as its worker will name the queue."""
+    if key := routed.get("routing_key"):
+        return str(key)
+    queue: Any = routed.get("queue")
+    is_direct = getattr(queue, "exchange", None) is None or queue.exchange.type == "direct"
+    return str((queue.name if is_direct else queue.routing_key) if queue else "")

@@ -8,7 +8,7 @@ from amqp.exceptions import ChannelError, NotFound
 from kombu.exceptions import OperationalError
 
 from service.jobs.celery.connections import open_confirming
-from service.jobs.celery.quorum import QuorumQueue, QuorumQueues
+from service.jobs.celery.quorum import QuorumQueue
 
 _NO_ROUTE: Final = 312  # AMQP's code of a message that comes back
 _FRESH: Final = 2.0  # seconds for which a look at a queue serves all jobs that are scheduled
@@ -32,19 +32,8 @@ class SureRouting:
             found["mandatory"] = True
         return found
 
-    def send(
-        self,
-        send: Callable[[], Any],
-        name: str,
-        args: Any,
-        kwargs: Any,
-        options: Mapping[str, Any],
-    ) -> Any:
-        """Send a job; once more, with its queue declared anew, where no queue has taken it."""
-        celery = self._celery
-        if not isinstance(celery.amqp.queues, QuorumQueues):
-            return send()
-        queue = celery.amqp.router.route(dict(options), name, args or (), kwargs or {}).get("queue")
+    def send(self, send: Callable[[], Any], options: Mapping[str, Any], queue: Any) -> Any:
+        """Send a job; once more, with its `queue` declared anew, where no queue has taken it."""
         if not isinstance(queue, QuorumQueue):
             return send()
         if options.get("eta") or options.get("countdown"):
