@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
 from celery import Task, signals
@@ -38,8 +38,19 @@ _SENDING_SIGNALS: Final = [
     if hasattr(signals, name)
 ]
 # Options of a call that a template can have.
-IN_TEMPLATE: Final = frozenset({"queue", "priority", "job_id", "owner"})
+_IN_TEMPLATE: Final = frozenset({"queue", "priority", "job_id", "owner"})
 NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+# The task, its queue and priority, and whether its jobs have an owner and a request.
+TemplateKey: TypeAlias = tuple[str, str | None, int | None, bool, bool]
+
+
+def template_key(celery: Any, request: SendRequest) -> TemplateKey | None:
+    """What all jobs of one template share; None where Celery's own code has to make the message."""
+    options = request.options
+    if (options and not options.keys() <= _IN_TEMPLATE) or _is_observed(celery):
+        return None
+    queue, priority = options.get("queue"), options.get("priority")
+    return request.task.name, queue, priority, "owner" in options, request_id_here() is not None
 
 
 def can_have_template(celery: Any, task: Any) -> bool:
@@ -58,7 +69,7 @@ def can_have_template(celery: Any, task: Any) -> bool:
     )
 
 
-def is_observed(celery: Any) -> bool:
+def _is_observed(celery: Any) -> bool:
     """Whether other code wants to see, or to change, each message when it is sent."""
     return bool(any(signal.receivers for signal in _SENDING_SIGNALS) or celery.current_worker_task)
 
@@ -84,17 +95,14 @@ class MessageTemplate:
         Raises kombu's EncodeError where the body is not JSON.
         """
         args, kwargs = request.args, request.kwargs
-        try:
-            body = dumps((args, kwargs, NO_CANVAS))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise EncodeError(str(error)) from error
+        body = encode_body((args, kwargs, NO_CANVAS))
         values = {
             "I": request.job_id,
             "T": str(uuid4()),
             "Q": queued_at,
             "A": self._inside_json(args),
             "K": self._inside_json(kwargs) if kwargs else "{}",
-            "B": base64.b64encode(body.encode()).decode(),
+            "B": base64.b64encode(body).decode(),
         }
         get = values.get
         if owner := request.options.get("owner"):
@@ -115,6 +123,14 @@ class MessageTemplate:
         """What Celery shows of arguments, as the inside of a JSON string."""
         shown = shown_as(value, self.repr_size, self.repr_levels)
         return json.dumps(shown)[1:-1]
+
+
+def encode_body(body: tuple[Any, ...]) -> bytes:
+    """The body of a message as JSON. Raises kombu's EncodeError."""
+    try:
+        return dumps(body).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EncodeError(str(error)) from error
 
 
 def shown_as(value: Any, size: int, levels: int) -> str:

@@ -24,13 +24,12 @@ from service.jobs.sending.message import (
     publish_call_for,
 )
 from service.jobs.sending.message_template import (
-    IN_TEMPLATE,
     MessageTemplate,
+    TemplateKey,
     can_have_template,
-    is_observed,
     make_template,
+    template_key,
 )
-from service.logs.ids import request_id_here
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY
@@ -52,10 +51,7 @@ class RedisPublisher:
         self._writer = writer
         writer.paused_lists = broker_keys(celery.conf).paused_lists
         self._builder = MessageBuilder(celery)
-        # By the task, its queue and priority, and whether its jobs have an owner and a request.
-        self._templates: dict[
-            tuple[str, str | None, int | None, bool, bool], MessageTemplate | None
-        ] = {}
+        self._templates: dict[TemplateKey, MessageTemplate | None] = {}
 
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call, from a template where its task has one."""
@@ -158,15 +154,12 @@ class RedisPublisher:
 
     def _template_for(self, request: SendRequest) -> MessageTemplate | None:
         """The template, or None where Celery's own code has to build the message."""
-        task, options = request.task, request.options
-        if (options and not options.keys() <= IN_TEMPLATE) or is_observed(self.celery):
+        if (key := template_key(self.celery, request)) is None:
             return None
-        has_owner, has_request = "owner" in options, request_id_here() is not None
-        key = (task.name, options.get("queue"), options.get("priority"), has_owner, has_request)
         if key in self._templates:
             return self._templates[key]
         template = None
-        if can_have_template(self.celery, task):
+        if can_have_template(self.celery, request.task):
             sample = self._builder.build(publish_call_for(request))
             template = make_template(self.celery, sample)
         self._templates[key] = template

@@ -7,17 +7,16 @@ from struct import pack
 from typing import Any, Final
 
 from amqp.serialization import dumps as dump_amqp
-from kombu.exceptions import EncodeError
-from kombu.utils.json import dumps
 
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.message import SendRequest, publish_call_for
 from service.jobs.sending.message_template import (
-    IN_TEMPLATE,
     NO_CANVAS,
+    TemplateKey,
     can_have_template,
-    is_observed,
+    encode_body,
     shown_as,
+    template_key,
 )
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.rabbitmq.publishing import Publication
@@ -135,33 +134,25 @@ class CallTemplate:
         body = (args, kwargs, NO_CANVAS)
         if self.packed is None:
             return PublishCall(job_id, self.task, queued_at, body, options)
-        try:
-            encoded = dumps(body).encode()
-        except (TypeError, ValueError, RecursionError) as error:
-            raise EncodeError(str(error)) from error
         _, exchange, routing_key, mandatory = self.sample
-        message = _EncodedMessage(encoded, self.packed.fill(headers), job_id)
+        message = _EncodedMessage(encode_body(body), self.packed.fill(headers), job_id)
         publication = Publication(message, exchange, routing_key, mandatory)
         return ReadyCall(job_id, self.task, queued_at, body, options, publication)
 
 
 class CallTemplates:
-    """The templates of one Celery app, by the task, its queue and priority, and its headers."""
+    """The templates of one Celery app."""
 
     def __init__(self, celery: Any, encode: Callable[[PublishCall], Publication]) -> None:
         """`encode` gives the message that Kombu makes of a call."""
         self._celery = celery
         self._encode = encode
-        self._templates: dict[tuple[Any, ...], CallTemplate | None] = {}
+        self._templates: dict[TemplateKey, CallTemplate | None] = {}
 
     def call_for(self, request: SendRequest) -> PublishCall:
         """The call that publishes a job: from a template, or else by Celery's own code."""
-        options = request.options
-        if (options and not options.keys() <= IN_TEMPLATE) or is_observed(self._celery):
+        if (key := template_key(self._celery, request)) is None:
             return publish_call_for(request)
-        has_owner, has_request = "owner" in options, request_id_here() is not None
-        queue, priority = options.get("queue"), options.get("priority")
-        key = (request.task.name, queue, priority, has_owner, has_request)
         if key not in self._templates:
             self._templates[key] = self._make(request)
         template = self._templates[key]
