@@ -92,17 +92,19 @@ class AMQP(amqp.AMQP):
 
     Connection = _Connection
     app: Any
+    queues_cls: Any
     _producer_pool: Any = None
 
     def Queues(self, *args: Any, **options: Any) -> Any:  # noqa: N802  Celery's name
         """Celery's own."""
         if not uses_quorum_queues(self.app.conf):
             return super().Queues(*args, **options)
-        self.queues_cls = QuorumQueues
-        queues: Any = super().Queues(*args, **options)
-        return queues.complete(
-            max_deliveries=self.app.max_deliveries, dead_letters=dead_letters_name(self.app.conf)
+        self.queues_cls = partial(
+            QuorumQueues,
+            max_deliveries=self.app.max_deliveries,
+            dead_letters=dead_letters_name(self.app.conf),
         )
+        return super().Queues(*args, **options)
 
     @property
     def producer_pool(self) -> Any:

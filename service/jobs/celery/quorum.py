@@ -62,21 +62,14 @@ class QuorumQueue(Queue):
 class QuorumQueues(Queues):
     """Celery's queues, each of which is a quorum queue unless it says otherwise."""
 
-    max_deliveries = 0
-    dead_letters = ""
+    def __init__(self, *args: Any, max_deliveries: int, dead_letters: str, **options: Any) -> None:
+        # Before Celery's constructor, which adds queues.
+        self._max_deliveries, self._dead_letters = max_deliveries, dead_letters
+        super().__init__(*args, **options)
 
     def __setitem__(self, name: str, queue: Queue) -> None:
-        if not self.dead_letters:  # Celery's constructor adds queues: `complete` does these
-            super().__setitem__(name, queue)
-            return
-        super().__setitem__(name, self._complete(queue))
-
-    def complete(self, *, max_deliveries: int, dead_letters: str) -> "QuorumQueues":
-        """Give all queues, and those that are added later, what they need."""
-        self.max_deliveries, self.dead_letters = max_deliveries, dead_letters
-        for queue in self.values():
-            self._complete(queue)
-        return self
+        self._complete(queue)
+        super().__setitem__(name, queue)
 
     def named(self, routing_key: str) -> str:
         """The name of the queue that a message with this routing key came from."""
@@ -85,7 +78,7 @@ class QuorumQueues(Queues):
             return key
         return next((queue.name for queue in self.values() if queue.routing_key == key), key)
 
-    def _complete(self, queue: Queue) -> Queue:
+    def _complete(self, queue: Queue) -> None:
         given = dict(queue.queue_arguments or {})
         can_be = queue.durable and not queue.exclusive and not queue.auto_delete
         # Another class is one of Kombu's broadcasts, or the user's own.
@@ -95,8 +88,8 @@ class QuorumQueues(Queues):
                 queue.exchange.type = "topic"  # the keys of queues mean the same; it can delay
             queue.queue_arguments = {
                 "x-queue-type": QUORUM,
-                "x-delivery-limit": self.max_deliveries - 1,  # those after the first
-                "x-dead-letter-exchange": self.dead_letters,
+                "x-delivery-limit": self._max_deliveries - 1,  # those after the first
+                "x-dead-letter-exchange": self._dead_letters,
                 # Else a dead letter may be lost where its leader is away.
                 "x-dead-letter-strategy": "at-least-once",
                 "x-overflow": "reject-publish",
@@ -106,7 +99,6 @@ class QuorumQueues(Queues):
             "x-consumer-timeout": _CONSUMER_TIMEOUT,
             **(queue.consumer_arguments or {}),
         }
-        return queue
 
 
 def _with_only(channel: Any) -> Any:
