@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
-from service.redis.keys import ResultKeys, result_keys
+from service.redis.keys import ResultKeys
 from service.worker.task.errbacks import calling_errbacks
 
 _ONCE: Final = 30  # seconds for which it is known who calls a job's errbacks, or that all are
@@ -69,7 +69,7 @@ class ErrbackBackend(RedisBackend):
 
     @cached_property
     def _keys(self) -> ResultKeys:
-        return result_keys(parts_of(self.app.quart_app).settings)
+        return parts_of(self.app.quart_app).keys
 
 
 def has_record(request: Any) -> bool:

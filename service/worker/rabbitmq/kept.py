@@ -17,7 +17,6 @@ from service.broker.celery_worker import all_of
 from service.broker.messages import DELIVERIES
 from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
-from service.redis.keys import result_keys
 from service.redis.transient import TRANSIENT
 
 logger: Final = logging.getLogger(__name__)
@@ -72,7 +71,7 @@ class KeptJobs:
             logger.warning("That %d jobs go on could not be told to Redis: %s", len(kept), error)
 
     def _key(self, job_id: str) -> str:
-        return result_keys(parts_of(self._celery.quart_app).settings).redelivered(job_id, "kept")
+        return parts_of(self._celery.quart_app).keys.redelivered(job_id, "kept")
 
 
 class _Copy(NamedTuple):

@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from service.jobs.celery.app import QuartCelery
 from service.parts import parts_of
-from service.redis.keys import result_keys
 
 _SUSPECT_AFTER: Final = 2  # deliveries: one loss may be chance, as when a worker is replaced
 _COUNT: Final = "count"
@@ -42,4 +41,4 @@ class Starts:
         return self._celery.backend.client
 
     def _key(self, job_id: str) -> str:
-        return result_keys(parts_of(self._celery.quart_app).settings).redelivered(job_id, "suspect")
+        return parts_of(self._celery.quart_app).keys.redelivered(job_id, "suspect")
