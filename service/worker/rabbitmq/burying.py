@@ -16,7 +16,6 @@ from service.broker.messages import DELIVERIES
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.quorum import dead_letter_queue, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.republishing import republish
-from service.parts import parts_of
 from service.redis.keys import broker_keys
 from service.redis.transient import TRANSIENT
 from service.signals import Incident, note_incident
@@ -121,8 +120,7 @@ class Burier:
     def _keep(self, message: Any, text: bytes, death: Death, reason: str, count: int) -> None:
         if not store_failure(self._celery, text, reason):
             return  # its worker died between the result and the ack: the job has succeeded
-        settings = parts_of(self._celery.quart_app).settings
-        key = broker_keys(settings.celery).dead_letters_of(death.queue)
+        key = broker_keys(self._celery.conf).dead_letters_of(death.queue)
         client, record = self._celery.backend.client, letter(text, death, reason, count)
         with client.pipeline() as pipe:
             if message.delivery_info.get("redelivered"):
