@@ -130,12 +130,12 @@ class RabbitConnection:
     def _on_ack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
         if channel := self._channels.get(number):
             channel.on_ack(tag, multiple=multiple)
-            self._channels.close_idle([channel])
+            self._channels.close_if_idle(channel)
 
     def _on_nack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
         if channel := self._channels.get(number):
             channel.on_nack(tag, multiple=multiple)
-            self._channels.close_idle([channel])
+            self._channels.close_if_idle(channel)
 
     def _on_return(
         self, number: int, message: Any, code: int, text: str, _: str, routing_key: str

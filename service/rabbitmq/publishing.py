@@ -1,7 +1,7 @@
 """The channels of a connection on which messages are published, each confirmed."""
 
 import asyncio
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from amqp import spec
@@ -51,7 +51,7 @@ class Publication(NamedTuple):
     @property
     def job_id(self) -> str:
         """The id of its job, by which one that comes back is known."""
-        return str(self.message.properties.get("correlation_id") or "")
+        return _job_id_in(self.message)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
@@ -72,6 +72,10 @@ class Publication(NamedTuple):
             f" size {len(self.message.body)} ",
         )
         return any(each in refusal for each in named)
+
+
+def _job_id_in(message: Any) -> str:
+    return str(message.properties.get("correlation_id") or "")
 
 
 class _Unconfirmed(NamedTuple):
@@ -129,8 +133,7 @@ class PublishChannel:
 
     def on_return(self, message: Any, code: int, text: str, to: str) -> None:
         """Note it: the confirmation of a message that comes back follows."""
-        job_id = str(message.properties.get("correlation_id") or "")
-        self._returned[job_id] = f"no queue takes the job ({code} {text}, {to!r})"
+        self._returned[_job_id_in(message)] = f"no queue takes the job ({code} {text}, {to!r})"
 
     def refuse(self, code: int, text: str) -> None:
         """RabbitMQ has closed the channel because of a message that is named in the text."""
@@ -194,11 +197,10 @@ class PublishChannels:
         self._stream.send(number, spec.Channel.Open, "s", ("",))
         self._stream.send(number, spec.Confirm.Select, "b", (False,))
         self._current = self._open[number] = PublishChannel(self._stream, number)
-        self.close_idle([before])
+        self.close_if_idle(before)
 
-    def close_idle(self, channels: Iterable[PublishChannel]) -> None:
-        """Close those on which nothing is published any more, once all is confirmed."""
-        for channel in channels:
-            if channel is not self._current and channel.is_idle:
-                del self._open[channel.number]
-                self._stream.send(channel.number, spec.Channel.Close, "BsBB", (200, "", 0, 0))
+    def close_if_idle(self, channel: PublishChannel) -> None:
+        """Close a channel on which nothing is published any more, once all is confirmed."""
+        if channel is not self._current and channel.is_idle:
+            del self._open[channel.number]
+            self._stream.send(channel.number, spec.Channel.Close, "BsBB", (200, "", 0, 0))
