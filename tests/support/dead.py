@@ -1,7 +1,12 @@
-"""Makes dead letters as the broker keeps them."""
+"""Makes dead letters as the broker keeps them; runs the command for them."""
 
 import json
+import os
+import subprocess
+import sys
 from typing import Final
+
+from tests.support.process import ROOT
 
 DEAD: Final = "celery.dead"  # the list of the default queue's
 ENDLESS: Final = "Delivered 5 times without an end."
@@ -36,3 +41,17 @@ def message_of(job_id: str, task: str, args: list[object]) -> dict[str, object]:
             "delivery_tag": job_id,
         },
     }
+
+
+def dead_letters_command(
+    *arguments: str, redis_url: str, check: bool = False, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `service dead-letters` to its end; `check` has it fail unless that is a good one."""
+    return subprocess.run(
+        [sys.executable, "-m", "service", "dead-letters", *arguments],
+        env={**os.environ, "SERVICE_REDIS_URL": redis_url, **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=check,
+    )

@@ -1,4 +1,4 @@
-"""Enqueues from tests that are not async, with the service's own Enqueuer."""
+"""Enqueues jobs as a patient user would: until they are accepted."""
 
 import asyncio
 import threading
@@ -11,14 +11,27 @@ from service import create_app, get_celery
 from service.errors import BrokerUnavailableError
 from service.jobs.arguments import SendOptions, send_options
 from service.parts import parts_of
+from tests.support.wait import wait_until_async
 
 T = TypeVar("T")
 
 _DEADLINE = 20.0
 
 
+async def enqueue_in_the_end(task: Any, *args: object, **options: Any) -> Any:
+    """Enqueue a job of the app whose context this is, as soon as it is accepted."""
+
+    async def accepted() -> Any:
+        try:
+            return await task.options(**options).enqueue(*args)
+        except BrokerUnavailableError:
+            return None
+
+    return await wait_until_async(accepted, description="the job is accepted")
+
+
 class Enqueuing:
-    """An app of the service's, started on a loop in a thread of its own."""
+    """For tests that are not async: an app, started on a loop in a thread of its own."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self._app = create_app(dict(settings))

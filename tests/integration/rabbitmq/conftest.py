@@ -1,5 +1,6 @@
 """One RabbitMQ server for all tests of a process; each test has a queue of its own there."""
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,6 +15,8 @@ from kombu import Connection
 from quart import Quart
 
 from service import create_app
+from service.rabbitmq.connection import RabbitConnection
+from service.rabbitmq.frames import OpenedSocket
 from tests.support.process import Process
 from tests.support.rabbitmq import rabbitmq
 from tests.support.wait import wait_until
@@ -35,6 +38,11 @@ class Broker:
         """What `use` makes of a channel of py-amqp's."""
         with Connection(self.url) as connection:
             return use(connection.default_channel)
+
+    async def connected(self) -> RabbitConnection:
+        """A new connection of the service's own."""
+        opened = await asyncio.to_thread(OpenedSocket.open, Connection(self.url))
+        return RabbitConnection(opened, lambda: None)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from quart import Quart
 from service import create_app, enqueue
 from service.errors import BrokerUnavailableError
 from service.parts import parts_of
+from tests.support.enqueuing import enqueue_in_the_end
 from tests.support.fault_tasks import retry_later, work
 from tests.support.process import Process
 from tests.support.rabbitmq import Cluster, Node, needs_rabbitmq, rabbitmq_cluster
@@ -60,19 +61,6 @@ async def serving(settings: dict[str, str], **more: str) -> AsyncIterator[Quart]
         yield app
 
 
-async def accepted(**options: Any) -> None:
-    """Enqueue until a job is accepted."""
-
-    async def is_accepted() -> bool:
-        try:
-            await work.options(**options).enqueue("first")
-        except BrokerUnavailableError:
-            return False
-        return True
-
-    await wait_until_async(is_accepted, description="a job is accepted")
-
-
 async def test_a_queue_that_is_first_used_after_its_leader_died_takes_jobs(
     cluster: Cluster, redis_url: str
 ) -> None:
@@ -82,7 +70,7 @@ async def test_a_queue_that_is_first_used_after_its_leader_died_takes_jobs(
     async with serving(settings, SERVICE_ENQUEUE_TIMEOUT="20"):
         await asyncio.gather(*(work.options(queue=queue).enqueue("before") for queue in queues))
     async with serving(settings, SERVICE_ENQUEUE_TIMEOUT="20"):
-        await accepted(job_id="connected")
+        await enqueue_in_the_end(work, "first", job_id="connected")
         leader = await asyncio.to_thread(leader_of, cluster, queues[0])
         await asyncio.to_thread(leader.kill)
         try:
@@ -191,7 +179,7 @@ async def test_what_was_accepted_ends_once_while_leaders_are_killed(
         for process in (one, two):
             process.wait_for_output(r"ready\.$", timeout=60)
         async with serving(settings) as app:
-            await accepted(job_id="first")
+            await enqueue_in_the_end(work, "first", job_id="first")
             async with load() as made:
                 for _ in range(2):
                     await asyncio.sleep(4)

@@ -15,7 +15,6 @@ from uuid import uuid4
 import pytest
 from amqp import Message
 from celery import chain, group
-from kombu import Connection
 from kombu.exceptions import OperationalError
 from quart import Quart
 
@@ -23,9 +22,9 @@ from service import enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError
 from service.parts import parts_of
 from service.rabbitmq.connection import RabbitConnection
-from service.rabbitmq.frames import OpenedSocket
 from service.rabbitmq.publishing import MessageNackedError, Publication
 from tests.integration.rabbitmq.conftest import Broker, Serving
+from tests.support.enqueuing import enqueue_in_the_end
 from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.relay import relaying
 from tests.support.sample_tasks import add, leave_note
@@ -35,18 +34,6 @@ from tests.support.wait import wait_until_async
 pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
 
 PATIENT = {"SERVICE_ENQUEUE_TIMEOUT": "20"}
-
-
-async def enqueue_in_the_end(**options: Any) -> Any:
-    """Enqueue, as a patient user would."""
-
-    async def accepted() -> Any:
-        try:
-            return await add.options(**options).enqueue(1, 2)
-        except BrokerUnavailableError:
-            return None
-
-    return await wait_until_async(accepted, description="the job is accepted")
 
 
 def on_the_wire(message: Any) -> tuple[bytes, bytes, tuple[Any, ...]]:
@@ -145,7 +132,7 @@ async def with_full_queue(
     async with serving(**settings, SERVICE_ENQUEUE_TIMEOUT=timeout) as app:
         celery: Any = get_celery(app)
         celery.amqp.queues[broker.queue].queue_arguments = FULL
-        await enqueue_in_the_end(job_id="first")
+        await enqueue_in_the_end(add, 1, 2, job_id="first")
         yield app
 
 
@@ -160,7 +147,7 @@ async def test_a_job_that_its_queue_does_not_take_in_time_is_not_accepted(
         redis, keys = parts_of(app).redis, parts_of(app).keys
         assert await redis.get(keys.record("second")) is None
         broker.take()
-        await enqueue_in_the_end(job_id="second")
+        await enqueue_in_the_end(add, 1, 2, job_id="second")
 
 
 async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channel(
@@ -168,7 +155,7 @@ async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channe
 ) -> None:
     """A channel never learns the leader that was elected in place of a dead one."""
     async with with_full_queue(broker, serving, timeout="20") as app:
-        opened = await _connection_to(broker)
+        opened = await broker.connected()
         publication = _publication(broker.queue)
         with pytest.raises(MessageNackedError):
             await opened.publish(publication)
@@ -211,11 +198,6 @@ async def test_kombu_pauses_before_it_publishes_what_was_not_taken_again(
     assert time.monotonic() - began >= 0.2 + 0.4
 
 
-async def _connection_to(broker: Broker) -> RabbitConnection:
-    opened = await asyncio.to_thread(OpenedSocket.open, Connection(broker.url))
-    return RabbitConnection(opened, lambda: None)
-
-
 def _publication(queue: str) -> Publication:
     return Publication(Message("{}", delivery_mode=2), "", queue, mandatory=True)
 
@@ -256,7 +238,7 @@ async def test_a_message_that_cannot_be_encoded_leaves_the_confirmations_in_plac
     broker: Broker,
 ) -> None:
     """RabbitMQ counts only the messages that it gets."""
-    opened = await _connection_to(broker)
+    opened = await broker.connected()
     unencodable = Publication(Message("{}", application_headers={"n": 2**70}), "", broker.queue)
     with pytest.raises(struct.error):
         await opened.publish(unencodable)
@@ -359,7 +341,7 @@ async def test_a_frozen_server_is_an_error_in_time_and_then_at_once(
     """HEAD tells it as GET does. When it goes on, jobs are taken again, without a restart."""
     caplog.set_level(logging.WARNING)
     async with serving(SERVICE_ENQUEUE_TIMEOUT="1") as app:
-        await enqueue_in_the_end(job_id="early")
+        await enqueue_in_the_end(add, 1, 2, job_id="early")
         assert (await head_and_get(app))[0] == 200
         with broker.frozen():
             with pytest.raises(BrokerUnavailableError, match="RabbitMQ is not available") as info:
@@ -369,7 +351,7 @@ async def test_a_frozen_server_is_an_error_in_time_and_then_at_once(
                 await add.options(job_id="later").enqueue(1, 2)
             assert not known.value.maybe_accepted
             assert await head_and_get(app) == (503, 503, 503)
-        await enqueue_in_the_end(job_id="late")
+        await enqueue_in_the_end(add, 1, 2, job_id="late")
         await wait_until_async(
             lambda: "available again" in caplog.text, description="the log tells of the end"
         )

@@ -15,10 +15,10 @@ from kombu import Connection
 from service.errors import BrokerUnavailableError
 from service.parts import parts_of
 from service.rabbitmq.client import RabbitClient
-from service.rabbitmq.connection import RabbitConnection
 from service.rabbitmq.frames import OpenedSocket
 from service.rabbitmq.publishing import Publication
 from tests.integration.rabbitmq.conftest import Broker, Serving
+from tests.support.enqueuing import enqueue_in_the_end
 from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.sample_tasks import add, leave_note
 from tests.support.wait import wait_until_async
@@ -113,7 +113,7 @@ async def test_a_first_node_that_is_silent_holds_up_no_job(
     with silent_node() as silent:
         url = f"{silent};{broker.url}"
         async with serving(SERVICE_CELERY__BROKER_URL=url, SERVICE_ENQUEUE_TIMEOUT="2"):
-            await wait_until_async(_is_accepted, description="a job is accepted")
+            await enqueue_in_the_end(add, 1, 2)
     assert broker.take()
 
 
@@ -152,14 +152,6 @@ async def _answers(publisher: Any) -> bool:
     return True
 
 
-async def _is_accepted() -> bool:
-    try:
-        await add.enqueue(1, 2)
-    except BrokerUnavailableError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize(
     ("refusal", "is_ours"),
     [
@@ -184,8 +176,7 @@ def test_rabbitmq_has_a_name_for_the_exchange_that_has_none() -> None:
 
 async def test_a_queue_that_is_not_told_of_is_unknown(broker: Broker) -> None:
     """Not empty, as one that does not exist is: RabbitMQ has locked it for another connection."""
-    opened = await asyncio.to_thread(OpenedSocket.open, Connection(broker.url))
-    connection = RabbitConnection(opened, lambda: None)
+    connection = await broker.connected()
     with Connection(broker.url) as owner:
         channel: Any = owner.default_channel
         channel.queue_declare(broker.queue, exclusive=True)

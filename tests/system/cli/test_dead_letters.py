@@ -15,20 +15,9 @@ from redis import Redis
 
 from service import create_app
 from service.testing import JobRunner
-from tests.support.dead import DEAD, dead_letter
+from tests.support.dead import DEAD, dead_letter, dead_letters_command
 from tests.support.process import ROOT
 from tests.support.valkey import Valkey
-
-
-def service(*arguments: str, redis_url: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "service", "dead-letters", *arguments],
-        env={**os.environ, "SERVICE_REDIS_URL": redis_url, **env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -47,20 +36,20 @@ async def test_dead_letters_are_listed_shown_replayed_and_dropped(
         redis.lpush("celery", "not json")
         await jobs.drain(raises=False)
         assert redis.llen("celery.dead") == 2
-        listed = service("list", redis_url=redis_url).stdout
+        listed = dead_letters_command("list", redis_url=redis_url).stdout
         assert job.id in listed
         assert "no.such" in listed
         assert "(unreadable)" in listed
-        shown = service("show", job.id, redis_url=redis_url).stdout
+        shown = dead_letters_command("show", job.id, redis_url=redis_url).stdout
         assert "No task of this worker is named 'no.such'" in shown
-        assert service("replay", job.id, redis_url=redis_url).stdout == "1 replayed.\n"
+        assert dead_letters_command("replay", job.id, redis_url=redis_url).stdout == "1 replayed.\n"
         assert redis.llen("celery") == 1
         assert '"QUEUED"' in str(redis.get(f"celery-task-meta-{job.id}"))
-        missing = service("show", job.id, redis_url=redis_url)
+        missing = dead_letters_command("show", job.id, redis_url=redis_url)
         assert missing.returncode == 1
         assert "There is no dead letter" in missing.stderr
-        assert service("drop", "--all", redis_url=redis_url).stdout == "1 dropped.\n"
-        assert service("list", redis_url=redis_url).stdout == ""
+        assert dead_letters_command("drop", "--all", redis_url=redis_url).stdout == "1 dropped.\n"
+        assert dead_letters_command("list", redis_url=redis_url).stdout == ""
         entries: Any = redis.xrange("service:audit")
     lines = [json.loads(fields["line"]) for _, fields in entries]
     user = pwd.getpwuid(os.getuid()).pw_name
@@ -82,7 +71,7 @@ def test_the_options_and_the_redis_of_the_broker_are_heeded(redis_url: str) -> N
     options = {"priority_steps": [0, 5], "sep": ":"}
     with Redis.from_url(broker_url) as broker, Redis.from_url(redis_url) as results:
         broker.lpush(DEAD, json.dumps(letter))
-        replayed = service(
+        replayed = dead_letters_command(
             "replay",
             "job",
             redis_url=redis_url,
@@ -96,7 +85,7 @@ def test_the_options_and_the_redis_of_the_broker_are_heeded(redis_url: str) -> N
 
 def test_redis_away_is_told_in_a_sentence() -> None:
     """Not as a traceback."""
-    away = service("list", redis_url="redis://127.0.0.1:1/0")
+    away = dead_letters_command("list", redis_url="redis://127.0.0.1:1/0")
     assert away.returncode == 1
     assert away.stderr.startswith("service: Redis is not available")
 

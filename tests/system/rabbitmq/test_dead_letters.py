@@ -1,9 +1,7 @@
 """No job over RabbitMQ is without an end: what it gives up is buried, as on Redis."""
 
 import asyncio
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +13,8 @@ from quart import Quart
 from service import enqueue, get_celery
 from service.errors import UnknownJobError
 from service.parts import parts_of
-from tests.support.process import ROOT, Process
+from tests.support.dead import dead_letters_command
+from tests.support.process import Process
 from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.sample_tasks import add, end_process, errback, leave_note, note_slowly
 from tests.support.serving import serving_app
@@ -26,18 +25,6 @@ from tests.system.rabbitmq.conftest import Broker
 pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
 
 MODULES = "tests.support.sample_tasks"
-
-
-def dead_letters(*arguments: str, **env: str) -> str:
-    """What `service dead-letters` prints."""
-    return subprocess.run(
-        [sys.executable, "-m", "service", "dead-letters", *arguments],
-        env={**os.environ, **env},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
 
 
 async def state_of(app: Quart, job_id: str) -> str:
@@ -57,7 +44,13 @@ async def test_a_job_that_ends_its_workers_is_buried_and_its_neighbours_end(
 ) -> None:
     """RabbitMQ counts their deliveries as it counts those of the job that ended the worker."""
     settings = {**broker.settings, "SERVICE_MAX_DELIVERIES": "2"}
-    env = {**settings, "SERVICE_REDIS_URL": redis_url, "SERVICE_TASK_MODULES": MODULES}
+    command = partial(
+        dead_letters_command,
+        redis_url=redis_url,
+        check=True,
+        **settings,
+        SERVICE_TASK_MODULES=MODULES,
+    )
 
     def another() -> Process:
         return worker_process("asyncio", redis_url, tmp_path, "--concurrency", "6", **settings)
@@ -88,10 +81,10 @@ async def test_a_job_that_ends_its_workers_is_buried_and_its_neighbours_end(
         result = await parts_of(app).store.get(killer.id)
         assert result.error is not None
         assert "delivered 2 times" in result.error.message
-        (line,) = dead_letters("list", **env).splitlines()
+        (line,) = command("list").stdout.splitlines()
         assert killer.id in line
         assert broker.queue in line
-        assert dead_letters("replay", killer.id, **env) == "1 replayed.\n"
+        assert command("replay", killer.id).stdout == "1 replayed.\n"
         assert await state_of(app, killer.id) == "QUEUED"
         assert await state_of(app, rest.id) == "QUEUED"
         celery = get_celery(app)
