@@ -298,7 +298,8 @@ async def test_a_revoked_job_is_cancelled_and_no_other(app: Quart, worker: Worke
 async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worker: Worker) -> None:
     """From the call to the body's `finally`, by the body's own account.
 
-    By the best of a few, as the machine may do much else.
+    By the best of a few, as the machine may do much else. The end of the job may be seen before
+    the body's account of it: Celery announces it as soon as the loop is told.
     """
     took: list[float] = []
     while not took or (took[-1] > 0.5 and len(took) < 5):
@@ -307,9 +308,18 @@ async def test_a_revoked_job_is_cancelled_within_half_a_second(app: Quart, worke
         before = time.monotonic()
         get_celery(app).control.revoke(job.id, terminate=True)
         assert (await ended(app, job)).state is State.REVOKED
-        (line,) = [line for line in worker.notes if line.startswith(f"cancelled {job.id}")]
-        took.append(float(line.split()[-1]) - before)
+        took.append(cancelled_at(worker, job.id) - before)
     assert min(took) < 0.5, took
+
+
+def cancelled_at(worker: Worker, job_id: str) -> float:
+    """When the body was cancelled, by what it noted."""
+
+    def noted() -> list[str]:
+        return [line for line in worker.notes if line.startswith(f"cancelled {job_id}")]
+
+    (line,) = wait_until(noted, description=f"{job_id} was cancelled")
+    return float(line.split()[-1])
 
 
 @pytest.mark.parametrize("multiplier", [1, 4])
