@@ -36,6 +36,7 @@ class RabbitConnection:
 
     def __init__(self, opened: OpenedSocket, on_lost: Callable[[], None]) -> None:
         self.blocked = False  # by an alarm of RabbitMQ's: it takes no messages for now
+        self._is_refusal = False  # why it has ended
         self._stream = FrameStream(opened, self._on_method, self._end)
         self._on_lost = on_lost
         self._channels = PublishChannels(self._stream)
@@ -151,7 +152,7 @@ class RabbitConnection:
                 self._on_answer(channel, f"{code} {text}")
             return
         if publishes := self._channels.get(channel):
-            publishes.refuse(code, text)
+            self._is_refusal = publishes.refuse(code, text)
         self.close(f"{code} {text}")
 
     def _on_answer(self, _: int, refusal: Any, *arguments: Any) -> None:
@@ -172,7 +173,7 @@ class RabbitConnection:
         self.blocked = False
 
     def _end(self) -> None:
-        error = ConnectionLostError(self.lost)
+        error = ConnectionLostError(self.lost, by_another=self._is_refusal)
         for channel in self._channels:
             channel.fail(error)
         for answer in self._answers:

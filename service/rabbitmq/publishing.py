@@ -22,7 +22,12 @@ class ConnectionLostError(Exception):
     """There is no connection that takes messages.
 
     Where it ended before RabbitMQ has confirmed a message, RabbitMQ may have it, or not.
+    `by_another`: it ended because RabbitMQ has refused another message.
     """
+
+    def __init__(self, reason: str, *, by_another: bool = False) -> None:
+        super().__init__(reason)
+        self.by_another = by_another
 
 
 class MessageRefusedError(Exception):
@@ -135,12 +140,16 @@ class PublishChannel:
         """Note it: the confirmation of a message that comes back follows."""
         self._returned[_job_id_in(message)] = f"no queue takes the job ({code} {text}, {to!r})"
 
-    def refuse(self, code: int, text: str) -> None:
-        """RabbitMQ has closed the channel because of a message that is named in the text."""
-        for entry in self._unconfirmed.values():
-            if entry.publication.is_named_in(text):
-                is_final = code != _NOT_FOUND
-                entry.finish(MessageRefusedError(f"{code} {text}", is_final=is_final))
+    def refuse(self, code: int, text: str) -> bool:
+        """RabbitMQ has closed the channel because of a message that is named in the text.
+
+        Whether there is such a message.
+        """
+        named = [e for e in self._unconfirmed.values() if e.publication.is_named_in(text)]
+        for entry in named:
+            is_final = code != _NOT_FOUND
+            entry.finish(MessageRefusedError(f"{code} {text}", is_final=is_final))
+        return bool(named)
 
     def fail(self, error: Exception) -> None:
         """End all that is not confirmed."""

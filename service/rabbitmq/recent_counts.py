@@ -2,7 +2,8 @@
 
 import asyncio
 import contextvars
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,15 +36,19 @@ class RecentCounts:
     def __init__(self, client: RabbitClient) -> None:
         self._client = client
         self._looks: dict[str, _Look] = {}
+        self._sending: dict[str, int] = {}  # by the queue, how many jobs
 
     async def of(self, queue: str) -> QueueCounts | None:
-        """How much is in a queue, with what this process has sent since; None if it is not known.
+        """How much is in a queue, with what this process sends and has sent since.
 
-        It is not known where RabbitMQ does not answer.
+        None if it is not known.
+
         """
         look = await self._look_at(queue)
-        counts = look.found
-        return counts and QueueCounts(counts.ready + look.sent_since, counts.consumers)
+        if (counts := look.found) is None:
+            return None
+        more = look.sent_since + self._sending.get(queue, 0)
+        return QueueCounts(counts.ready + more, counts.consumers)
 
     async def is_absent(self, queue: str) -> bool:
         """Whether it is known that RabbitMQ has no such queue."""
@@ -71,6 +76,17 @@ class RecentCounts:
         names = [*queues][:_MAX_QUEUES]
         found = await asyncio.gather(*map(self.of, names))
         return {name: counts for name, counts in zip(names, found, strict=True) if counts}
+
+    @contextmanager
+    def sending(self, queue: str) -> Iterator[None]:
+        """Count a job that is being sent to a queue."""
+        self._sending[queue] = self._sending.get(queue, 0) + 1
+        try:
+            yield
+        finally:
+            self._sending[queue] -= 1
+            if not self._sending[queue]:
+                del self._sending[queue]
 
     def note_sent(self, queue: str) -> None:
         """Count a job that this process has sent to a queue."""

@@ -2,8 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -97,9 +97,10 @@ class JobRecorder:
             await self._run(call.job_id)
         return Accepted(call.job_id, queue=call.queue)
 
-    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+    async def send_canvas(self, contents: AsyncGenerator[CanvasContent, None]) -> None:
         """Record the first jobs of a canvas; those that follow are never sent."""
-        calls = [call async for content in contents for call in content.calls]
+        async with aclosing(contents):
+            calls = [call async for content in contents for call in content.calls]
         self.capture.calls += calls
         for call in calls:
             if self.at_once:

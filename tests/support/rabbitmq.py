@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ from tests.support.wait import wait_until
 needs_rabbitmq = pytest.mark.skipif(
     shutil.which("rabbitmq-server") is None and not os.environ.get("CI"),
     reason="rabbitmq-server is not installed",
+)
+# Whether a node reads what another one sends to it.
+_READ: Final = (
+    "[prim_inet:ignorefd(Port, {ignores})"
+    " || {{Node, Port}} <- erlang:system_info(dist_ctrl), Node =:= '{sender}', is_port(Port)]."
 )
 _BIN: Final = Path("/usr/lib/rabbitmq/bin")
 
@@ -42,7 +48,7 @@ class Node:
     folder: Path
     port: int
     names_port: str
-    options: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, float | str] = field(default_factory=dict)
     home: Path | None = None  # where the nodes of a cluster find their common cookie
     running: Process | None = None
 
@@ -69,6 +75,13 @@ class Node:
         if self.running is not None:
             self.running.close()
             self.running = None
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        if self.running is not None:
+            self.ask("stop")
+            self.running.wait()
+            self.kill()
 
     def ask(self, *command: str) -> str:
         """What rabbitmqctl prints."""
@@ -116,6 +129,34 @@ class Cluster:
         """Those that run."""
         return [node for node in self.nodes if node.running is not None]
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have all nodes stand still."""
+        pids = [node.running.pid for node in self.nodes if node.running is not None]
+        for pid in pids:
+            os.killpg(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.killpg(pid, signal.SIGCONT)
+
+    @contextmanager
+    def cut_off(self, node: Node) -> Iterator[None]:
+        """Have a node and the others read nothing of each other, as when a network drops it all.
+
+        Clients reach each. A connection that the nodes then give up is made anew, and works.
+        """
+        others = [other for other in self.nodes if other is not node]
+        pairs = [*((node, other) for other in others), *((other, node) for other in others)]
+        try:
+            for reader, sender in pairs:
+                reader.ask("eval", _READ.format(sender=sender.name, ignores="true"))
+            yield
+        finally:
+            for reader, sender in pairs:
+                reader.ask("eval", _READ.format(sender=sender.name, ignores="false"))
+
     def leader_of(self, queue: str) -> Node | None:
         """The node that leads a quorum queue, if there is one that runs."""
         listed = self.alive[0].ask("list_queues", "name", "leader").splitlines()
@@ -124,7 +165,7 @@ class Cluster:
 
 
 @contextmanager
-def rabbitmq_cluster(folder: Path, **options: float) -> Iterator[Cluster]:
+def rabbitmq_cluster(folder: Path, **options: float | str) -> Iterator[Cluster]:
     """Three nodes that are one cluster, with options for the configuration of each."""
     ports = [free_port() for _ in range(3)]
     with _name_server() as names_port:

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from itertools import chain
 from typing import Any, Final, Protocol
 
@@ -59,8 +58,8 @@ class Publisher(Protocol):
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call."""
 
-    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
-        """Send all of a canvas."""
+    async def send_canvas(self, contents: AsyncGenerator[CanvasContent, None]) -> None:
+        """Send all of a canvas, and close its contents."""
 
     async def command(self, name: str, arguments: Mapping[str, Any], worker: str) -> None:
         """Give a worker a command of Celery's remote control."""
@@ -181,8 +180,7 @@ class Enqueuer:
             steps = read_in_steps(
                 publisher.celery, signature, owner, sent=sent, made=made, run=self._threads.run
             )
-            async with aclosing(steps) as contents:
-                await publisher.send_canvas(contents)
+            await publisher.send_canvas(steps)
         except EncodeError as error:
             task = await asyncio.to_thread(unencodable_in, signature)
             raise InvalidArgumentsError(task, "", f"no JSON is made of them: {error}") from error

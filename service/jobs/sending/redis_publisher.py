@@ -88,9 +88,9 @@ class RedisPublisher:
     async def aclose(self) -> None:
         """Nothing: the connections are the writer's."""
 
-    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+    async def send_canvas(self, contents: AsyncGenerator[CanvasContent, None]) -> None:
         """Send all of it or nothing: in one step of Redis, or by a journal."""
-        async with aclosing(self._steps(contents)) as steps:
+        async with aclosing(contents), aclosing(self._steps(contents)) as steps:
             first: Step = await anext(steps, [])
             second: Step = await anext(steps, [])
             if second:

@@ -1,5 +1,6 @@
 """How much waits in RabbitMQ's queues is known to the dashboard, the metrics and the limits."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -10,6 +11,8 @@ from quart.cli import ScriptInfo
 
 from service import create_app
 from service.cli.queues import queue_lengths
+from service.errors import QueueFullError
+from service.jobs.sending.message import Conditions
 from service.parts import parts_of
 from tests.integration.rabbitmq.conftest import Broker, Serving
 from tests.support.metrics import scraped
@@ -46,6 +49,22 @@ async def test_a_full_queue_takes_no_more_by_http(broker: Broker, serving: Servi
         for _ in range(3):
             broker.take()
         await wait_until_async(lambda: _is_accepted(start), description="there is room again")
+
+
+async def test_requests_at_the_same_moment_do_not_exceed_the_limit(
+    broker: Broker, serving: Serving
+) -> None:
+    """What this process is sending counts as well; what could not be sent counts no more."""
+    conditions = Conditions(limit=5)
+    async with serving(**ADMIN) as app:
+        enqueuer = parts_of(app).enqueuer
+        await add.enqueue(1, 2)
+        jobs = (enqueuer.enqueue_if(add.name, (1, 2), {}, conditions) for _ in range(20))
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert sum(isinstance(outcome, QueueFullError) for outcome in outcomes) == 16
+        broker.with_channel(lambda channel: channel.queue_purge(broker.queue))
+        publisher: Any = await enqueuer.publisher()
+        assert publisher._counts._sending == {}
 
 
 async def _is_accepted(start: Any) -> bool:

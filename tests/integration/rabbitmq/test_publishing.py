@@ -329,6 +329,79 @@ async def test_the_first_node_that_answers_is_taken(broker: Broker, serving: Ser
     assert broker.take()
 
 
+async def test_a_caller_that_goes_away_leaves_no_job_without_an_end(
+    broker: Broker, serving: Serving
+) -> None:
+    """Its client has disconnected while RabbitMQ stood still; sending goes on to its end."""
+    async with serving(**PATIENT) as app:
+        await enqueue_in_the_end(add, 1, 2, job_id="early")
+        assert await asyncio.to_thread(broker.take)
+        with broker.frozen():
+            single = asyncio.create_task(add.options(job_id="late").enqueue(1, 2))
+            members = [add.s(n, 0).set(task_id=f"late-{n}") for n in range(250)]
+            canvas = asyncio.create_task(enqueue(group(members)))
+            for job_id in ("late", "late-0"):
+                await wait_until_async(
+                    partial(_is_unsent, app, job_id), description=f"{job_id} has a record"
+                )
+            for calling in (single, canvas):
+                calling.cancel()
+            await asyncio.wait([single, canvas])
+            assert single.cancelled()
+            assert canvas.cancelled()
+        sent = {(await asyncio.to_thread(broker.take)).headers["id"] for _ in range(251)}
+        assert sent == {"late", *(f"late-{n}" for n in range(250))}
+        for job_id in sent:
+            await wait_until_async(
+                partial(_is_sent, app, job_id), description="its record says that it is sent"
+            )
+
+
+async def test_a_caller_that_goes_away_has_a_job_that_is_not_sent_be_in_doubt(
+    broker: Broker, serving: Serving
+) -> None:
+    """As for a caller that waits: its record says what is so, and it can be sent again."""
+    async with serving(SERVICE_ENQUEUE_TIMEOUT="1") as app:
+        await enqueue_in_the_end(add, 1, 2, job_id="early")
+        with broker.frozen():
+            calling = asyncio.create_task(add.options(job_id="late").enqueue(1, 2))
+            await wait_until_async(partial(_is_unsent, app, "late"), description="there is one")
+            calling.cancel()
+            await asyncio.wait([calling])
+            await wait_until_async(partial(_is_in_doubt, app), description="it says so")
+        await enqueue_in_the_end(add, 1, 2, job_id="late")
+        assert await _is_sent(app, "late")
+
+
+async def _record_of(app: Quart, job_id: str) -> bytes:
+    record: Any = await parts_of(app).redis.get(parts_of(app).keys.record(job_id))
+    return record or b""
+
+
+async def _is_unsent(app: Quart, job_id: str) -> bool:
+    return b'"unsent"' in await _record_of(app, job_id)
+
+
+async def _is_in_doubt(app: Quart) -> bool:
+    return b'"unsent": 1.0' in await _record_of(app, "late")
+
+
+async def _is_sent(app: Quart, job_id: str) -> bool:
+    return b'"unsent"' not in (record := await _record_of(app, job_id)) and bool(record)
+
+
+async def test_a_canvas_of_which_nothing_is_sent_leaves_no_record(
+    broker: Broker, serving: Serving
+) -> None:
+    """Nor of the jobs that were to follow, which would wait for ever."""
+    async with with_full_queue(broker, serving) as app:
+        parts = [add.s(1, 2).set(task_id="head"), add.s(3).set(task_id="follower")]
+        with pytest.raises(BrokerUnavailableError) as info:
+            await enqueue(chain(*parts))
+        assert not info.value.maybe_accepted
+        assert [await _record_of(app, part) for part in ("head", "follower")] == [b"", b""]
+
+
 async def head_and_get(app: Quart) -> tuple[int, int, int]:
     client = app.test_client()
     asked = await client.head("/"), await client.get("/"), await client.get("/readyz")

@@ -3,6 +3,8 @@
 rabbitmq_publisher.py  RabbitMQ: on the event loop, many messages at once
 declared_queues.py     the queues that this process has declared on RabbitMQ
 kombu_publisher.py     any other: by Kombu, on a few threads
+thread_connections.py  Kombu's connections, one for each of these threads
+begun_calls.py         finishes what was begun for a caller that goes away
 unsent.py              marks the records of jobs whose messages are still to be published
 turns.py               lets callers go on, a few in each turn of the event loop
 call_template.py       a task's publish call with gaps; filling one is the fast way

@@ -2,13 +2,12 @@
 
 import asyncio
 import logging
-import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from functools import partial
 from typing import Any, Final
 
-from kombu.exceptions import OperationalError
 from kombu.serialization import dumps
 from msgspec.structs import replace
 from redis.asyncio import Redis
@@ -16,7 +15,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.connections import make_due, open_confirming
+from service.jobs.celery.connections import make_due
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
@@ -28,6 +27,8 @@ from service.jobs.sending.message import (
     SendRequest,
     publish_call_for,
 )
+from service.jobs.sending.other_brokers.begun_calls import BegunCalls
+from service.jobs.sending.other_brokers.thread_connections import ThreadConnections
 from service.jobs.sending.other_brokers.unsent import (
     UNSENT,
     RecordChanges,
@@ -67,45 +68,55 @@ class KombuPublisher:
         self._writer = writer
         self.client = client
         self._changes = RecordChanges(client, timeout=self.timeout)
-        self._of_thread = threading.local()
-        self._connections: list[Any] = []
+        self.kombu = ThreadConnections(celery, self.server, self.timeout)
+        self._begun = BegunCalls()
         threads.server = self.server
 
     async def send(self, request: SendRequest) -> Accepted:
-        """Send one call."""
+        """Send one call, also if its caller is cancelled meanwhile."""
         self.check()
         call = self.call_for(request)
-        key = self._writer.idempotency_key(call.task, request.conditions)
         self.check_body(call)
-        await self.check_room(call, request.conditions, key)
-        unsent = unsent_record(call, key)
-        (accepted,) = await self._writer.write([unsent], request.conditions)
-        if accepted.is_new:
-            await self._publish(call, unsent)
-            return accepted
+        return await self._begun.finish(self._send(request, call))
+
+    async def _send(self, request: SendRequest, call: PublishCall) -> Accepted:
+        key = self._writer.idempotency_key(call.task, request.conditions)
+        with await self.room_for(call, request.conditions, key):
+            unsent = unsent_record(call, key)
+            (accepted,) = await self._writer.write([unsent], request.conditions)
+            if accepted.is_new:
+                await self._publish(call, unsent)
+                return accepted
         if accepted.job_id != call.job_id:  # the idempotency key has an earlier job
             call = self.call_for(replace(request, job_id=accepted.job_id))
         if (left := await self._left_unsent(call)) is not None:
             await self._publish(*left)
         return accepted
 
-    async def send_canvas(self, contents: AsyncIterator[CanvasContent]) -> None:
+    async def send_canvas(self, contents: AsyncGenerator[CanvasContent, None]) -> None:
         """Send a canvas, a few messages at once: this broker knows no step with several."""
-        is_begun = False
         self.check()
+        await self._begun.finish(self._send_canvas(contents))
+
+    async def _send_canvas(self, contents: AsyncGenerator[CanvasContent, None]) -> None:
+        is_begun, followers = False, list[BuiltMessage]()
         try:
-            async for content in contents:
-                # Raises before there are any records of these.
-                unsent = await asyncio.to_thread(self._unsent_records, content.calls)
-                for start in range(0, len(content.followers), _MAX_STEP):
-                    await self._writer.write(content.followers[start : start + _MAX_STEP])
-                pairs = [*zip(content.calls, unsent, strict=True)]
-                for start in range(0, len(pairs), self.at_once):
-                    part = pairs[start : start + self.at_once]
-                    await self._writer.write([record for _, record in part])
-                    await self._publish_all(part)
-                    is_begun = True
+            async with aclosing(contents):
+                async for content in contents:
+                    # Raises before there are any records of these.
+                    unsent = await asyncio.to_thread(self._unsent_records, content.calls)
+                    followers += () if is_begun else content.followers
+                    for start in range(0, len(content.followers), _MAX_STEP):
+                        await self._writer.write(content.followers[start : start + _MAX_STEP])
+                    pairs = [*zip(content.calls, unsent, strict=True)]
+                    for start in range(0, len(pairs), self.at_once):
+                        part = pairs[start : start + self.at_once]
+                        await self._writer.write([record for _, record in part])
+                        await self._publish_all(part)
+                        is_begun = True
         except BrokerUnavailableError as error:
+            if not (error.maybe_accepted or is_begun):  # nothing will ever send them
+                await asyncio.gather(*(self._replace(each, "") for each in followers))
             raise BrokerUnavailableError(
                 error.reason,
                 maybe_accepted=error.maybe_accepted or is_begun,
@@ -135,13 +146,12 @@ class KombuPublisher:
 
     async def ping(self) -> None:
         """Have the broker answer. Raises BrokerUnavailableError."""
-        await self.threads.run(self._connect_once)
+        await self.threads.run(lambda: self.kombu.connect().release())
 
     async def aclose(self) -> None:
-        """Drop all connections, without waiting for the broker."""
-        for connection in self._connections:
-            connection.collect()
-        self._connections.clear()
+        """Drop all connections; what was begun is given its time before."""
+        await self._begun.aclose(timeout=self.timeout)
+        self.kombu.drop()
         await self._changes.aclose()
 
     async def queue_counts(self, _: Iterable[str]) -> Mapping[str, QueueCounts] | None:
@@ -159,12 +169,18 @@ class KombuPublisher:
         """Raise EncodeError, as publishing it would."""
         dumps(call.body, call.options.get("serializer"))
 
-    async def check_room(self, call: PublishCall, conditions: Conditions, key: str) -> None:
-        """Raise QueueFullError where the conditions say so; `key` is the idempotency key's."""
+    async def room_for(
+        self, call: PublishCall, conditions: Conditions, key: str
+    ) -> AbstractContextManager[object]:
+        """What the job is sent in, as it takes up room in its queue; `key` is that of idempotency.
+
+        Raises QueueFullError where the conditions say so.
+        """
+        return nullcontext()
 
     async def transmit(self, call: PublishCall) -> None:
         """Have the broker take the message. Raises BrokerUnavailableError."""
-        await self.threads.run(lambda: self._publish_in_thread(call))
+        await self.threads.run(lambda: self.kombu.publish(call))
 
     def unavailable(
         self, error: Exception | str, *, maybe_accepted: bool = False
@@ -185,8 +201,9 @@ class KombuPublisher:
     async def _publish(self, call: PublishCall, unsent: BuiltMessage) -> None:
         try:
             await self.transmit(call)
-        except BrokerUnavailableError as error:
-            await self._replace(unsent, doubtful_record(unsent) if error.maybe_accepted else "")
+        except (BrokerUnavailableError, asyncio.CancelledError) as error:  # the process ends
+            maybe_accepted = getattr(error, "maybe_accepted", True)
+            await self._replace(unsent, doubtful_record(unsent) if maybe_accepted else "")
             raise
         await self._replace(unsent, sent_record(unsent))
 
@@ -225,29 +242,3 @@ class KombuPublisher:
         for call in calls:
             self.check_body(call)
         return [*map(unsent_record, calls)]
-
-    def _connect_once(self) -> None:
-        self.connect().release()
-
-    def _publish_in_thread(self, call: PublishCall) -> None:
-        """Publish and wait for the confirmation, on a connection of this thread's own."""
-        if getattr(self._of_thread, "producer", None) is None:
-            connection = self.connect()
-            self._of_thread.producer = self.celery.amqp.Producer(connection, auto_declare=False)
-            self._connections.append(connection)
-        producer = self._of_thread.producer
-        options = {**call.options, "timeout": self.timeout, "confirm_timeout": self.timeout}
-        try:
-            producer.publish(call.body, **options)
-        except Exception as error:
-            self._of_thread.producer = None
-            self._connections.remove(producer.connection)
-            producer.connection.collect()
-            raise self.unavailable(error, maybe_accepted=True) from error
-
-    def connect(self) -> Any:
-        """A new connection of Kombu's. Blocks; raises BrokerUnavailableError."""
-        try:
-            return open_confirming(self.celery, self.timeout)
-        except (OperationalError, OSError) as error:
-            raise self.unavailable(error) from error

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -111,6 +112,7 @@ class RabbitMQPublisher(KombuPublisher):
             raise self.unavailable(error) from error
 
     async def aclose(self) -> None:
+        await self._begun.aclose(timeout=self.timeout)
         self._declared.clear()
         await self._counts.aclose()
         await self._rabbit.aclose()
@@ -128,16 +130,19 @@ class RabbitMQPublisher(KombuPublisher):
     async def queue_counts(self, queues: Iterable[str]) -> dict[str, QueueCounts]:
         return await self._counts.of_all(queues)
 
-    async def check_room(self, call: PublishCall, conditions: Conditions, key: str) -> None:
+    async def room_for(
+        self, call: PublishCall, conditions: Conditions, key: str
+    ) -> AbstractContextManager[object]:
         if not conditions.limit:
-            return
-        counts = await self._counts.of(_queue_of(call))
+            return nullcontext()
+        counts = await self._counts.of(queue := _queue_of(call))
         if counts is None or counts.ready < conditions.limit:
-            return
+            return self._counts.sending(queue)
         async with bounded(self.timeout, BrokerUnavailableError):
             has_job = bool(key) and await self.client.exists(key)
         if not has_job:
             raise QueueFullError(call.task, conditions.limit)
+        return nullcontext()
 
     def check_body(self, call: PublishCall) -> None:
         if not isinstance(call, ReadyCall):  # else it is encoded
@@ -183,7 +188,7 @@ class RabbitMQPublisher(KombuPublisher):
 
     async def _try(self, publication: Publication, queues: Any, attempts: _Attempts) -> None:
         """Publish on one connection after the other."""
-        is_refused, pause = False, _PAUSE
+        is_refused, losses, pause = False, 0, _PAUSE
         while True:
             connection = await self._rabbit.connection()
             for queue in queues:
@@ -192,8 +197,9 @@ class RabbitMQPublisher(KombuPublisher):
             attempts.in_doubt, attempts.nacked = attempts.in_doubt + 1, ""
             try:
                 await connection.publish(publication)
-            except ConnectionLostError:
-                if attempts.in_doubt == _MAX_TRIES:
+            except ConnectionLostError as error:
+                losses += not error.by_another
+                if losses == _MAX_TRIES:
                     raise
                 continue
             except MessageNackedError as error:
@@ -212,7 +218,7 @@ class RabbitMQPublisher(KombuPublisher):
             connection.renew_channel()
 
     def _declare_in_thread(self, queue: Any) -> None:
-        connection = self.connect()
+        connection = self.kombu.connect()
         try:
             queue(connection.default_channel).declare()
         except (*connection.channel_errors, *connection.connection_errors) as error:
