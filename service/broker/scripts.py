@@ -24,7 +24,7 @@ _SCRIPTS: Final = {
     name: Script.load("service.broker.lua", *_LEANS_ON.get(name, ()), name) for name in _NAMES
 }
 _MAX_ACTIVE: Final = 2  # waiters of a group; why: see transport/waiter.py
-_ACTIVE_TTL: Final = 3.0  # seconds
+_ACTIVE_TTL: Final = 3.5  # seconds
 _REMEMBER_PUBLISH: Final = 120  # seconds: longer than any client goes on trying
 
 
@@ -81,7 +81,7 @@ class Take:
 
     What is taken is held for `lease` seconds; a message of more than `max_bytes` (0: no limit) is
     unusable. `acks` go along. `waiter` is the id of whoever waits if there is nothing to take, and
-    who holds `held` deliveries already.
+    who holds `held` deliveries already; without `may_be_active` it is known not to be active.
     """
 
     keys: BrokerKeys
@@ -92,6 +92,7 @@ class Take:
     acks: tuple[str, ...] = ()
     waiter: str = ""
     held: int = 0
+    may_be_active: bool = True
 
     @property
     def waiters(self) -> list[str]:
@@ -108,7 +109,7 @@ class Take:
         asked = [self.free, self.max_bytes, self.waiter, max_active, _ACTIVE_TTL, self.lease]
         return (
             [*self.keys.in_flight, *self.waiters, *lists],
-            [*asked, self.held, len(self.acks), *self.acks, *queues],
+            [*asked, self.held, int(self.may_be_active), len(self.acks), *self.acks, *queues],
         )
 
 
@@ -118,6 +119,7 @@ class Taken:
 
     `carried` are the acks that it delivered, `late` those among them that were not held any more.
     `next_due` is in how many seconds the next scheduled job is due, for a waiter that is active.
+    `look_again` is in how many seconds one on standby may find a place among the active ones.
     """
 
     verdict: str
@@ -126,11 +128,12 @@ class Taken:
     deliveries: tuple[Delivery, ...]
     unusable: tuple[Unusable, ...]
     next_due: float | None = None
+    look_again: float | None = None
 
     @classmethod
     def read(cls, reply: Any, request: Take) -> "Taken":
         """Decode the script's answer."""
-        verdict, late, taken, unusable, due, next_due = reply
+        verdict, late, taken, unusable, due, next_due, look_again = reply
         queues, of_scheduled = [each.queue for each in request.lists], frozenset(due)
         deliveries = []
         for i, raw_tag, message in _groups(taken, 3):
@@ -147,6 +150,7 @@ class Taken:
                 for i, tag, message, reason in _groups(unusable, 4)
             ),
             next_due=next_due / 1000 if next_due >= 0 else None,
+            look_again=look_again / 1000 if look_again >= 0 else None,
         )
 
 
@@ -196,11 +200,8 @@ class Scripts:
     def bound_queue(self, exchange: str, routing_key: str) -> str | None:
         """The queue that Kombu's table binds to an exchange under exactly this key."""
         members: Any = self._client.smembers(self.keys.bindings_of(exchange))
-        for member in sorted(text(part) for part in members):
-            key, _, queue = member.split("\x06\x16", 2)
-            if key == routing_key:
-                return queue
-        return None
+        bound = (text(part).split("\x06\x16", 2) for part in members)
+        return min((queue for key, _, queue in bound if key == routing_key), default=None)
 
     def restore(self, moves: Sequence[Move]) -> list[bool | ResponseError]:
         """Move deliveries' messages; of each whether it was still held, or why it was refused."""

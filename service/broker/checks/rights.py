@@ -25,7 +25,7 @@ _ON_SCRATCH: Final[Mapping[str, tuple[str, ...]]] = {
     "x EX 5": ("set",),  # first: the others then fail at the key's type, and change nothing
     "": ("rpop", "llen", "zcard", "exists", "zpopmin", "hgetall"),
     "x": ("lpush", "rpush", "hget", "hmget", "hdel", "hexists", "zrem", "zscore"),
-    "0 0": ("hset", "zadd", "zcount", "zrange", "zremrangebyscore"),
+    "0 0": ("hset", "zadd", "zcount", "zrange"),
     "0.01": ("blpop",),
     "5": ("expire",),
     "5000": ("pexpire",),

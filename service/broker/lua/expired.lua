@@ -3,10 +3,14 @@
 --       how many entries of the index to pass over (oldest first), how many to look at
 -- Answers {1 if there may be more, entries that were looked at and are still in the index, then
 -- tag, score and Kombu's record of each delivery whose lease has expired}.
+local start, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
+local entries = redis.call('ZRANGE', KEYS[2], start, start + limit - 1, 'WITHSCORES')
+-- Nothing is held, as in an idle system: no owner needs time. The account below begins with the first
+-- sweep that finds something, or goes on from one that is not long ago.
+if start == 0 and #entries == 0 then return {0, 0} end
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local lease, stock, outage = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local start, limit = tonumber(ARGV[4]), tonumber(ARGV[5])
 
 -- All workers sweep many times a lease, and keep one account: when the last sweep was, and since when
 -- there was never a long gap between two. After a gap Redis was away or stood still, all workers
@@ -37,7 +41,6 @@ end
 
 local more, stay, bytes = #ahead == limit, 0, 0
 local found = {0, 0}
-local entries = redis.call('ZRANGE', KEYS[2], start, start + limit - 1, 'WITHSCORES')
 more = more or #entries == 2 * limit
 for i = 1, #entries, 2 do
   local tag, score = entries[i], entries[i + 1]

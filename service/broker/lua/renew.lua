@@ -1,5 +1,6 @@
 -- KEYS: unacked, unacked_index   ARGV: tags   Answers the tags that are no longer held.
 -- The message, not the index, says what is held: renewing must never revive what was put back.
+if #ARGV == 0 then return {} end -- the caller only asks whether Redis is there
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local unacked, index, lost = KEYS[1], KEYS[2], {}

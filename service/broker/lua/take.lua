@@ -14,11 +14,12 @@
 -- KEYS: unacked, unacked_index, active waiters, wake, then the lists to take from (best first)
 -- ARGV: messages wanted, bytes that a message may have (0: any), this waiter's id, waiters that may
 --       be active (0: do not wait), seconds that one stays active, seconds of a lease, deliveries
---       that this worker holds already, number of acks, the tags to acknowledge, then for each list
---       the name of its queue
+--       that this worker holds already, 1 if this waiter may be active (0: it is not), number of
+--       acks, the tags to acknowledge, then for each list the name of its queue
 -- Answers: {verdict ('taken', 'active' or 'standby'), late acks, taken = {list, tag, message, ...},
 --           unusable = {list, tag, message, reason, ...}, tags of scheduled jobs that are due,
---           milliseconds until the next one is, at most a minute's (-1: none is known)}
+--           milliseconds until the next one is, at most a minute's (-1: none is known),
+--           milliseconds until one on standby may find a place among the active (else -1)}
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
 local now_text = string.format('%.6f', now)
@@ -27,7 +28,7 @@ local unacked, index, active, wake = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local lists = #KEYS - 4
 local free, max_bytes, waiter = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
 local max_active, active_ttl, lease = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6]
-local held, acks, tags = tonumber(ARGV[7]), tonumber(ARGV[8]), 8
+local held, was_active, acks, tags = tonumber(ARGV[7]), ARGV[8] == '1', tonumber(ARGV[9]), 9
 
 local late = forget(unacked, index, {unpack(ARGV, tags + 1, tags + acks)})
 
@@ -105,13 +106,13 @@ end
 
 local taken, unusable, due, count, bytes = {}, {}, {}, 0, 0
 local left, moved = 0, 0
--- The paused queues, the paused tasks, and the lists of these; then the lists, then what is scheduled
--- for each list. As all of it is read here, the server tells this client when any of it changes
+-- The paused queues, the paused tasks, and the lists of these; then what is scheduled for each list;
+-- then the lists. As all of it is read here, the server tells this client when any of it changes
 -- (CLIENT TRACKING): whoever is active asks again also when a queue or a task is resumed.
 local names = {unacked .. '_paused', unacked .. '_paused_tasks', unacked .. '_paused_lists'}
-local first_list, first_scheduled = #names, #names + lists
+local first_scheduled, first_list = #names, #names + lists
 for i = 1, lists do
-  names[first_list + i], names[first_scheduled + i] = KEYS[4 + i], KEYS[4 + i] .. '.scheduled'
+  names[first_scheduled + i], names[first_list + i] = KEYS[4 + i] .. '.scheduled', KEYS[4 + i]
 end
 
 local function exist(from, to)
@@ -122,19 +123,25 @@ local function exist(from, to)
   return count
 end
 
--- Note which of these keys are there. `count` of them are; each half is asked for its own.
+-- Note which of these keys are there. `count` of them are; each half is asked for its own. Among so
+-- few as `enough` it is not asked which they are: all of these may be there.
 local is_there = {}
-local function find(from, to, count)
-  if count == to - from + 1 then
+local function find(from, to, count, enough)
+  local size = to - from + 1
+  if count == size or count > 0 and size <= enough then
     for i = from, to do is_there[i] = true end
   elseif count > 0 then
     local middle = math.floor((from + to) / 2)
     local first = exist(from, middle)
-    find(from, middle, first)
-    find(middle + 1, to, count - first)
+    find(from, middle, first, enough)
+    find(middle + 1, to, count - first, enough)
   end
 end
-find(1, #names, exist(1, #names))
+local all = exist(1, #names)
+local others = all > 0 and exist(1, first_list) or 0 -- than lists: mostly none
+local unseen = all - others -- lists that are there, and that nothing was taken from yet
+find(1, first_list, others, 1)
+find(first_list + 1, #names, unseen, 8) -- to take from an empty list costs no more than to ask
 any_task_is_paused = is_there[2]
 
 local paused, popped, records, times = {}, {}, {}, {}
@@ -193,7 +200,8 @@ local refusal
 for i = 1, lists do
   local list, queue = KEYS[4 + i], ARGV[tags + acks + i]
   local scheduled, ripe = names[first_scheduled + i], 0
-  local is_empty = paused[i] or not is_there[first_list + i]
+  local is_empty = paused[i] or unseen == 0 or not is_there[first_list + i]
+  local is_seen = false
   if is_there[first_scheduled + i] and not paused[i] then
     ripe = redis.call('ZCOUNT', scheduled, '-inf', now_text)
   end
@@ -217,6 +225,7 @@ for i = 1, lists do
         is_empty = true
         break
       end
+      if not is_seen then is_seen, unseen = true, unseen - 1 end
       popped[#popped + 1] = {'RPUSH', list, message}
       reason, tag, at, headers = read(message)
     end
@@ -247,7 +256,11 @@ for i = 1, lists do
     end
   end
   left = left + ripe
-  if not is_empty and left < 8 then left = left + redis.call('LLEN', list) end
+  if not is_empty and left < 8 then
+    local length = redis.call('LLEN', list)
+    if not is_seen and length > 0 then unseen = unseen - 1 end
+    left = left + length
+  end
   for j = 1, resumed[list] and not paused[i] and #resumed[list] or 0 do
     left = left + redis.call('LLEN', resumed[list][j])
   end
@@ -265,28 +278,39 @@ end
 
 -- Whether this waiter was active, and is again from now on.
 local function stays_active()
-  return redis.call('ZADD', active, 'XX', 'CH', now, waiter) == 1
+  return was_active and redis.call('ZADD', active, 'XX', 'CH', now, waiter) == 1
 end
 
--- Whether there is room for this waiter among the active ones; it is one of them then.
+-- Whether there is room for this waiter among the active ones; it is one of them then. Else in how
+-- many milliseconds there will be, if one of these is not heard of again.
 local function becomes_active()
-  local others = redis.call('ZCARD', active)
-  if others >= max_active then
-    others = others - redis.call('ZREMRANGEBYSCORE', active, '-inf', now - active_ttl)
-    -- If the clock was set back.
-    others = others - redis.call('ZREMRANGEBYSCORE', active, now + active_ttl, '+inf')
+  local found, others, oldest = redis.call('ZRANGE', active, 0, -1, 'WITHSCORES'), 0, now
+  for i = 1, #found, 2 do
+    local asked = tonumber(found[i + 1])
+    local is_heard = now - active_ttl < asked and asked < now + active_ttl -- the clock may go back
+    if is_heard and found[i] ~= waiter then
+      others, oldest = others + 1, math.min(oldest, asked)
+    elseif not is_heard then
+      redis.call('ZREM', active, found[i])
+    end
   end
-  return others < max_active and redis.call('ZADD', active, now, waiter) == 1
+  if others >= max_active then
+    return false, math.max(0, math.ceil((oldest + active_ttl - now) * 1000))
+  end
+  redis.call('ZADD', active, now, waiter)
+  redis.call('EXPIRE', active, 60) -- one that is active for longer becomes so anew
+  return true, -1
 end
 
-local verdict, next_due = 'taken', -1
+local verdict, next_due, look_again = 'taken', -1, -1
 if max_active > 0 and count > 0 then
   -- With one job and nothing more to take, it waits on; else another one is to wait in its place,
   -- so that jobs are spread, and more of them are to come where there is more work.
   if held == 0 and count == 1 and count < free and left == 0 and stays_active() then
     verdict = 'active'
   else
-    local wanted = math.max(redis.call('ZREM', active, waiter), math.min(left, 8))
+    local leaves = was_active and redis.call('ZREM', active, waiter) or 0
+    local wanted = math.max(leaves, math.min(left, 8))
     wanted = wanted > 0 and wanted - redis.call('LLEN', wake) or 0
     if wanted > 0 then
       redis.call('LPUSH', wake, unpack({'1', '1', '1', '1', '1', '1', '1', '1'}, 1, wanted))
@@ -294,10 +318,11 @@ if max_active > 0 and count > 0 then
     end
   end
 elseif max_active > 0 and moved < 100 and bytes < 4194304 then
-  verdict = (stays_active() or becomes_active()) and 'active' or 'standby'
+  local is_active = stays_active()
+  if not is_active then is_active, look_again = becomes_active() end
+  verdict = is_active and 'active' or 'standby'
 end
 if verdict == 'active' then
-  redis.call('EXPIRE', active, math.ceil(active_ttl))
   -- What this script has taken from is not among what the server watches for this client any more.
   if count + moved > 0 then exist(1, #names) end
   for i = 1, lists do
@@ -308,4 +333,4 @@ if verdict == 'active' then
     if wait and (next_due < 0 or wait < next_due) then next_due = wait end
   end
 end
-return {verdict, late, taken, unusable, due, next_due}
+return {verdict, late, taken, unusable, due, next_due, look_again}

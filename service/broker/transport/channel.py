@@ -21,7 +21,7 @@ from service.broker.transport.deliver import Deliverer, decode_first
 from service.broker.transport.kombu_bases import RedisChannel, VirtualChannel
 from service.broker.transport.publish import PublishingChannel
 from service.broker.transport.qos import LeasedQoS
-from service.broker.transport.waiter import ASK_AGAIN, Waiter, WaiterState, drop_pushes
+from service.broker.transport.waiter import Waiter, WaiterState, drop_pushes
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +108,8 @@ class Channel(PublishingChannel):
             raise Empty
         if time.monotonic() - self._brpop_sent_at > self.leases.options.lease / 3:
             taken = self.leases.still_held(taken)
-        if taken.next_due is not None and taken.next_due < ASK_AGAIN:
-            self.connection.cycle.wake_in(taken.next_due)
+        if self.waiter.state is WaiterState.ACTIVE:
+            self.connection.cycle.wake_in(self.waiter.patience)
         self.deliverer.enter(taken)
         if not self.deliverer.backlog:
             raise Empty  # else a caller with a time limit, as `inspect`, would begin it anew

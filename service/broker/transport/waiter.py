@@ -14,11 +14,13 @@ process is recorded as its holder (BRPOP), watches a single list (BLMOVE) or wak
 
 So one message wakes two workers, whether ten or a thousand are idle; and while jobs come faster
 than they end, it makes a third one active in place of the one that works. Two and not one are
-active, because one of them may be frozen. A worker stays active by asking again every second, and
-counts as gone after three: lost tokens and dead waiters heal by themselves. It also asks at the
-moment when the next scheduled job is due, which each take tells it.
+active, because one of them may be frozen. A worker stays active by asking again every two seconds,
+and counts as gone after three and a half; whoever is on standby looks for its place then, which the
+take has told it: lost tokens and dead waiters heal by themselves within four seconds. An active
+worker also asks at the moment when the next scheduled job is due, which each take tells it.
 """
 
+import random
 import time
 from dataclasses import replace
 from enum import Enum, auto
@@ -30,7 +32,9 @@ from redis.exceptions import NoScriptError, ResponseError
 from service.broker.leases.in_flight import InFlight
 from service.broker.scripts import Take, Taken, script
 
-ASK_AGAIN: Final = 1.0
+ASK_AGAIN: Final = 2.0  # seconds
+# Those on standby look for a free place at different moments, or each look would be one of all.
+_SPREAD: Final = 0.5  # seconds
 # Without CLIENT TRACKING (an old server, a proxy, missing rights) an active worker has to look
 # itself. It pauses in a BLPOP on a list that stays empty: Celery's event loop wakes for a
 # connection, not for so short a time.
@@ -57,6 +61,8 @@ class Waiter:
         self._loaded = False
         self._next = WaiterState.TAKING
         self._ask_at = 0.0
+        self._on_standby_for = ASK_AGAIN
+        self._may_be_active = True
         self.state = WaiterState.IDLE
         self._request: Take
 
@@ -65,7 +71,7 @@ class Waiter:
         self._ask_at = time.monotonic() + ASK_AGAIN
         if self._next is not WaiterState.TAKING:
             self.state, self._next = self._next, WaiterState.TAKING
-            wake, seconds = take.waiters[1], ASK_AGAIN
+            wake, seconds = take.waiters[1], self._on_standby_for
             if self.state is WaiterState.PAUSE:
                 wake, seconds = f"{wake}:none", _ASK_AGAIN_BLIND
             connection.send_command("BLPOP", wake, seconds)
@@ -73,7 +79,9 @@ class Waiter:
         if connection._sock is not self._socket:  # noqa: SLF001 - Kombu keeps it the same way
             self._greet(connection)
         acks, held = tuple(in_flight.acks_to_send()), in_flight.count
-        self._request = replace(take, waiter=self._id, acks=acks, held=held)
+        self._request = replace(
+            take, waiter=self._id, acks=acks, held=held, may_be_active=self._may_be_active
+        )
         self.state = WaiterState.TAKING
         form = script("take").by_sha if self._loaded else script("take").whole
         connection.send_command(*form(*self._request.call()))
@@ -112,6 +120,7 @@ class Waiter:
         """The connection is gone."""
         self.reset_wait()
         self._socket = None
+        self._may_be_active = True
 
     def _read_take(self, connection: Any, timeout: float | None) -> Taken | None:
         options = {} if timeout is None else {"timeout": timeout}
@@ -122,8 +131,14 @@ class Waiter:
             return None
         self._loaded = True
         taken = Taken.read(reply, self._request)
+        # One that takes leaves the active ones, unless the verdict says otherwise.
+        has_taken = bool(taken.deliveries or taken.unusable)
+        self._may_be_active = taken.verdict == "active" or (
+            taken.verdict == "taken" and not has_taken and self._may_be_active
+        )
         if taken.verdict == "standby":
             self._next = WaiterState.STANDBY
+            self._on_standby_for = (taken.look_again or 0.0) + random.uniform(0.01, _SPREAD)  # noqa: S311
         elif taken.verdict == "active" and not self._tracks:
             self._next = WaiterState.PAUSE
         elif taken.verdict == "active" and not connection.can_read(timeout=0):

@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 import uuid
 import weakref
 from collections import Counter, deque
@@ -25,6 +26,9 @@ from service.signals import JobEvent, WorkerStatus
 logger: Final = logging.getLogger(__name__)
 
 INTERVAL: Final = 1.0  # seconds between two reports
+# Seconds after which a worker says anew how it is, where nothing has changed. A worker is shown as
+# gone after five.
+_SAME_AGAIN: Final = 1.9
 
 _SCRIPT: Final = Script.load("service.dashboard.events", "report")
 _CHUNK: Final = 500  # events in one call of the script, during which Redis serves nobody else
@@ -59,6 +63,8 @@ class Recorder:
         self._failures: list[FailureGroup] = []
         self._unsent: tuple[list[str], list[Any]] | None = None  # keys and arguments of the script
         self._failing = False
+        self._said: tuple[str, WorkerStatus] | None = None  # of a worker, with the last report
+        self._said_at = 0.0
         self._client: Redis | None = None
         self._thread: threading.Thread | None = None
         self._owns_thread = True
@@ -75,10 +81,14 @@ class Recorder:
     def record_worker(self, worker: str, status: WorkerStatus | None) -> None:
         """Report now, with a worker's status: a receiver of `worker_reported`.
 
-        That signal is sent every second, so the recorder needs no thread of its own any more.
+        That signal is sent every second, so the recorder needs no thread of its own any more. Where
+        there is nothing new, every second call reports nothing.
         """
         self.take_over()
-        self.report(worker, status)
+        said, now = _without_age(worker, status), time.monotonic()
+        is_news = said is None or said != self._said or now - self._said_at >= _SAME_AGAIN
+        if is_news or self._has_unreported():
+            self._said, self._said_at = (said if self.report(worker, status) else None), now
 
     def take_over(self) -> None:
         """Leave the reporting to the caller, who calls `report` every second."""
@@ -191,3 +201,8 @@ class Recorder:
         own = [mark, keys.recent_jobs, keys.workers, keys.workers_seen]
         own += [keys.failures, keys.failures_seen]
         return [*own, *buckets], arguments
+
+
+def _without_age(worker: str, status: WorkerStatus | None) -> tuple[str, WorkerStatus] | None:
+    """What a worker says, but for what changes with each second that passes."""
+    return None if status is None else (worker, msgspec.structs.replace(status, lease_age=None))

@@ -54,12 +54,15 @@ if worker ~= '' and status == '' then
 elseif worker ~= '' then
   local time = redis.call('TIME')
   local now = time[1] + time[2] / 1000000
-  local gone = redis.call('ZRANGEBYSCORE', seen, '-inf', now - FORGET_WORKER_AFTER)
-  for _, name in ipairs(gone) do forget(name) end
-  redis.call('HSET', workers, worker, status)
-  redis.call('ZADD', seen, now, worker)
-  redis.call('EXPIRE', workers, WORKERS_TTL)
-  redis.call('EXPIRE', seen, WORKERS_TTL)
+  local is_new = redis.call('HSET', workers, worker, status) == 1
+  is_new = redis.call('ZADD', seen, now, worker) == 1 or is_new
+  -- The rest need not be done with each report: for a new worker, and about once a minute.
+  if is_new or time[1] % 60 < 3 then
+    local gone = redis.call('ZRANGEBYSCORE', seen, '-inf', now - FORGET_WORKER_AFTER)
+    for _, name in ipairs(gone) do forget(name) end
+    redis.call('EXPIRE', workers, WORKERS_TTL)
+    redis.call('EXPIRE', seen, WORKERS_TTL)
+  end
 end
 if count > 0 then
   local _, total = entry('XREVRANGE', '+', '-')

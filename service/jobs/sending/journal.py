@@ -28,6 +28,7 @@ _APPLY: Final = Script.load("service.jobs.sending", "apply", "enqueue")
 _CLAIM: Final = Script.load("service.jobs.sending", "claim")
 _KEPT: Final = 60  # seconds, beyond the timeout, for which a journal waits for its next batch
 _ABANDONED: Final = 3  # timeouts without a step, after which another process goes on
+_LOOK_AGAIN: Final = 10  # timeouts between two looks of a process; each looks by itself
 
 
 class Journals:
@@ -53,7 +54,7 @@ class Journals:
         # Of its own: redis-py leaves one of the pool open if a call is cancelled while it connects.
         connection = ScriptConnection(self._client, timeout=self._timeout)
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(_LOOK_AGAIN * self._timeout)
             with suppress(BrokerUnavailableError, RedisError, OSError):  # the next time, then
                 try:
                     found: Any = await connection.run(_CLAIM, [self._keys.journals], [seconds])

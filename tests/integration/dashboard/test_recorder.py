@@ -1,5 +1,6 @@
 """The recorder and the reader, against a real Valkey."""
 
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -175,6 +176,28 @@ async def test_workers_come_and_leave(recorder: Recorder, app: Quart) -> None:
     recorder.report("one@host")
     reader.expire()
     assert [worker.name for worker in (await reader.refresh()).workers] == ["two@host"]
+
+
+def test_a_worker_says_the_same_every_other_second_only(recorder: Recorder, valkey: Valkey) -> None:
+    """Its leases grow older all the time, which is no news; how many jobs run is, and a job is."""
+    with valkey.client() as redis:
+
+        def stored(*, running: int = 1, lease_age: float) -> dict[str, Any]:
+            recorder.record_worker("w@h", status(running=running, lease_age=lease_age))
+            found: Any = redis.hget(KEYS.workers, "w@h")
+            return dict(json.loads(found))
+
+        first = time.monotonic()
+        assert stored(lease_age=1)["lease_age"] == 1
+        second = stored(lease_age=2)["lease_age"]
+        assert second == 1 or time.monotonic() - first > 1.9
+        assert stored(lease_age=3, running=2)["lease_age"] == 3
+        recorder.record(event(1))
+        assert stored(lease_age=4, running=2)["lease_age"] == 4
+        assert events_sent(redis) == 1
+        recorder.record_worker("w@h", None)
+        assert not redis.hexists(KEYS.workers, "w@h")
+        assert stored(lease_age=5, running=2)["lease_age"] == 5
 
 
 async def test_a_job_whose_end_was_never_reported_is_looked_up(

@@ -163,12 +163,19 @@ async def test_a_committed_canvas_is_sent_to_its_end_by_whoever_is_there(
         assert redis.ttl(key) == -1
         redis.set(RECORD + "0-0", "{}", ex=60)  # as if the first were sent before
         redis.zincrby("service:journals", -60, key)
-    await wait_until_async(lambda: len(sent(own_valkey)) == 5, description="all others are sent")
-    assert sent(own_valkey) == ["0-1", "1-0", "1-1", "2-0", "2-1"]
-    await wait_until_async(
-        lambda: not [key for key in keys(own_valkey) if key.startswith("service:")],
-        description="nothing is left of the journal",
-    )
+    other = Journals(parts.redis, parts.keys, timeout=0.3)  # by which it looks every three seconds
+    looking = asyncio.create_task(other.finish_abandoned())
+    try:
+        await wait_until_async(
+            lambda: len(sent(own_valkey)) == 5, description="all others are sent"
+        )
+        assert sent(own_valkey) == ["0-1", "1-0", "1-1", "2-0", "2-1"]
+        await wait_until_async(
+            lambda: not [key for key in keys(own_valkey) if key.startswith("service:")],
+            description="nothing is left of the journal",
+        )
+    finally:
+        looking.cancel()
 
 
 async def test_a_journal_that_lost_a_part_is_not_sent(app: Quart, own_valkey: Valkey) -> None:

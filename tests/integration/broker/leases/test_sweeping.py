@@ -131,6 +131,17 @@ def test_the_account_is_gone_when_nobody_looks_any_more(redis: Redis) -> None:
     assert 0 < redis.pttl(KEYS.sweeps) <= OUTAGE * 1000 + 1001
 
 
+def test_where_nothing_is_held_no_account_is_kept(redis: Redis) -> None:
+    """Idle workers would write one all the time. The first sweep that finds something does."""
+    redis.delete(UNACKED, INDEX)
+    assert _sweep(redis) == []
+    assert not redis.exists(KEYS.sweeps)
+    redis.hset(UNACKED, TAG, '[{},"","celery"]')
+    redis.zadd(INDEX, {TAG: 1})
+    assert _sweep(redis) == []
+    _assert_owners_have_a_full_lease(redis)
+
+
 def _message(deliveries: int, **headers: object) -> str:
     """A job that has been delivered so often."""
     properties = {"delivery_tag": "t", "x-deliveries": deliveries, "priority": 0}
