@@ -37,7 +37,7 @@ def init_dashboard(app: Quart, ours: Blueprint) -> None:
     signals = parts_of(app).signals
     signals.job_changed.connect(recorder.record)
     signals.worker_reported.connect(recorder.record_worker)
-    app.after_serving(recorder.close)
+    app.after_serving(recorder.aclose)
     site.template_folders.append(Path(__file__).parent / "templates")
     site.job_details.append(find_details)
     files = FileBlueprint("dashboard_files", __name__, static_folder="static", static_url_path="")

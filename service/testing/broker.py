@@ -50,11 +50,13 @@ class WaitingJobs:
         wanted = job_id.encode()
         for queue, key, message in self._messages():
             if wanted in message and messages.job_id(message) == job_id:
-                if key.endswith(_SCHEDULED):
-                    self._client.zrem(key, message)
-                else:
-                    self._client.lrem(key, 1, message)
-                self._client.zadd(self._keys.scheduled_of(queue)[0], {message: _FIRST})
+                with self._client.pipeline() as pipe:
+                    if key.endswith(_SCHEDULED):
+                        pipe.zrem(key, message)
+                    else:
+                        pipe.lrem(key, 1, message)
+                    pipe.zadd(self._keys.scheduled_of(queue)[0], {message: _FIRST})
+                    pipe.execute()
                 return queue
         return None
 
@@ -72,10 +74,12 @@ class WaitingJobs:
 
     def _messages(self) -> Iterator[tuple[str, str, bytes]]:
         """The queue, the key and the message of each that waits."""
-        lists = [(name, name) for name in self._lists()]
-        for beside, key in (*lists, *((each.beside, each.key) for each in self._of_tasks())):
+        for key in self._lists():
             for message in reversed(self._client.lrange(key, 0, -1)):
-                yield self._queue_of(beside), key, message
+                yield self._queue_of(key), key, message
+        for each in self._of_tasks():
+            for message in reversed(self._client.lrange(each.key, 0, -1)):
+                yield self._queue_of(each.beside), each.key, message
         for key in self._sets():
             for message in self._client.zrange(key, 0, -1):
                 yield self._queue_of(key), key, message

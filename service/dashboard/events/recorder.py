@@ -1,5 +1,6 @@
 """Records the job events of this process, and reports them to Redis once a second."""
 
+import asyncio
 import logging
 import os
 import threading
@@ -7,6 +8,8 @@ import time
 import uuid
 import weakref
 from collections import Counter, deque
+from concurrent.futures import Future
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
 
@@ -18,6 +21,7 @@ from service.dashboard.events.failures import FailureGroup, grouped
 from service.dashboard.events.recent import newer
 from service.dashboard.events.stats import LONG_SPAN, LONG_STEP, SPAN, STEP, bucket_of, count
 from service.redis.clients import connect_blocking
+from service.redis.deadline import Deadline
 from service.redis.keys import result_keys
 from service.redis.script import Script
 from service.settings import Settings
@@ -71,6 +75,7 @@ class Recorder:
         self._starting = threading.Lock()
         self._reporting = threading.Lock()
         self._closed = threading.Event()
+        self._finished: Future[None] = Future()  # by the thread, after its last report
 
     def record(self, event: JobEvent) -> None:
         """Have this event reported within a second or so: a receiver of `job_changed`."""
@@ -121,11 +126,17 @@ class Recorder:
             self._failing = False
             return True
 
-    def close(self) -> None:
-        """End the thread, and report the events that are left unless Redis is known to be away."""
+    async def aclose(self) -> None:
+        """Report the events that are left, unless Redis is known to be away, and end the thread."""
         self._closed.set()
-        if self._thread is not None and self._owns_thread:
-            self._thread.join(self._settings.redis_timeout * 2)
+        if self._thread is None or not self._owns_thread:
+            await asyncio.to_thread(self._finish)
+            return
+        with suppress(TimeoutError):
+            async with Deadline(self._settings.redis_timeout * 2):
+                await asyncio.wrap_future(self._finished)
+
+    def _finish(self) -> None:
         if self._has_unreported() and not self._failing:
             self.report()
         if self._client is not None:
@@ -157,6 +168,12 @@ class Recorder:
                 except Exception:
                     # The jobs do not depend on it, whatever it is, and the next report may work.
                     logger.exception("A report for the dashboard failed")
+        try:
+            self._finish()
+        except Exception as error:  # noqa: BLE001  for who closes
+            self._finished.set_exception(error)
+        else:
+            self._finished.set_result(None)
 
     def _collect(self) -> None:
         """Take in what was recorded: counts of all events, and of each job the newest event."""

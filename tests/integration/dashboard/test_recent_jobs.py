@@ -48,7 +48,7 @@ async def _app(redis_url: str) -> AsyncIterator[Quart]:
                 event = JobEvent(job_id(number), state, task, ended, worker, queued, started, ended)
             recorder.record(event)
         assert recorder.report()
-    recorder.close()
+    await recorder.aclose()
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_ADMIN_TOKEN": TOKEN})
     async with app.test_app():
         yield app

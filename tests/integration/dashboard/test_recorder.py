@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -36,10 +36,10 @@ def recorder_on(redis_url: str, timeout: float = 20) -> Recorder:
 
 
 @pytest.fixture
-def recorder(redis_url: str) -> Iterator[Recorder]:
+async def recorder(redis_url: str) -> AsyncIterator[Recorder]:
     recorder = recorder_on(redis_url)
     yield recorder
-    recorder.close()
+    await recorder.aclose()
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ async def test_a_report_that_comes_twice_counts_once(own_valkey: Valkey) -> None
     with own_valkey.client() as redis:
         wait_until(lambda: events_sent(redis) == 2, description="it has arrived all the same")
     wait_until(recorder.report, description="it is sent again")
-    recorder.close()
+    await recorder.aclose()
     app = create_app({"SERVICE_REDIS_URL": own_valkey.url, "SERVICE_REDIS_TIMEOUT": 20})
     async with app.test_app():
         assert (await dashboard_of(app).reader.refresh()).tasks["a.task"].ok == 2
@@ -136,7 +136,7 @@ async def test_only_so_many_jobs_are_kept(recorder: Recorder, app: Quart, valkey
     assert reader.snapshot.tasks["a.task"].ok == 2000
 
 
-def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
+async def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
     """What was recorded meanwhile is reported afterwards, and counted right."""
     recorder = recorder_on(own_valkey.url, timeout=0.3)
     recorder.take_over()
@@ -161,7 +161,7 @@ def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
             stored = [{k.encode(): v.encode() for k, v in fields.items()} for fields in found]
             assert by_task(together(map(read_bucket, stored)))["a.task"].ok == 3
         assert all(redis.ttl(key) > 0 for key in redis.scan_iter("service:*"))
-    recorder.close()
+    await recorder.aclose()
 
 
 async def test_workers_come_and_leave(recorder: Recorder, app: Quart) -> None:

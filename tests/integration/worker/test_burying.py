@@ -1,5 +1,6 @@
 """What RabbitMQ gives up is kept where all those look who read dead letters."""
 
+import asyncio
 from typing import Any
 
 from kombu import Connection
@@ -32,6 +33,6 @@ def test_a_prefix_that_code_has_given_celery_begins_the_key(redis_url: str) -> N
     try:
         Burier(celery).bury(message)
     finally:
-        dashboard_of(app).recorder.close()
+        asyncio.run(dashboard_of(app).recorder.aclose())
     with Redis.from_url(redis_url) as redis:
         assert redis.llen(broker_keys(celery.conf).dead_letters_of("celery")) == 1
