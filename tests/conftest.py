@@ -15,6 +15,7 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 from service.broker import celery_worker
 from tests.support.leaks import other_tasks, our_threads, unknown_or_lasting_keys
 from tests.support.ports import free_port
+from tests.support.serving import PATIENT
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until, wait_until_async
 from tests.support.workers import MODULES, Worker, running_worker
@@ -93,8 +94,15 @@ def shared_worker(
 
 
 @pytest.fixture
-def redis_url(request: pytest.FixtureRequest, valkey: Valkey) -> Iterator[str]:
-    """The address of the session's server, emptied for this test."""
+def redis_url(
+    request: pytest.FixtureRequest, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """The address of the session's server, emptied for this test.
+
+    Apps and workers of the test wait for it as long as a busy machine may need.
+    """
+    for name, value in PATIENT.items():
+        monkeypatch.setenv(name, value)
     valkey.flush()
     yield valkey.url
     _check_keys(request, valkey)
