@@ -2,7 +2,7 @@
 
 clients.py    asyncio and blocking clients for redis://, rediss:// and sentinel:// addresses
 keys.py       the name of every key; KEYS.md is the map: type, life, owner and meaning of each
-deadline.py   bounds waiting, on every Python
+deadline.py   bounds waiting, on every Python; many waits by one timer
 bounded.py    bounds waiting for Redis, and turns its trouble into one error
 countdown.py  carries a countdown to the script that knows the server's clock
 transient.py  which errors will pass, and which say that nothing was written

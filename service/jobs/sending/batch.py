@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -11,6 +12,7 @@ from redis.exceptions import RedisError
 from service.errors import BrokerUnavailableError, QueueFullError, ServiceError
 from service.jobs.sending.message import UNCONDITIONAL, Accepted, BuiltMessage, Conditions
 from service.redis.batcher import Batcher
+from service.redis.deadline import SharedDeadline
 from service.redis.keys import ResultKeys
 from service.redis.script import Script, ScriptConnection
 from service.redis.transient import wrote_nothing
@@ -57,6 +59,7 @@ class BatchWriter:
         """`replicas` is how many replicas of Redis must have a job before it is accepted."""
         self.keys = keys
         self.timeout = timeout
+        self._deadline = SharedDeadline(timeout)
         self.paused_lists = ""  # the broker's hash of them, where its Redis is this one
         self._idle = [
             ScriptConnection(client, timeout=timeout, replicas=replicas)
@@ -74,15 +77,12 @@ class BatchWriter:
         Raises QueueFullError, LimitExceededError, and BrokerUnavailableError, which knows whether
         jobs may have been accepted.
         """
-        loop = asyncio.get_running_loop()
+        done = asyncio.get_running_loop().create_future()
         size = sum([len(message.message) for message in messages])
-        pending = _PendingSend(messages, conditions, loop.create_future(), len(messages), size)
+        pending = _PendingSend(messages, conditions, done, len(messages), size)
         self._batcher.add(pending)
-        timer = loop.call_later(self.timeout, self._give_up, pending)
-        try:
-            return await pending.done
-        finally:
-            timer.cancel()
+        self._deadline.add(done, partial(self._timeout_of, pending))
+        return await pending.done
 
     def idempotency_key(self, task: str | None, conditions: Conditions) -> str:
         """The key in Redis that conditions for a job of the task name; empty for none."""
@@ -92,12 +92,13 @@ class BatchWriter:
     async def aclose(self) -> None:
         """Close the connections."""
         await self._batcher.close()
+        self._deadline.clear()
         for connection in self._idle:
             await connection.disconnect()
 
-    def _give_up(self, pending: _PendingSend) -> None:
+    def _timeout_of(self, pending: _PendingSend) -> BrokerUnavailableError:
         reason = f"no answer within {self.timeout:g} s"
-        pending.finish(BrokerUnavailableError(reason, maybe_accepted=pending.sent))
+        return BrokerUnavailableError(reason, maybe_accepted=pending.sent)
 
     async def _send(self, batch: list[_PendingSend]) -> None:
         def on_send() -> None:

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from service.redis.deadline import Deadline
+from service.redis.deadline import Deadline, SharedDeadline
 
 
 async def test_it_is_a_timeout() -> None:
@@ -90,3 +90,52 @@ async def test_a_cancellation_that_was_lost_inside_is_raised_at_the_end(*, fails
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_what_shares_a_deadline_ends_in_time() -> None:
+    """With the error of each; what is done, or cancelled, is left alone."""
+    loop, deadline = asyncio.get_running_loop(), SharedDeadline(0.05)
+    done, cancelled, *late = [loop.create_future() for _ in range(100)]
+    for number, future in enumerate((done, cancelled, *late)):
+        deadline.add(future, lambda number=number: TimeoutError(number))  # type: ignore[misc]
+    done.set_result("done")
+    cancelled.cancel()
+    await asyncio.wait(late)
+    assert [str(future.exception()) for future in late] == [str(n) for n in range(2, 100)]
+    assert await done == "done"
+    again = loop.create_future()
+    deadline.add(again, TimeoutError)
+    with pytest.raises(TimeoutError):
+        await again
+
+
+def test_a_shared_deadline_goes_on_with_the_next_loop() -> None:
+    """Else nothing would end there, as the timer of the loop before never comes."""
+    deadline = SharedDeadline(0.05)
+
+    async def end(*, waits: bool) -> None:
+        future = asyncio.get_running_loop().create_future()
+        deadline.add(future, TimeoutError)
+        if waits:
+            await future
+
+    asyncio.run(end(waits=False))
+    with pytest.raises(TimeoutError):
+        asyncio.run(end(waits=True))
+
+
+async def test_what_a_shared_deadline_ends_does_not_hold_the_loop() -> None:
+    """Those who wait raise errors: others get their turn between some and the next."""
+    loop, deadline = asyncio.get_running_loop(), SharedDeadline(0.01)
+    futures = [loop.create_future() for _ in range(100)]
+    for future in futures:
+        deadline.add(future, TimeoutError)
+    time.sleep(0.02)  # noqa: ASYNC251  the time of all is over
+    most = ended = 0
+    while ended < len(futures):
+        await asyncio.sleep(0)
+        before, ended = ended, sum(future.done() for future in futures)
+        most = max(most, ended - before)
+    assert 0 < most <= 20
+    for future in futures:
+        future.exception()
