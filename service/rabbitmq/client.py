@@ -53,6 +53,17 @@ class RabbitClient:
         elif self._outage and self._is_connecting:
             raise ConnectionLostError(self._outage)
 
+    @property
+    def ready(self) -> RabbitConnection | None:
+        """The connection, if there is one that takes messages now."""
+        connection = self._connection
+        return None if connection is None or connection.blocked else connection
+
+    def renew_channel(self) -> None:
+        """Publish on a new channel from now on, where the last one has nacked a message."""
+        if self._connection is not None:
+            self._connection.renew_channel()
+
     async def connection(self) -> RabbitConnection:
         """The connection, as soon as there is one. Raises ConnectionLostError as `check` does."""
         while True:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
 from typing import Any, Final, NamedTuple
 
 from amqp import spec
@@ -15,6 +16,8 @@ from service.rabbitmq.publishing import ConnectionLostError, Publication, Publis
 logger: Final = logging.getLogger(__name__)
 
 _CLOSED_BY_US: Final = 200  # the code of a normal end
+_CONFIRMATIONS: Final = (spec.Basic.Ack, spec.Basic.Nack)
+_TAG_AND_BITS: Final = Struct(">QB")  # their arguments
 _NO_QUEUE: Final = "404 NOT_FOUND - no queue "  # how a refusal begins
 
 
@@ -43,8 +46,6 @@ class RabbitConnection:
         self._asking = asyncio.Lock()
         self._answers: deque[asyncio.Future[Any]] = deque()
         self._handlers: dict[Any, tuple[str, Callable[..., None]]] = {
-            spec.Basic.Ack: ("Lb", self._on_ack),
-            spec.Basic.Nack: ("Lb", self._on_nack),
             spec.Basic.Return: ("Bsss", self._on_return),
             spec.Basic.QosOk: ("", self._on_answer),
             spec.Queue.DeclareOk: ("sll", self._on_answer),
@@ -70,14 +71,16 @@ class RabbitConnection:
         """The numbers of the channels on which messages are published, or not confirmed yet."""
         return [channel.number for channel in self._channels]
 
-    async def publish(self, publication: Publication) -> None:
-        """Publish, and wait for the confirmation.
+    def publish(self, publication: Publication) -> asyncio.Future[None]:
+        """Publish; what is returned is done when RabbitMQ has confirmed it.
 
-        Raises ConnectionLostError, MessageRefusedError and MessageNackedError.
+        It may end with ConnectionLostError, MessageRefusedError or MessageNackedError.
         """
-        if self.lost:
-            raise ConnectionLostError(self.lost)
-        await self._channels.publish(publication)
+        if not self.lost:
+            return self._channels.publish(publication)
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        failed.set_exception(ConnectionLostError(self.lost))
+        return failed
 
     def renew_channel(self) -> None:
         """Publish on a new channel from now on, where the last one has nacked a message."""
@@ -123,19 +126,19 @@ class RabbitConnection:
             return await asyncio.shield(answer)
 
     def _on_method(self, channel: int, method: Any, packed: bytes, message: Any) -> None:
+        if method in _CONFIRMATIONS:  # most are; py-amqp needs four times as long to unpack one
+            tag, bits = _TAG_AND_BITS.unpack_from(packed, 4)
+            self._on_confirmation(channel, method, tag, multiple=bool(bits & 1))
+            return
         form, handle = self._handlers.get(method, ("", None))
         if handle is not None:
             unpacked: Any = loads(form, packed, 4)[0] if form else ()
             handle(channel, message, *unpacked)
 
-    def _on_ack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
+    def _on_confirmation(self, number: int, method: Any, tag: int, *, multiple: bool) -> None:
         if channel := self._channels.get(number):
-            channel.on_ack(tag, multiple=multiple)
-            self._channels.close_if_idle(channel)
-
-    def _on_nack(self, number: int, _: Any, tag: int, multiple: bool) -> None:
-        if channel := self._channels.get(number):
-            channel.on_nack(tag, multiple=multiple)
+            handle = channel.on_ack if method == spec.Basic.Ack else channel.on_nack
+            handle(tag, multiple=multiple)
             self._channels.close_if_idle(channel)
 
     def _on_return(

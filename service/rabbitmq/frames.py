@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from struct import unpack_from
 from typing import Any, Final
 
+from amqp import spec
 from amqp.method_framing import frame_handler, frame_writer
 from amqp.serialization import dumps
+
+from service.rabbitmq.packing import PackedMessage
 
 PUBLISHES, ASKS = 1, 2  # the channels of a connection
 _CHUNK: Final = 65_536  # bytes that are read at once
 _HEADER: Final = 7  # bytes of a frame before its payload
+_METHOD_ID: Final = 4  # bytes before the arguments of a method
 _FRAME_END: Final = 0xCE
 _NOT_READY: Final = (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -95,8 +99,17 @@ class FrameStream:
         packed = dumps(form, arguments) if form else b""
         self._write_frame(1, channel, method, packed, message)
 
-    def write(self, data: memoryview) -> None:
-        """Send it with all that is written in this turn of the loop. For py-amqp's code."""
+    def send_packed(self, channel: int, message: PackedMessage) -> None:
+        """Send a message that is packed, with the method that publishes it."""
+        if message.size > self.frame_max:  # its body needs several frames
+            method, packed = spec.Basic.Publish, message.method[_METHOD_ID:]
+            self._write_frame(1, channel, method, packed, message)
+        else:
+            self.write(message.frames(channel))
+            self.bytes_sent += 1
+
+    def write(self, data: memoryview | bytes) -> None:
+        """Send it with all that is written in this turn of the loop. For py-amqp's code, too."""
         self._unsent += data
         if not self._is_flushing:
             self._is_flushing = True
@@ -114,7 +127,7 @@ class FrameStream:
             return
         except OSError as error:
             self.lose(str(error))
-        if not self.lost:
+        if self._full_since and not self.lost:
             self._loop.remove_writer(self._socket.fileno())
         self._is_flushing, self._full_since = False, 0.0
 

@@ -8,10 +8,10 @@ from amqp import spec
 from amqp.serialization import dumps
 
 from service.rabbitmq.frames import ASKS, PUBLISHES, FrameStream
+from service.rabbitmq.packing import PUBLISH_FORM, PackedMessage
 
 _NOT_FOUND: Final = 404
 _DEFAULT_EXCHANGE: Final = "amq.default"  # how RabbitMQ calls the one without a name
-_PUBLISH: Final = "Bssbb"  # how the arguments of basic.publish are packed
 _LAST_NUMBER: Final = (
     2000  # RabbitMQ has 2047 channels in a connection, unless it is told otherwise
 )
@@ -46,7 +46,10 @@ class MessageNackedError(Exception):
 
 
 class Publication(NamedTuple):
-    """A message, py-amqp's object, and where it goes. A mandatory one has to reach a queue."""
+    """A message and where it goes. A mandatory one has to reach a queue.
+
+    The message is py-amqp's object, or a PackedMessage of a template that goes to the same place.
+    """
 
     message: Any
     exchange: str
@@ -65,7 +68,7 @@ class Publication(NamedTuple):
 
     def check(self) -> None:
         """Raise the error of py-amqp's that publishing it would raise, of any class."""
-        dumps(_PUBLISH, self.arguments)
+        dumps(PUBLISH_FORM, self.arguments)
         self.message._serialize_properties()  # noqa: SLF001  of GenericContent, pinned
 
     def is_named_in(self, refusal: str) -> bool:
@@ -115,8 +118,11 @@ class PublishChannel:
 
     def publish(self, publication: Publication) -> asyncio.Future[None]:
         """Publish; what is returned is done when RabbitMQ has confirmed it, or has not."""
-        to, message = publication.arguments, publication.message
-        self._stream.send(self.number, spec.Basic.Publish, _PUBLISH, to, message)
+        if isinstance(message := publication.message, PackedMessage):
+            self._stream.send_packed(self.number, message)
+        else:
+            to = publication.arguments
+            self._stream.send(self.number, spec.Basic.Publish, PUBLISH_FORM, to, message)
         # Not before: what cannot be encoded was not sent, and RabbitMQ counts only what it gets.
         self._tag += 1
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -158,13 +164,14 @@ class PublishChannel:
         self._unconfirmed.clear()
 
     def _confirmed(self, tag: int, *, multiple: bool) -> list[_Unconfirmed]:
-        tags = [tag] if tag in self._unconfirmed else []
-        if multiple:
-            tags = []
-            for each in self._unconfirmed:  # in the order in which they were published
-                if each > tag:
-                    break
-                tags.append(each)
+        if not multiple:
+            entry = self._unconfirmed.pop(tag, None)
+            return [] if entry is None else [entry]
+        tags = []
+        for each in self._unconfirmed:  # in the order in which they were published
+            if each > tag:
+                break
+            tags.append(each)
         return [self._unconfirmed.pop(each) for each in tags]
 
 

@@ -16,6 +16,7 @@ class Relay:
         self.port = 0
         self.taken = 0  # connections, in all
         self.cuts_next_message = False  # by `cut`, before the server has any of it
+        self.cuts_next_answer = False  # by `cut`, once the server has done what it was asked for
         self._server_port = server_port
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -32,7 +33,7 @@ class Relay:
         self._writers |= both
         with contextlib.suppress(OSError):
             sending = self._hand_on(reader, away_writer)
-            await asyncio.gather(sending, _copy(away_reader, writer))
+            await asyncio.gather(sending, self._hand_back(away_reader, writer))
         self._writers -= both
 
     async def _hand_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -45,12 +46,15 @@ class Relay:
                 await writer.drain()
         writer.close()
 
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65_536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
+    async def _hand_back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(65_536):
+            if self.cuts_next_answer:
+                self.cuts_next_answer = False
+                self.cut()
+            else:
+                writer.write(data)
+                await writer.drain()
+        writer.close()
 
 
 @asynccontextmanager

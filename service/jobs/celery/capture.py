@@ -9,15 +9,15 @@ bodies that are not encoded yet; and a long canvas would hold the builder's lock
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any, Final
+
+from msgspec import Struct
 
 from service.jobs.celery.quorum import without_delay
 from service.results.marks import OWNER, TAGS, tags_in
 
 
-@dataclass(frozen=True, slots=True)
-class PublishCall:
+class PublishCall(Struct, frozen=True):
     """One call of `Producer.publish`; `job_id` is empty for an event of Celery's own."""
 
     job_id: str

@@ -15,7 +15,7 @@ from celery import Task, signals
 from celery.app.routes import MapRoute
 from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
-from kombu.utils.json import dumps
+from kombu.utils.json import JSONEncoder
 
 from service.jobs.sending.message import BuiltMessage, Destination, SendRequest
 from service.logs.ids import REQUEST_ID, request_id_here
@@ -31,6 +31,7 @@ _SHOWN: Final = {"\x00S\x00": None}  # stands for the object of arguments
 _GAP: Final = re.compile(r"\\u0000([ITQAKBOR])\\u0000|\{\"\\u0000S\\u0000\": null\}")
 _PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
 _MAX_PLAIN: Final = 100  # characters up to which `saferepr` gives what `repr` gives
+_encode: Final = JSONEncoder().encode  # as Kombu's `dumps`, which makes an encoder for each call
 # Celery 6 removes `task_sent`, which has been deprecated for long.
 _SENDING_SIGNALS: Final = [
     getattr(signals, name)
@@ -71,7 +72,10 @@ def can_have_template(celery: Any, task: Any) -> bool:
 
 def _is_observed(celery: Any) -> bool:
     """Whether other code wants to see, or to change, each message when it is sent."""
-    return bool(any(signal.receivers for signal in _SENDING_SIGNALS) or celery.current_worker_task)
+    for signal in _SENDING_SIGNALS:
+        if signal.receivers:
+            return True
+    return celery.current_worker_task is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +129,31 @@ class MessageTemplate:
         return json.dumps(shown)[1:-1]
 
 
+@dataclass(frozen=True, slots=True)
+class RecordTemplate:
+    """The text of a record of a job that waits, split at the gaps; it has no marks."""
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, task: str, queue: str, *, has_owner: bool) -> "RecordTemplate":
+        """The template for the jobs of a task in a queue, all of which have an owner, or none."""
+        owner = _OWNED if has_owner else None
+        return cls(_split(encode_queued(_ID, task, _TIME, owner=owner, queue=queue)))
+
+    def fill(self, job_id: str, queued_at: str, owner: str | None) -> str:
+        """The record of one job."""
+        values = {"I": job_id, "Q": queued_at}
+        if owner:
+            values["O"] = json.dumps(owner)[1:-1]
+        get = values.get
+        return "".join([get(part, part) for part in self.parts])
+
+
 def encode_body(body: tuple[Any, ...]) -> bytes:
     """The body of a message as JSON. Raises kombu's EncodeError."""
     try:
-        return dumps(body).encode()
+        return _encode(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise EncodeError(str(error)) from error
 

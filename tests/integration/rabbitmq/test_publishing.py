@@ -29,6 +29,7 @@ from tests.support.rabbitmq import needs_rabbitmq
 from tests.support.relay import relaying
 from tests.support.sample_tasks import add, leave_note
 from tests.support.tls import TlsFront, make_certificate
+from tests.support.valkey import Valkey
 from tests.support.wait import wait_until_async
 
 pytestmark = [pytest.mark.rabbitmq, needs_rabbitmq]
@@ -120,6 +121,38 @@ async def test_a_connection_that_was_closed_costs_nobody_an_error(
             assert not relay.cuts_next_message
 
 
+async def test_a_job_is_published_where_the_answer_about_its_record_was_lost(
+    broker: Broker, serving: Serving, valkey: Valkey
+) -> None:
+    """Its record is written once more then, and found: nobody else can have sent the job."""
+    async with relaying(valkey.port) as relay:
+        url = f"redis://127.0.0.1:{relay.port}/0"
+        async with serving(SERVICE_REDIS_URL=url, **PATIENT):
+            await add.enqueue(1, 2)
+            relay.cuts_next_answer = True
+            await add.enqueue(3, 4)
+            assert not relay.cuts_next_answer
+    assert [json.loads(broker.take().body)[0] for _ in range(2)] == [[1, 2], [3, 4]]
+
+
+async def test_a_record_is_written_once_where_only_its_caller_can_know_the_id(
+    broker: Broker, serving: Serving, own_valkey: Valkey
+) -> None:
+    """A mark, and what removes it, would be for those who enqueue the same id again."""
+
+    def writes() -> int:
+        with own_valkey.client() as redis:
+            return int(redis.info("commandstats")["cmdstat_set"]["calls"])
+
+    async with serving(SERVICE_REDIS_URL=own_valkey.url, **PATIENT):
+        await add.enqueue(1, 2)
+        before = writes()
+        await asyncio.gather(*(add.enqueue(1, 2) for _ in range(100)))
+        assert writes() - before < 150
+        await asyncio.gather(*(add.options(job_id=str(n)).enqueue(1, 2) for n in range(100)))
+        assert writes() - before >= 300
+
+
 FULL = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
@@ -148,6 +181,18 @@ async def test_a_job_that_its_queue_does_not_take_in_time_is_not_accepted(
         assert await redis.get(keys.record("second")) is None
         broker.take()
         await enqueue_in_the_end(add, 1, 2, job_id="second")
+
+
+async def test_a_job_that_is_not_accepted_leaves_no_record(
+    broker: Broker, serving: Serving
+) -> None:
+    """Nor one whose id nobody knows."""
+    async with with_full_queue(broker, serving) as app:
+        redis, keys = parts_of(app).redis, parts_of(app).keys
+        before = set(await redis.keys(keys.record("*")))
+        with pytest.raises(BrokerUnavailableError, match="does not take the job just now"):
+            await add.enqueue(1, 2)
+        assert set(await redis.keys(keys.record("*"))) == before
 
 
 async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channel(

@@ -5,16 +5,21 @@ rabbitmq_publisher.py: a message that is framed otherwise is refused, and with i
 """
 
 import inspect
+import socket
+from collections.abc import Callable
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from amqp import spec
+from amqp import Message, spec
 from amqp.method_framing import frame_handler, frame_writer
 from amqp.serialization import dumps, loads
 from kombu import Producer
 from kombu.transport import pyamqp
+
+from service.rabbitmq.frames import FrameStream, OpenedSocket
+from service.rabbitmq.packing import PUBLISH_FORM, PackedTemplate
 
 # Their stubs do not know these names.
 Channel: Any = import_module("amqp.channel").Channel
@@ -88,6 +93,52 @@ def test_a_message_packs_its_properties_when_it_is_framed() -> None:
     """Before anything of it is written: so one that cannot be packed is not sent."""
     writing = inspect.getsource(frame_writer)
     assert writing.index("content._serialize_properties()") < writing.index("            write(")
+
+
+@pytest.mark.parametrize("size", [0, 10, 5_000])
+@pytest.mark.parametrize("owner", [None, "ä" * 70])
+async def test_a_packed_message_has_the_frames_of_py_amqp(size: int, owner: str | None) -> None:
+    """Also where its body needs several frames, which py-amqp's code then makes."""
+    headers = {"task": "t", "id": "one", "shown": "(1,)", "n": 2**40, "none": None, "list": [1]}
+    headers |= {"owner": owner} if owner else {}
+
+    def message(job_id: str, body: str) -> Message:
+        return Message(
+            body,
+            content_type="application/json",
+            content_encoding="utf-8",
+            application_headers={**headers, "id": job_id, "shown": f"({job_id},)"},
+            delivery_mode=2,
+            priority=3,
+            correlation_id=job_id,
+            reply_to="me",
+        )
+
+    to = 0, "exchange", "key", True, False
+    template = PackedTemplate.of(message("one", "x"), to, {"id", "shown", "owner"})
+    assert template is not None
+    body = "[" + "x" * size
+    texts = {"id": "another", "shown": "(another,)", "owner": owner or ""}
+    packed = template.fill(texts, body.encode(), "another")
+    ours = _written(lambda stream: stream.send_packed(7, packed))
+    theirs = _written(
+        lambda stream: stream.send(
+            7, spec.Basic.Publish, PUBLISH_FORM, to, message("another", body)
+        )
+    )
+    assert ours == theirs
+
+
+def _written(send: Callable[[FrameStream], None]) -> bytes:
+    """What a stream, with frames of 4096 bytes at most, has written."""
+    here, there = socket.socketpair()
+    here.setblocking(False)
+    stream = FrameStream(OpenedSocket(here, 4096, 0), lambda *_: None, lambda: None)
+    send(stream)
+    stream.flush()
+    stream.lose("the test ends")
+    with there, there.makefile("rb") as file:
+        return file.read()
 
 
 def test_kombus_producer_gives_what_the_channels_publish_gives() -> None:

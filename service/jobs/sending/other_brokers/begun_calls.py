@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any, TypeVar
 
 V = TypeVar("V")
@@ -19,10 +20,24 @@ class BegunCalls:
 
     async def finish(self, call: Coroutine[Any, Any, V]) -> V:
         """Await the call, which goes on to its end if the caller is cancelled."""
-        task = asyncio.create_task(call)
+        loop = asyncio.get_running_loop()
+        outcome: asyncio.Future[V] = loop.create_future()
+        task = loop.create_task(call)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)
+        task.add_done_callback(partial(self._end, outcome))
+        return await outcome  # as `asyncio.shield` does it, in less time
+
+    def _end(self, outcome: asyncio.Future[V], task: asyncio.Task[V]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if outcome.done():
+            return  # the caller is gone
+        if task.cancelled():
+            outcome.cancel()
+        elif error is not None:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(task.result())
 
     async def aclose(self, *, timeout: float) -> None:
         """Give those that go on so many seconds; then cancel them, and wait for their end."""

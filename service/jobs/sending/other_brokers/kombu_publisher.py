@@ -33,6 +33,7 @@ from service.jobs.sending.other_brokers.unsent import (
     UNSENT,
     RecordChanges,
     doubtful_record,
+    new_record,
     queued_at,
     sent_record,
     unsent_record,
@@ -49,11 +50,12 @@ _POLL_INTERVAL: Final = 0.05  # seconds
 
 
 class KombuPublisher:
-    """Writes the record first, marked as unsent, then publishes, then removes the mark.
+    """Writes the record first, then publishes: the two cannot be one step.
 
-    The two cannot be one step. The mark holds the time at which publishing began; where that failed
-    half-way it holds a time long ago, so that enqueueing the id again publishes again: two workers
-    may then run the job at the same time, but it is never lost.
+    A job may be enqueued again where its caller knows its id, or an idempotency key. The record of
+    such a job is marked as unsent until it is published. The mark holds the time at which
+    publishing began; where that failed half-way it holds a time long ago, so that enqueueing the id
+    again publishes again: two workers may then run the job at the same time, but it is never lost.
     """
 
     server = "The broker"  # as errors name it
@@ -82,11 +84,12 @@ class KombuPublisher:
     async def _send(self, request: SendRequest, call: PublishCall) -> Accepted:
         key = self._writer.idempotency_key(call.task, request.conditions)
         with await self.room_for(call, request.conditions, key):
-            unsent = unsent_record(call, key)
-            (accepted,) = await self._writer.write([unsent], request.conditions)
-            if accepted.is_new:
-                await self._publish(call, unsent)
-                return accepted
+            may_come_again = bool(key) or request.options.get("job_id") is not None
+            record = unsent_record(call, key) if may_come_again else new_record(call)
+            (accepted,) = await self._writer.write([record], request.conditions)
+            if accepted.is_new or not may_come_again:
+                await self._publish(call, record)
+                return accepted if accepted.is_new else replace(accepted, is_new=True)
         if accepted.job_id != call.job_id:  # the idempotency key has an earlier job
             call = self.call_for(replace(request, job_id=accepted.job_id))
         if (left := await self._left_unsent(call)) is not None:
@@ -208,8 +211,8 @@ class KombuPublisher:
         await self._replace(unsent, sent_record(unsent))
 
     async def _replace(self, unsent: BuiltMessage, record: str) -> None:
-        if not unsent.record:
-            return  # an event of Celery's own, not a job
+        if record == unsent.record:
+            return  # it has no mark, or is none: an event of Celery's own is not a job
         try:
             await self._change(unsent.job_id, unsent.record, record)
         except BrokerUnavailableError as error:

@@ -1,9 +1,7 @@
 """Publishes on RabbitMQ: on the event loop, many messages at once, each confirmed."""
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import Any, Final
 
 from kombu.exceptions import EncodeError
@@ -20,28 +18,15 @@ from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.declared_queues import DeclaredQueues
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
-from service.jobs.sending.other_brokers.turns import Turns
+from service.jobs.sending.other_brokers.tries import SERVER, TryingPublisher
 from service.rabbitmq.client import RabbitClient
 from service.rabbitmq.connection import QueueCounts
 from service.rabbitmq.frames import OpenedSocket
-from service.rabbitmq.publishing import (
-    ConnectionLostError,
-    MessageNackedError,
-    MessageRefusedError,
-    Publication,
-)
+from service.rabbitmq.publishing import ConnectionLostError, Publication
 from service.rabbitmq.recent_counts import RecentCounts
 from service.redis.bounded import bounded
 from service.redis.deadline import Deadline
 
-_MAX_TRIES: Final = 3  # where a connection is lost meanwhile
-# Seconds before a message that was not taken is published once more; twice as long each time.
-_PAUSE: Final = 0.1
-_LAST_PAUSE: Final = 0.8
-_ERRORS_AT_ONCE: Final = 20  # that are raised in one turn of the event loop
-# Seconds between the deadlines of calls that begin together: to end all at once holds the loop.
-_APART: Final = 0.0002
-_MOST_EARLY: Final = 0.1  # of the timeout
 _BEHIND: Final = 0.2  # of the timeout: how long RabbitMQ may take less than is sent to it
 _HEARTBEAT: Final = 10  # seconds, at most
 
@@ -67,15 +52,6 @@ def _producer(celery: Any) -> Any:
     return celery.amqp.Producer(_Encoder(), auto_declare=False)
 
 
-@dataclass(slots=True)
-class _Attempts:
-    """What became of a message that is published once or more."""
-
-    in_doubt: int = 0  # how often it was published, and RabbitMQ may have it
-    nacked: str = ""  # why RabbitMQ does not take it, as long as that is all that is known
-    has_waited_for_queue: bool = False  # to be declared, on another connection
-
-
 class RabbitMQPublisher(KombuPublisher):
     """Publishes on one connection, by the messages that Kombu's own producer makes.
 
@@ -85,7 +61,7 @@ class RabbitMQPublisher(KombuPublisher):
     is published on the next one, within the deadline.
     """
 
-    server = "RabbitMQ"
+    server = SERVER
     at_once = 100
 
     def __init__(
@@ -96,9 +72,8 @@ class RabbitMQPublisher(KombuPublisher):
         self._counts = RecentCounts(self._rabbit)
         self._producer = _producer(celery)
         self._templates = CallTemplates(celery, self._encode)
-        self._in_flight = 0  # calls of `transmit`
-        self._turns = Turns(_ERRORS_AT_ONCE)
         self._declared = DeclaredQueues(threads, self._declare_in_thread, self._counts.is_absent)
+        self._tries = TryingPublisher(self._rabbit, self._declared, self.timeout)
 
     def begin(self) -> None:
         """Connect in the background."""
@@ -113,6 +88,7 @@ class RabbitMQPublisher(KombuPublisher):
 
     async def aclose(self) -> None:
         await self._begun.aclose(timeout=self.timeout)
+        self._tries.close()
         self._declared.clear()
         await self._counts.aclose()
         await self._rabbit.aclose()
@@ -155,67 +131,15 @@ class RabbitMQPublisher(KombuPublisher):
 
     async def transmit(self, call: PublishCall) -> None:
         publication = call.publication if isinstance(call, ReadyCall) else self._encode(call)
-        attempts = _Attempts()
-        self._in_flight += 1
-        early = min(self._in_flight * _APART, _MOST_EARLY * self.timeout)
-        try:
-            async with Deadline(self.timeout - early):
-                queues = call.options.get("declare") or ()
-                if call.due_at is not None:
-                    await self._declared.look_at(queues)
-                await self._try(publication, queues, attempts)
-        except TimeoutError:
-            if not attempts.has_waited_for_queue:
-                self._rabbit.note_timeout(self.timeout - early)
-            reason = attempts.nacked or f"no answer within {self.timeout:g} s"
-        except (ConnectionLostError, MessageRefusedError) as error:
-            reason = str(error)
-        except BrokerUnavailableError as error:  # the queue cannot be declared
-            reason = error.reason
-        else:
-            if call.due_at is None:
-                self._counts.note_sent(_queue_of(call))
-            return
-        finally:
-            self._in_flight -= 1
-        await self._turns.wait()
-        raise self.unavailable(reason, maybe_accepted=attempts.in_doubt > 0)
+        queues, is_scheduled = call.options.get("declare") or (), call.due_at is not None
+        await self._tries.publish(publication, queues, is_scheduled=is_scheduled)
+        if not is_scheduled:
+            self._counts.note_sent(_queue_of(call))
 
     def _encode(self, call: PublishCall) -> Publication:
         options = {**call.options, "declare": None, "mandatory": bool(call.job_id)}
         publication: Publication = self._producer.publish(call.body, **options)
         return publication
-
-    async def _try(self, publication: Publication, queues: Any, attempts: _Attempts) -> None:
-        """Publish on one connection after the other."""
-        is_refused, losses, pause = False, 0, _PAUSE
-        while True:
-            connection = await self._rabbit.connection()
-            for queue in queues:
-                attempts.has_waited_for_queue |= not self._declared.has(queue)
-                await self._declared.add(queue)
-            attempts.in_doubt, attempts.nacked = attempts.in_doubt + 1, ""
-            try:
-                await connection.publish(publication)
-            except ConnectionLostError as error:
-                losses += not error.by_another
-                if losses == _MAX_TRIES:
-                    raise
-                continue
-            except MessageNackedError as error:
-                attempts.in_doubt, attempts.nacked = attempts.in_doubt - 1, str(error)
-            except MessageRefusedError as error:
-                attempts.in_doubt -= 1
-                if is_refused or error.is_final:
-                    raise
-                is_refused = True
-                for queue in queues:
-                    self._declared.forget(queue)
-            else:
-                return
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, _LAST_PAUSE)
-            connection.renew_channel()
 
     def _declare_in_thread(self, queue: Any) -> None:
         connection = self.kombu.connect()
@@ -240,4 +164,4 @@ class RabbitMQPublisher(KombuPublisher):
 def _queue_of(call: PublishCall) -> str:
     """The name of the queue that a job goes to."""
     queues = call.options.get("declare") or ()
-    return next((each.name for each in queues), call.queue)
+    return str(queues[0].name) if queues else call.queue

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.message import BuiltMessage, queued_record
+from service.jobs.sending.other_brokers.call_template import ReadyCall
 from service.redis.batcher import Batcher
 from service.redis.script import Script, ScriptConnection
 from service.results.marks import IDEMPOTENCY
@@ -23,6 +24,12 @@ UNSENT: Final = "unsent"  # mark: since when it is being published, in seconds s
 _LONG_AGO: Final = 1.0  # seconds since the epoch
 # In a record: no text in it can have quotes without a backslash.
 _MARK: Final = re.compile(rf'"{UNSENT}": [\d.e+]+, ')
+
+
+def new_record(call: PublishCall) -> BuiltMessage:
+    """The record of a job that nobody can enqueue again, as its id is not known to anyone."""
+    record = call.record if isinstance(call, ReadyCall) else record_of(call, None)
+    return BuiltMessage(call.job_id, call.task, "", record, queue=call.queue)
 
 
 def unsent_record(call: PublishCall, idempotency_key: str | None = None) -> BuiltMessage:
