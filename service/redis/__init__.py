@@ -1,6 +1,7 @@
 """The ground floor: the only room that makes Redis clients, and that names keys.
 
-clients.py    asyncio and blocking clients for redis://, rediss:// and sentinel:// addresses
+clients.py    asyncio and blocking clients, for each kind of address
+cluster.py    their connections to a Redis Cluster: to the node that has the service's hash slot
 keys.py       the name of every key; KEYS.md is the map: type, life, owner and meaning of each
 deadline.py   bounds waiting, on every Python; many waits by one timer
 bounded.py    bounds waiting for Redis, and turns its trouble into one error

@@ -1,4 +1,4 @@
-"""Makes Redis clients, asyncio and blocking, for redis://, rediss:// and sentinel:// addresses."""
+"""Makes Redis clients, asyncio and blocking, for each kind of address that the settings take."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,6 +18,8 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from service.errors import ConfigurationError
+from service.redis import cluster
+from service.redis.keys import broker_keys, result_keys
 from service.settings import Settings
 
 # As Any: redis-py has no types here.
@@ -30,11 +32,15 @@ _MAX_CONNECTIONS: Final = 20
 # connection.
 DRIVER: Final = DriverInfo()
 _SENTINEL: Final = "sentinel"
-_SCHEMES: Final = ("redis", "rediss", _SENTINEL)
+_SCHEMES: Final = ("redis", "rediss", _SENTINEL, *cluster.SCHEMES)
 _OF_SERVER: Final = ("db", "username", "password")
 # Celery looks for the name of the master in the first for its broker, in the second for its result
 # backend.
 _OPTIONS: Final = ("broker_transport_options", "result_backend_transport_options")
+PREFIX_IN_CLUSTER: Final = (
+    "SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS and SERVICE_CELERY__RESULT_BACKEND_TRANSPORT_OPTIONS,"
+    ' both with {"global_keyprefix": "{shop}:"}'
+)
 
 
 def broker_url(settings: Settings) -> str:
@@ -68,7 +74,12 @@ def connect(settings: Settings, url: str = "") -> AsyncRedis:
     pool = _pool(
         settings,
         url,
-        (BlockingConnectionPool, _SentinelPool, asyncio_sentinel.Sentinel),
+        (
+            BlockingConnectionPool,
+            cluster.AsyncHashSlotConnection,
+            _SentinelPool,
+            asyncio_sentinel.Sentinel,
+        ),
         max_connections=_MAX_CONNECTIONS,
         timeout=settings.redis_timeout,
         retry=AsyncRetry(NoBackoff(), 1, (RedisConnectionError,)),
@@ -86,20 +97,34 @@ def connect_blocking(settings: Settings, url: str = "") -> Redis:
 
     Raises ConfigurationError.
     """
-    kinds = (ConnectionPool, _BlockingSentinelPool, blocking_sentinel.Sentinel)
+    kinds = (
+        ConnectionPool,
+        cluster.HashSlotConnection,
+        _BlockingSentinelPool,
+        blocking_sentinel.Sentinel,
+    )
     return Redis.from_pool(_pool(settings, url, kinds, retry=Retry(NoBackoff(), 0)))
 
 
-def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: Any) -> Any:
-    """A pool for one server; `kinds` are the pool, that of a sentinel:// address, and Sentinel.
+def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any, Any], **options: Any) -> Any:
+    """A pool for one server.
+
+    `kinds` are the pool, the base of its connections to a cluster, the pool of a sentinel://
+    address, and Sentinel.
 
     `sentinel://host:port/database;sentinel://…` names the sentinels. The first of these addresses
     has the database, and name and password for the server.
     """
-    plain_pool, sentinel_pool, sentinel = kinds
+    plain_pool, hash_slot_base, sentinel_pool, sentinel = kinds
     address = url or settings.redis_url
     deadlines = dict.fromkeys(("socket_timeout", "socket_connect_timeout"), settings.redis_timeout)
     options["driver_info"] = DRIVER
+    if cluster.is_cluster(address):
+        key = _key_in_cluster(settings, address)
+        pool = plain_pool.from_url(cluster.one_address(address), **deadlines, **options)
+        pool.connection_class = cluster.in_cluster(hash_slot_base, pool.connection_class)
+        pool.connection_kwargs["hash_slot"] = cluster.HashSlot.at(address, key)
+        return pool
     if not is_sentinel(address):
         return plain_pool.from_url(address, **deadlines, **options)
     given = sentinel_options(settings.celery)
@@ -114,6 +139,20 @@ def _pool(settings: Settings, url: str, kinds: tuple[Any, Any, Any], **options: 
     asked = sentinel(hosts, sentinel_kwargs=deadlines | (given.get("sentinel_kwargs") or {}))
     of_server = {name: parts[0][name] for name in _OF_SERVER if name in parts[0]}
     return sentinel_pool(given["master_name"], asked, **of_server, **deadlines, **options)
+
+
+def _key_in_cluster(settings: Settings, url: str) -> str:
+    """A key that the service has there. Raises ConfigurationError if not all are in one slot."""
+    keys, beside = result_keys(settings), broker_keys(settings.celery)
+    prefixes = [keys.prefix, keys.own] if url == settings.redis_url else []
+    if url == broker_redis_url(settings):
+        prefixes.append(beside.prefix)
+    if not cluster.are_in_one_slot(prefixes):
+        raise ConfigurationError(
+            "In a Redis Cluster all keys of the service have to be in one slot: begin them with the"
+            f" same hash tag, by {PREFIX_IN_CLUSTER}."
+        )
+    return keys.record("") if url == settings.redis_url else beside.in_flight[1]
 
 
 def is_sentinel(url: str) -> bool:

@@ -14,8 +14,9 @@ TRANSIENT: Final = (RedisError, OperationalError, OSError)
 _REFUSALS: Final = frozenset(
     {"BUSY", "LOADING", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY"}
 )
-# Redis Cluster while it moves keys.
-_MOVING: Final = frozenset({"CLUSTERDOWN", "TRYAGAIN"})
+# Redis Cluster while it moves keys; the last one is what a script is told.
+OF_SCRIPTS: Final = "Script attempted to access a non local key"
+_MOVING: Final = frozenset({"CLUSTERDOWN", "TRYAGAIN", OF_SCRIPTS})
 # While somebody changes users or passwords; the last one is what a script is told.
 _RIGHTS: Final = frozenset({"NOAUTH", "NOPERM", "WRONGPASS", "ACL failure"})
 _PASSING: Final = tuple(_REFUSALS | _MOVING | _RIGHTS)

@@ -33,6 +33,9 @@ class Feed:
     ) -> None:
         pool = client.connection_pool
         self._connection: Any = pool.connection_class(**{**pool.connection_kwargs, "protocol": 3})
+        # A node of a cluster that lost the keys answers a PING, though it may hear of no changes.
+        hash_slot = getattr(self._connection, "hash_slot", None)
+        self._question = ("PING",) if hash_slot is None else ("MGET", hash_slot.key)
         self._timeout = timeout
         self._changed = changed
         self._added: dict[str, None] = {}
@@ -109,7 +112,7 @@ class Feed:
                 commands += [("SUBSCRIBE", *keys), ("MGET", *keys)]
                 self._requested.append(keys)
             if not commands:  # woken by `_read`, which wants to know whether Redis still answers
-                commands.append(("PING",))
+                commands.append(self._question)
                 self._requested.append([])
             await self._connection.send_packed_command(
                 self._connection.pack_commands(commands), check_health=False

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 _MIN_SECRET: Final = 16
 _LAST_PORT: Final = 65_535
+_REDIS_SCHEMES: Final = {"redis", "rediss", "sentinel", "redis-cluster", "rediss-cluster"}
 
 CELERY_PREFIX: Final = "SERVICE_CELERY__"
 # Variables that Celery reads by itself, and that win over all configuration.
@@ -27,9 +28,9 @@ def read_names(value: Any) -> tuple[str, ...]:
 
 
 def read_redis_url(value: Any) -> str:
-    """The address of a Redis, or of Sentinels."""
+    """The address of a Redis, of Sentinels, or of nodes of a Redis Cluster."""
     url = urlsplit(str(value))
-    if url.scheme not in {"redis", "rediss", "sentinel"} or not url.hostname:
+    if url.scheme not in _REDIS_SCHEMES or not url.hostname:
         raise ValueError("must look like redis://host:port/database")
     return str(value)
 

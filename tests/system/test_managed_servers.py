@@ -28,7 +28,7 @@ from tests.support.servers import SERVERS, server_binary
 from tests.support.serving import PATIENT
 from tests.support.tls import TlsFront, make_certificate
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until_async
+from tests.support.wait import wait_until, wait_until_async
 from tests.support.workers import worker_process
 
 _OPTIONS: Final = (
@@ -57,6 +57,7 @@ class Restriction:
     settings: Mapping[str, str] = field(default_factory=dict)
     query: str = ""
     tls: bool = False
+    in_cluster: bool = False
     refused: str = ""
     warned: str = ""
 
@@ -85,6 +86,12 @@ RESTRICTIONS: Final[Mapping[str, Restriction]] = {
         warned=_SLOWER,
     ),
     "TLS alone": Restriction(means="works with `rediss://`", tls=True),
+    "Redis Cluster, all keys in one slot": Restriction(
+        means="works with `redis-cluster://` and a hash tag in `global_keyprefix`",
+        options=_CLUSTER,
+        settings=dict.fromkeys(_OPTIONS, '{"global_keyprefix": "{app}:"}'),
+        in_cluster=True,
+    ),
     "no right to the channels": Restriction(
         rules=("resetchannels", "&other:*"),
         refused="The Redis user may not subscribe to celery-task-meta-*, /0.celery.pidbox",
@@ -139,6 +146,9 @@ def _settings(server: str, restriction: Restriction, folder: Path) -> Iterator[d
                 rules = ("on", ">secret", "~*", "&*", "+@all", *restriction.rules)
                 redis.execute_command("ACL", "SETUSER", "limited", *rules)
             url = url.replace("//", "//limited:secret@")
+        if restriction.in_cluster:
+            _serve_all_slots(started)
+            url = f"redis-cluster://127.0.0.1:{started.port}"
         if restriction.tls:
             certificate, key = make_certificate(folder)
             front = stack.enter_context(TlsFront(started.port, certificate, key))
@@ -150,6 +160,16 @@ def _settings(server: str, restriction: Restriction, folder: Path) -> Iterator[d
             "SERVICE_TASK_MODULES": "tests.support.sample_tasks",
             **restriction.settings,
         }
+
+
+def _serve_all_slots(node: Valkey) -> None:
+    """Make a cluster of one node."""
+    with node.client() as redis:
+        ask: Any = redis.execute_command
+        ask("CLUSTER", "ADDSLOTS", *range(16_384))
+        wait_until(
+            lambda: ask("CLUSTER INFO")["cluster_state"] == "ok", description="it has all slots"
+        )
 
 
 async def _run_jobs(app: Quart, folder: Path) -> None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from service.redis.clients import PREFIX_IN_CLUSTER
+
 # For CLIENT TRACKING and ZRANGE ... BYSCORE. Valkey says 7.2.4 here, whatever its own version.
 OLDEST: Final = (6, 2)
 # The transport works without this command: transport/waiter.py then looks for new messages from
@@ -26,7 +28,8 @@ class Answers:
     `denied` are the other commands that the user may not run, `missing` those that the server does
     not know, and `channels` those that the user may not use, as the rules of an ACL name them.
     `for_transport` says that our transport uses this Redis, so that what only the transport needs
-    is checked, too. `min_replicas` have to have a job before it is accepted.
+    is checked, too; `for_cluster` that the address is one of a cluster. `min_replicas` have to have
+    a job before it is accepted.
     """
 
     info: Mapping[str, Any] | None
@@ -35,6 +38,7 @@ class Answers:
     missing: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     for_transport: bool = True
+    for_cluster: bool = False
     min_replicas: int = 0
 
 
@@ -46,9 +50,14 @@ RESP2: Final = Finding(
 CLUSTER: Final = Finding(
     refuse=True,
     text="This Redis is a node of a Redis Cluster, where the keys of a job would lie on several"
-    " servers. Give the address of a Redis outside of a cluster (`cluster-enabled no`), which may"
-    " have replicas and sentinels; one that jobs outgrow is relieved by a RabbitMQ as"
-    " SERVICE_CELERY__BROKER_URL.",
+    " servers. Have all keys of the service in one slot: name the nodes as"
+    f" redis-cluster://one:6379;redis-cluster://two:6379, and set {PREFIX_IN_CLUSTER}. Or give the"
+    " address of a Redis outside of a cluster (`cluster-enabled no`), which may have replicas and"
+    " sentinels. One that jobs outgrow is relieved by a RabbitMQ as SERVICE_CELERY__BROKER_URL.",
+)
+DATABASE: Final = Finding(
+    refuse=True,
+    text="This Redis Cluster has database 0 alone: end its address without the number of another.",
 )
 
 
@@ -142,6 +151,6 @@ def check(answers: Answers) -> tuple[Finding, ...]:
         ),
     )
     refused = [Finding(refuse=True, text=text) for applies, text in refusals if applies]
-    if str(info.get("cluster_enabled")) == "1":
+    if str(info.get("cluster_enabled")) == "1" and not answers.for_cluster:
         refused.insert(0, CLUSTER)
     return (*refused, *(Finding(refuse=False, text=text) for applies, text in warnings if applies))

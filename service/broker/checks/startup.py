@@ -8,10 +8,11 @@ from typing import Any, Final
 from quart import Quart
 from redis.exceptions import RedisError, ResponseError
 
-from service.broker.checks.findings import CLUSTER, RESP2, Answers, Finding, check
+from service.broker.checks.findings import CLUSTER, DATABASE, RESP2, Answers, Finding, check
 from service.broker.checks.rights import OF_CLUSTERS, Refused, closed_channels, refused_commands
 from service.errors import ConfigurationError
 from service.redis.clients import broker_url, connect_blocking, redis_urls
+from service.redis.cluster import is_cluster
 from service.redis.keys import broker_keys, result_keys
 from service.settings import Settings
 
@@ -70,7 +71,7 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
     except OF_CLUSTERS:
         return (CLUSTER,)
     except (RedisError, OSError) as error:
-        return (_without_answers(error),)
+        return (_without_answers(error, url),)
     return check(
         Answers(
             info,
@@ -79,17 +80,20 @@ def _findings(settings: Settings, url: str) -> tuple[Finding, ...]:
             missing=refused.missing,
             channels=closed,
             for_transport=for_transport,
+            for_cluster=is_cluster(url),
             min_replicas=settings.min_replicas if of_results else 0,
         )
     )
 
 
-def _without_answers(error: Exception) -> Finding:
+def _without_answers(error: Exception, url: str) -> Finding:
     """What to say of a Redis to which no connection can be made."""
     if isinstance(error, ResponseError):
         text = str(error).lower()
         if "in cluster mode" in text:  # another database than 0 was asked for
-            return CLUSTER
+            return DATABASE if is_cluster(url) else CLUSTER
+        if "db index" in text and is_cluster(url):  # the same, of Valkey 9
+            return DATABASE
         if "hello" in text:
             return RESP2
     text = f"Redis cannot be checked, as it is not available yet: {error}"

@@ -1,6 +1,6 @@
 """The Kombu transport that loses nothing; Celery finds it by `broker_transport`.
 
-    transport.py    the three transports, and the poller that lets Kombu's hub see pushes
+    transport.py    the transports, and the poller that lets Kombu's hub see pushes
     channel.py      Channel: takes messages, in place of Kombu's BRPOP
     pools.py        the connections that all channels of a process share
     publish.py      its base: publishes, so that a retry adds no second message
@@ -16,6 +16,18 @@ leases tell Redis, with the next take or soon after.
 May import leases and what lies beside both rooms. No threads: all runs in Celery's main thread.
 """
 
-from service.broker.transport.transport import SecureTransport, SentinelTransport, Transport
+from service.broker.transport.transport import (
+    ClusterTransport,
+    SecureClusterTransport,
+    SecureTransport,
+    SentinelTransport,
+    Transport,
+)
 
-__all__ = ["SecureTransport", "SentinelTransport", "Transport"]
+__all__ = [
+    "ClusterTransport",
+    "SecureClusterTransport",
+    "SecureTransport",
+    "SentinelTransport",
+    "Transport",
+]

@@ -5,6 +5,7 @@ import time
 from queue import Empty
 from typing import Any, ClassVar
 
+from redis import Connection, SSLConnection
 from redis.exceptions import ResponseError
 
 from service.broker import celery_worker
@@ -13,6 +14,7 @@ from service.broker.scripts import text
 from service.broker.transport.channel import Channel
 from service.broker.transport.kombu_bases import RedisPoller, RedisSentinelChannel, RedisTransport
 from service.broker.transport.waiter import ASK_AGAIN, WaiterState
+from service.redis import cluster
 from service.redis.keys import RECORD
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,19 @@ class SentinelChannel(Channel, RedisSentinelChannel):  # type: ignore[misc]  # A
     )
     connection_class = RedisSentinelChannel.connection_class
     connection_class_ssl = RedisSentinelChannel.connection_class_ssl
+
+
+class ClusterChannel(Channel):
+    """The same in one hash slot of a Redis Cluster."""
+
+    connection_class = cluster.in_cluster(cluster.HashSlotConnection, Connection)
+    connection_class_ssl = cluster.in_cluster(cluster.HashSlotConnection, SSLConnection)
+
+    def _connparams(self, asynchronous: bool = False) -> dict[str, Any]:
+        params = super()._connparams(asynchronous)
+        nodes = self.connection.client.alt or [f"//{params['host']}:{params['port']}"]
+        hash_slot = cluster.HashSlot.at(";".join(nodes), keys_of(self).in_flight[1])
+        return {**params, "hash_slot": hash_slot}
 
 
 class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
@@ -86,7 +101,7 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
     """`redis://`: what `broker_transport` names for a plain server."""
 
     Channel = Channel
-    sentinels = False
+    takes_several = False  # addresses
     # The brokers that this process was allowed to publish on. Who never was may well do without.
     _published: ClassVar[set[str]] = set()
 
@@ -97,7 +112,7 @@ class Transport(RedisTransport):  # type: ignore[misc]  # Any: see kombu_bases
             # Kombu's failover takes the transport from the scheme of the next address: it would
             # silently go on with the stock transport.
             client.cycle = None
-            if not self.sentinels:
+            if not self.takes_several:
                 logger.warning("Only the first Redis address is used; for several use sentinel://.")
 
     def establish_connection(self) -> Any:
@@ -153,4 +168,18 @@ class SentinelTransport(Transport):
 
     Channel = SentinelChannel
     default_port = 26379
-    sentinels = True
+    takes_several = True
+
+
+class ClusterTransport(Transport):
+    """`redis-cluster://`: the node that has the keys, by the hash tag in `global_keyprefix`."""
+
+    Channel = ClusterChannel
+    takes_several = True
+
+
+class SecureClusterTransport(SecureTransport):
+    """`rediss-cluster://`: the same by TLS."""
+
+    Channel = ClusterChannel
+    takes_several = True

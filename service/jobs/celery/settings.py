@@ -19,11 +19,15 @@ BACKENDS: Final = {
     "redis": "service.worker.backend:Backend",
     "rediss": "service.worker.backend:Backend",
     "sentinel": "service.worker.backend:SentinelBackend",
+    "redis-cluster": "service.worker.backend:ClusterBackend",
+    "rediss-cluster": "service.worker.backend:ClusterBackend",
 }
 TRANSPORTS: Final = {
     "redis": "service.broker.transport:Transport",
     "rediss": "service.broker.transport:SecureTransport",
     "sentinel": "service.broker.transport:SentinelTransport",
+    "redis-cluster": "service.broker.transport:ClusterTransport",
+    "rediss-cluster": "service.broker.transport:SecureClusterTransport",
 }
 
 # Given by the user, these are merged with ours.

@@ -110,8 +110,9 @@ class BatchWriter:
         for pending in batch:
             for message in pending.messages:
                 arguments += self.arguments(message, pending.conditions)
+        keys = arguments[1:2] if arguments[2] else ()  # a command for workers has no record
         try:
-            answers = iter(await connection.run(_SCRIPT, (), arguments, on_send))
+            answers = iter(await connection.run(_SCRIPT, keys, arguments, on_send))
             for pending in batch:
                 pending.finish(_outcome(pending, [next(answers) for _ in pending.messages]))
         except (RedisError, OSError) as error:  # a TimeoutError is an OSError

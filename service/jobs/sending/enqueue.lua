@@ -1,5 +1,7 @@
 -- Accept jobs: for each its record and its message in one step, and only if its id is new.
--- Keys are in ARGV, as each job has another number of them; so this script cannot run on a cluster.
+-- Keys are in ARGV, as each job has another number of them. On a Redis Cluster all have to be in one
+-- slot, and a node tells by KEYS whether it has this slot.
+-- KEYS: the key of the first record, if there is one.
 -- ARGV: ttl in seconds, for records and for idempotency keys, which live as long; then for each job:
 --   record's key, record ('' for a message that is not a job), message,
 --   count of destinations, for each: command (LPUSH, PUBLISH, or the seconds until the message is

@@ -7,11 +7,11 @@
     place          finds where in the user's code an error was raised, by its traceback
     waiting        its other base: waits for results, as `AsyncResult.get` does
 
-Celery finds the two classes by their dotted paths here, which users may have in their settings. A
+Celery finds the classes by their dotted paths here, which users may have in their settings. A
 record is built and written by worker/results; what follows an end is read from Celery's request by
 broker/canvas.py. May import every other room of the worker; none of them imports it. No threads.
 """
 
-from service.worker.backend.backend import Backend, SentinelBackend
+from service.worker.backend.backend import Backend, ClusterBackend, SentinelBackend
 
-__all__ = ["Backend", "SentinelBackend"]
+__all__ = ["Backend", "ClusterBackend", "SentinelBackend"]

@@ -7,10 +7,16 @@ from typing import Any, Final
 
 from celery import states
 from celery.backends.redis import SentinelBackend as CelerySentinelBackend
+from kombu.utils.url import maybe_sanitize_url
+from redis import Connection
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.capture import current_capture
+from service.redis import cluster
 from service.redis.clients import DRIVER
 from service.results.model import State
 from service.results.record import encode_queued, now
@@ -183,6 +189,30 @@ class Backend(CanvasBackend, WaitingBackend):
 
 class SentinelBackend(Backend, CelerySentinelBackend):
     """The same behind Redis Sentinel, for `sentinel://` addresses."""
+
+
+class ClusterBackend(Backend):
+    """The same in one hash slot of a Redis Cluster, for `redis-cluster://` addresses."""
+
+    url: str  # celery-types lacks it
+
+    def as_uri(self, include_password: bool = False) -> str:
+        """The addresses, without the passwords unless they are asked for."""
+        if include_password:
+            return self.url
+        return ";".join(map(maybe_sanitize_url, self.url.split(";")))
+
+    def _params_from_url(self, url: str, defaults: dict[str, Any]) -> dict[str, Any]:
+        first = cluster.one_address(url)
+        if first.startswith("rediss:") and "ssl_cert_reqs=" not in first:
+            first += ("&" if "?" in first else "?") + "ssl_cert_reqs=required"
+        params: dict[str, Any] = super()._params_from_url(first, defaults)  # type: ignore[misc]  # not in celery-types
+        kind = params.get("connection_class", Connection)
+        params["connection_class"] = cluster.in_cluster(cluster.HashSlotConnection, kind)
+        params["hash_slot"] = cluster.HashSlot.at(url, self._task_prefix.decode())
+        # A node that has lost the hash slot is first found out by a command.
+        params["retry"] = Retry(NoBackoff(), 1, (RedisConnectionError,))
+        return params
 
 
 def _note_state(request: Any, state: str) -> None:

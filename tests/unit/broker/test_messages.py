@@ -224,7 +224,7 @@ def test_it_is_said_that_no_job_will_be_accepted(has: int | None, word: str | No
         ({}, {"role": "slave"}, (), True, "replica"),
         ({}, {}, ("zadd", "rpop"), True, "ACL SETUSER <user> +zadd +rpop."),
         ({}, {}, ("client tracking",), False, "+client|tracking"),
-        ({}, {"cluster_enabled": "1"}, (), True, "cluster-enabled no"),
+        ({}, {"cluster_enabled": "1"}, (), True, "redis-cluster://"),
     ],
 )
 def test_what_endangers_jobs_is_said_with_what_to_change(

@@ -14,7 +14,13 @@ from kombu.transport import virtual
 from kombu.utils import symbol_by_name
 
 from service import create_app, get_celery
-from service.broker.transport.transport import SecureTransport, SentinelTransport, Transport
+from service.broker.transport.transport import (
+    ClusterTransport,
+    SecureClusterTransport,
+    SecureTransport,
+    SentinelTransport,
+    Transport,
+)
 from service.errors import ConfigurationError
 from service.jobs.celery.capture import capture_publishes
 from service.jobs.celery.settings import BACKENDS
@@ -33,11 +39,20 @@ def test_the_broker_is_called_what_its_users_call_it(scheme: str) -> None:
 
 @pytest.mark.parametrize(
     ("scheme", "transport"),
-    [("redis", Transport), ("rediss", SecureTransport), ("sentinel", SentinelTransport)],
+    [
+        ("redis", Transport),
+        ("rediss", SecureTransport),
+        ("sentinel", SentinelTransport),
+        ("redis-cluster", ClusterTransport),
+        ("rediss-cluster", SecureClusterTransport),
+    ],
 )
 def test_the_transport_goes_by_the_scheme(scheme: str, transport: type) -> None:
     """`broker_transport` names it by a dotted path, which nothing else would check."""
-    options = {"SERVICE_CELERY__broker_transport_options": {"master_name": "mine"}}
+    options = {
+        "SERVICE_CELERY__broker_transport_options": {"master_name": "m", "global_keyprefix": "{s}"},
+        "SERVICE_CELERY__result_backend_transport_options": {"global_keyprefix": "{s}"},
+    }
     config = {"SERVICE_REDIS_URL": f"{scheme}://127.0.0.1:6390/2", **options}
     path = get_celery(create_app(config)).conf.broker_transport
     assert symbol_by_name(path) is transport
@@ -50,8 +65,11 @@ def test_the_transport_goes_by_the_scheme(scheme: str, transport: type) -> None:
         ("service.broker.transport:Transport", virtual.Transport),
         ("service.broker.transport:SecureTransport", virtual.Transport),
         ("service.broker.transport:SentinelTransport", virtual.Transport),
+        ("service.broker.transport:ClusterTransport", virtual.Transport),
+        ("service.broker.transport:SecureClusterTransport", virtual.Transport),
         ("service.worker.backend:Backend", RedisBackend),
         ("service.worker.backend:SentinelBackend", SentinelBackend),
+        ("service.worker.backend:ClusterBackend", RedisBackend),
     ],
 )
 def test_paths_that_users_may_have_in_their_settings_lead_on(path: str, base: type) -> None:

@@ -11,6 +11,7 @@ from redis.asyncio import BlockingConnectionPool, Connection, SSLConnection
 from redis.asyncio import client as asyncio_client
 from redis.asyncio import connection as asyncio_connection
 from redis.asyncio import sentinel as asyncio_sentinel
+from redis.exceptions import AskError, MovedError
 from redis.sentinel import SentinelConnectionPool
 
 
@@ -98,3 +99,35 @@ def test_a_pool_of_sentinels_takes_its_class_and_keeps_its_manager() -> None:
         assert "self.sentinel_manager = sentinel_manager" in inspect.getsource(pool.__init__)
         assert parameters(pool.disconnect)[:2] == ["self", "inuse_connections"]
     assert "self.sentinels = [" in inspect.getsource(asyncio_sentinel.Sentinel.__init__)
+
+
+@pytest.mark.parametrize("kind", [Connection, blocking.Connection])
+def test_a_connection_asks_its_node_before_anything_else(kind: Any) -> None:
+    """redis/cluster.py finds the node of a hash slot in these two methods.
+
+    If a connection is made without them, it stays at a node that may not have the keys: find what
+    `connect` calls now.
+    """
+    assert "self.connect_check_health(" in inspect.getsource(kind.connect)
+    source = inspect.getsource(kind.connect_check_health)
+    assert source.index("self.on_connect_check_health(") < source.index("_connect_callbacks")
+    assert "self.disconnect()\n" in source
+    assert parameters(kind.connect_check_health)[1:] == ["check_health", "retry_socket_connect"]
+    assert parameters(kind.on_connect_check_health)[1:] == ["check_health"]
+    connection = kind()
+    connection.host, connection.port = "a", 1
+    assert (connection.host, connection.port) == ("a", 1)
+
+
+def test_an_answer_of_a_cluster_is_an_error_that_says_where_to_go() -> None:
+    """redis/cluster.py goes by the classes, and by host and port.
+
+    If they are others, a connection that meets the wrong node fails: see `EXCEPTION_CLASSES`.
+    """
+    classes = parsers.base.BaseParser.EXCEPTION_CLASSES
+    assert {"MOVED", "ASK", "CLUSTERDOWN", "READONLY"} <= set(classes)
+    parse: Any = parsers.base.BaseParser.parse_error
+    moved = parse("MOVED 3808 127.0.0.1:6380")
+    assert isinstance(moved, MovedError)
+    assert isinstance(moved, AskError)
+    assert (moved.host, moved.port) == ("127.0.0.1", 6380)
