@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib.resources import files
@@ -86,7 +86,7 @@ class TooFewReplicasError(RedisError):
 
 
 class ScriptConnection:
-    """One connection that runs scripts, one at a time, each within a deadline.
+    """One connection that runs scripts and commands, one at a time, each within a deadline.
 
     With `replicas` a script has run only once so many replicas have all that Redis had written by
     then, on whichever connection.
@@ -115,17 +115,37 @@ class ScriptConnection:
         the timeout is over. The connection is dropped then, also after an answer: the address may
         lead to another server by now.
         """
+
+        async def exchange() -> list[Any]:
+            await self._connect()
+            if on_send is not None:
+                on_send()
+            return await self._run_script(script, keys, arguments)
+
+        answers: list[Any] = await self._try(exchange)
+        return answers
+
+    async def execute(self, *command: Any) -> Any:
+        """Run a command, and give its answer; otherwise as `run`."""
+
+        async def exchange() -> Any:
+            await self._connect()
+            return await self._execute(command)
+
+        return await self._try(exchange)
+
+    async def _try(self, exchange: Callable[[], Awaitable[Any]]) -> Any:
         is_old = self._connection is not None and self._connection.is_connected
         try:
             async with Deadline(self._timeout):
                 try:
-                    return await self._exchange(script, keys, arguments, on_send)
+                    return await exchange()
                 except RedisConnectionError as error:
                     if not is_old:
                         raise
                     logger.debug("A connection to Redis was closed; it is tried anew: %s", error)
                     await self.disconnect()
-                    return await self._exchange(script, keys, arguments, on_send)
+                    return await exchange()
         except BaseException as error:
             if isinstance(error, (RedisError, OSError)):
                 note_incident(Incident.REDIS_ERROR)
@@ -138,16 +158,9 @@ class ScriptConnection:
             with contextlib.suppress(Exception):  # it is lost either way
                 await self._connection.disconnect(nowait=True)
 
-    async def _exchange(
-        self,
-        script: Script,
-        keys: Sequence[Any],
-        arguments: Sequence[Any],
-        on_send: Callable[[], None] | None,
+    async def _run_script(
+        self, script: Script, keys: Sequence[Any], arguments: Sequence[Any]
     ) -> list[Any]:
-        await self._connect()
-        if on_send is not None:
-            on_send()
         try:
             answer: list[Any] = await self._execute(script.by_sha(keys, arguments))
         except NoScriptError:

@@ -7,6 +7,7 @@
     waiter.py       a consuming connection's state: idle, taking, active, standby
     deliver.py      a channel's part: messages taken and not yet given to a consumer
     qos.py          a channel's account of deliveries, which Celery acknowledges and rejects by
+    consumer.py     Celery's consumer, which acknowledges at once
     kombu_bases.py  Kombu's classes as bases without types
 
 A message: the hub finds the connection readable → Poller → Channel → Waiter reads what was taken →

@@ -13,6 +13,7 @@ from service.redis.keys import result_keys
 from service.settings import Settings
 
 # By dotted path: these rooms are above this one, or beside it.
+_CONSUMER: Final = "service.broker.transport.consumer:LeasedConsumer"
 _RABBITMQ_CONSUMER: Final = "service.worker.rabbitmq.consumer:Consumer"
 _POOL: Final = "service.worker.pool:AsyncioPool"
 BACKENDS: Final = {
@@ -140,6 +141,7 @@ def _transport(settings: Settings) -> dict[str, Any]:
             "max_deliveries": settings.max_deliveries,
             **options,
         },
+        "worker_consumer": _CONSUMER,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # What Redis refuses, it may take in a moment: no reason for a worker to end.
         "broker_channel_error_retry": True,

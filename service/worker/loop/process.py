@@ -18,13 +18,16 @@ from service.worker.results.writer import ResultsWriter
 
 _EXTENSION: Final = "service.worker"
 _making: Final = threading.Lock()
+# One for each fork on the way to this process: quicker to ask for than the process's id.
+_FORKS: Final[list[None]] = []
+os.register_at_fork(after_in_child=lambda: _FORKS.append(None))
 
 
 class WorkerProcess:
     """Made anew after a fork, which a loop's thread does not survive."""
 
     def __init__(self, app: Quart) -> None:
-        self.pid = os.getpid()
+        self.forks = len(_FORKS)
         self.prefork_pool: Any = None  # set in the parent of its children
         self.stop_limit = StopLimit()
         self._parts = parts_of(app)
@@ -73,9 +76,9 @@ class WorkerProcess:
 def process_of(app: Quart) -> WorkerProcess:
     """The WorkerProcess of the app in this process; made when it is first needed."""
     process: WorkerProcess | None = app.extensions.get(_EXTENSION)
-    if process is None or process.pid != os.getpid():
+    if process is None or process.forks != len(_FORKS):
         with _making:
             process = app.extensions.get(_EXTENSION)
-            if process is None or process.pid != os.getpid():
+            if process is None or process.forks != len(_FORKS):
                 process = app.extensions[_EXTENSION] = WorkerProcess(app)
     return process

@@ -6,10 +6,11 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from service.errors import ResultsUnavailableError
 from service.redis.batcher import Batcher
-from service.redis.bounded import bounded
+from service.redis.script import ScriptConnection
 
 logger: Final = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class RecordReader:
     def __init__(self, client: Redis, *, timeout: float) -> None:
         self._client = client
         self._timeout = timeout
+        self._connection = ScriptConnection(client, timeout=timeout)
         self._batcher: Batcher[_PendingRead] = Batcher(self._read, max_count=_MAX_BATCH)
 
     async def read(self, key: bytes) -> bytes | None:
@@ -44,16 +46,16 @@ class RecordReader:
     async def close(self) -> None:
         """Drop the connection."""
         await self._batcher.close()
+        await self._connection.disconnect()
         await self._client.aclose()
 
     async def _read(self, batch: list[_PendingRead]) -> None:
         reason = None
         records: list[Any] = [None] * len(batch)
         try:
-            async with bounded(self._timeout):
-                records = await self._client.mget([pending.key for pending in batch])
-        except ResultsUnavailableError as error:
-            reason = error.reason
+            records = await self._connection.execute("MGET", *[pending.key for pending in batch])
+        except (RedisError, OSError) as error:
+            reason = str(error) or f"no answer within {self._timeout:g} s"
         except Exception as error:
             # Whatever it is: a job that waits here would wait for ever.
             logger.exception("Records could not be read")

@@ -57,6 +57,7 @@ class Request(CeleryRequest):
     __slots__ = (*_SLOTS, "is_kept")  # though its message was taken back: see worker/rabbitmq
     _app: Any
     _context: Any
+    _eventer: Any
     _request_dict: dict[str, Any]
 
     def __init__(self, message: Any, *, decoded: bool = False, **options: Any) -> None:
@@ -92,6 +93,12 @@ class Request(CeleryRequest):
         message.content_encoding = _interned(message.content_encoding)
         message.body = message._raw = None  # noqa: SLF001  its `payload` has been kept
         message.headers = details  # the headers are among them
+
+    def send_event(self, type: str, **fields: Any) -> None:  # noqa: A002  Celery's own name
+        """Celery's own; nothing where only the events of workers are asked for, as by default."""
+        groups = self._eventer and self._eventer.groups
+        if not groups or "task" in groups:
+            super().send_event(type, **fields)
 
     def on_accepted(self, pid: Any, time_accepted: float) -> None:
         """The pool has begun to run the job."""

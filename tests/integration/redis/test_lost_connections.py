@@ -87,11 +87,9 @@ def test_a_job_that_asks_for_its_record_is_answered_after_a_loss(valkey: Valkey)
         reader = RecordReader(client, timeout=5.0)
         try:
             assert await reader.read(b"nothing") is None
-            pool: Any = client.connection_pool
-            connection = await pool.get_connection()
-            await pool.release(connection)
-            # What `get_connection` looks at, the server's word, comes after the command has begun.
-            connection.can_read = connection.can_read_destructive = _nothing
+            connection: Any = reader._connection._connection
+            # What is looked at first, the server's word, comes after the command has begun.
+            connection.can_read = _nothing
             await _lose(connection)
             async with asyncio.timeout(30):
                 assert await reader.read(b"nothing") is None

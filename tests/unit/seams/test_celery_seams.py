@@ -30,6 +30,8 @@ from celery.backends.redis import RedisBackend
 from celery.bin.worker import worker as worker_command
 from celery.concurrency.base import BasePool
 from celery.concurrency.prefork import _run_ready_callbacks  # type: ignore[attr-defined]
+from celery.events import EventDispatcher
+from celery.events.event import group_from
 from celery.exceptions import Reject
 from celery.local import Proxy
 from celery.utils.collections import ConfigurationView
@@ -587,6 +589,21 @@ def test_celery_tells_of_the_end_of_a_job_in_these_words() -> None:
     missing = [words for words in log_records._ENDS_OUTSIDE if f"'{words}'" not in source]
     assert missing == ["Task %s[%s] was terminated"]
     assert "send_revoked(self.task, request=self._context" in source
+
+
+def test_all_acknowledgements_go_by_the_consumers_own_method() -> None:
+    """service/broker/transport/consumer.py makes them at once; what else it calls is left alone."""
+    source = inspect.getsource(Consumer.create_task_handler)
+    assert source.count("(message.ack_log_error,)") == source.count("(message.reject_log_error,)")
+    assert source.count("call_soon_ack,") == 2
+    assert "self.hub.call_soon(p)" in inspect.getsource(vars(Consumer)["call_soon_ack"])
+
+
+def test_events_of_tasks_are_a_group_of_their_own() -> None:
+    """service/worker/task/request.py sends none where a worker has groups, and not this one."""
+    assert "if groups and group not in groups:" in inspect.getsource(EventDispatcher.send)
+    assert "dispatcher.groups.add('task')" in inspect.getsource(vars(control)["enable_events"])
+    assert group_from("task-started") == "task"
 
 
 def test_the_consumer_has_the_parts_that_ours_replaces() -> None:

@@ -40,6 +40,17 @@ def message(more: Mapping[str, Any]) -> Any:
     )
 
 
+class Events:
+    """Notes the types of what it is to send."""
+
+    def __init__(self, groups: set[str]) -> None:
+        self.groups, self.sent = groups, list[str]()
+        self.enabled = True
+
+    def send(self, kind: str, **_: object) -> None:
+        self.sent.append(kind)
+
+
 def made(kind: Any, app: QuartCelery, more: Mapping[str, Any] = OURS) -> Any:
     task = app.tasks["demo.my_add"]
     return kind(message(more), app=app, task=task, hostname="here", decoded=False)
@@ -110,3 +121,17 @@ def test_nothing_of_rabbitmq_goes_along_with_a_retry() -> None:
     options = task.signature_from_request(context).options
     assert options["queue"] == "shop"
     assert not options.keys() & {"exchange", "routing_key"}
+
+
+@pytest.mark.parametrize(
+    ("groups", "sent"), [({"worker"}, []), ({"worker", "task"}, ["task-x"]), (set(), ["task-x"])]
+)
+def test_events_of_jobs_are_made_only_where_they_are_asked_for(
+    groups: set[str], sent: list[str]
+) -> None:
+    """By `-E`, or `celery control enable_events`, which adds their group to that of heartbeats."""
+    app, events = get_celery(create_app()), Events(groups)
+    task = app.tasks["demo.my_add"]
+    request: Any = Request(message(OURS), app=app, task=task, hostname="here", eventer=events)
+    request.send_event("task-x")
+    assert events.sent == sent
