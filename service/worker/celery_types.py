@@ -18,6 +18,7 @@ class JobRequest(Protocol):
     errbacks: Any
     chain: Any
     chord: Any
+    group: str | None
     ignore_result: bool
     delivery_info: dict[str, Any] | None
     properties: dict[str, Any] | None

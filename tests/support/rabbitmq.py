@@ -20,11 +20,14 @@ needs_rabbitmq = pytest.mark.skipif(
     shutil.which("rabbitmq-server") is None and not os.environ.get("CI"),
     reason="rabbitmq-server is not installed",
 )
-# Whether a node reads what another one sends to it.
-_READ: Final = (
-    "[prim_inet:ignorefd(Port, {ignores})"
-    " || {{Node, Port}} <- erlang:system_info(dist_ctrl), Node =:= '{sender}', is_port(Port)]."
-)
+# Each first node of the pairs ignores what comes from the second one, for a while.
+_CUT_OFF: Final = """
+    Ports = [{{Reader, Port}} || {{Reader, Sender}} <- [{pairs}],
+        {{Node, Port}} <- rpc:call(Reader, erlang, system_info, [dist_ctrl]), Node =:= Sender],
+    [rpc:cast(Reader, timer, apply_after, [After, prim_inet, ignorefd, [Port, Ignores]])
+        || {{Reader, Port}} <- Ports,
+        {{After, Ignores}} <- [{{1000, true}}, {{1000 + {milliseconds}, false}}]].
+"""
 _BIN: Final = Path("/usr/lib/rabbitmq/bin")
 
 
@@ -141,21 +144,16 @@ class Cluster:
             for pid in pids:
                 os.killpg(pid, signal.SIGCONT)
 
-    @contextmanager
-    def cut_off(self, node: Node) -> Iterator[None]:
+    def cut_off(self, node: Node, seconds: float) -> None:
         """Have a node and the others read nothing of each other, as when a network drops it all.
 
-        Clients reach each. A connection that the nodes then give up is made anew, and works.
+        It begins a second from now. Clients reach each node. A connection between nodes that they
+        give up meanwhile is made anew, and works.
         """
         others = [other for other in self.nodes if other is not node]
         pairs = [*((node, other) for other in others), *((other, node) for other in others)]
-        try:
-            for reader, sender in pairs:
-                reader.ask("eval", _READ.format(sender=sender.name, ignores="true"))
-            yield
-        finally:
-            for reader, sender in pairs:
-                reader.ask("eval", _READ.format(sender=sender.name, ignores="false"))
+        named = ", ".join(f"{{'{one.name}', '{other.name}'}}" for one, other in pairs)
+        node.ask("eval", _CUT_OFF.format(pairs=named, milliseconds=int(1000 * seconds)))
 
     def leader_of(self, queue: str) -> Node | None:
         """The node that leads a quorum queue, if there is one that runs."""

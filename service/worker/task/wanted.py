@@ -1,6 +1,8 @@
 """Refuses a job that is not to run: it was cancelled, has expired, or has ended before."""
 
+import asyncio
 import logging
+import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -19,6 +21,8 @@ from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
 
 logger: Final = logging.getLogger(__name__)
+
+_PAUSE: Final = 0.5  # seconds until a chord is looked at again
 
 
 def refuse_unwanted(task: JobTask, request: JobRequest) -> None:
@@ -92,14 +96,28 @@ def _complete(task: JobTask, request: JobRequest, end: AttemptEnd) -> None:
     """Do what follows the storing of a state: the worker may have died between the two.
 
     Celery sends callbacks and the rest of a chain before it stores a SUCCESS, and a retry before
-    RETRY. A chord counts each part once, however often it hears of it. Only errbacks may be called
-    twice. Hooks are not called again.
+    RETRY. A chord counts each part once, however often it hears of it; the last part waits for
+    whoever has claimed to send the body, as that may be the worker that died. Only errbacks may be
+    called twice. Hooks are not called again.
     """
     if end.state is State.SUCCESS and request.chord:
-        task.backend.on_chord_part_return(request, end.state.value, end.result)
+        part = request, end.state.value, end.result
+        task.backend.on_chord_part_return(*part)
+        # The backend may be another one, by setting.
+        is_claimed = getattr(task.backend, "has_claimed_body", lambda _: False)
+        while request.group and is_claimed(request.group):
+            _pause()
+            task.backend.on_chord_part_return(*part)
     elif end.state is State.FAILURE and (request.chord or request.chain or request.errbacks):
         error = task.backend.exception_to_python(end.result)
         task.backend.mark_as_failure(request.id, error, end.traceback, request=request)
+
+
+def _pause() -> None:
+    if current_bridge() is None:
+        time.sleep(_PAUSE)
+    else:
+        await_(asyncio.sleep(_PAUSE))
 
 
 def _refuse(task: JobTask, request: JobRequest, reason: str) -> None:

@@ -140,7 +140,7 @@ class Storm:
     stack: AsyncExitStack
     load: Load = field(default_factory=Load)
     workers: list[Process] = field(default_factory=list)
-    killed: set[int] = field(default_factory=set)  # the pids of workers
+    fallen: list[Process] = field(default_factory=list)
     report: Report | None = None
     _born: int = 0
 
@@ -158,7 +158,7 @@ class Storm:
         """End a worker with SIGKILL."""
         self.workers.remove(worker)
         worker.kill()
-        self.killed.add(worker.pid)
+        self.fallen.append(worker)
 
     async def settle(self, app: Quart) -> Report:
         """Wait until each job has ended, and count."""
@@ -177,24 +177,20 @@ class Storm:
     def _count(self, ids: list[str], states: Counter[str], seconds: float) -> Report:
         lines = [line.split() for line in self.notes.read_text().splitlines()]
         starts = Counter(label for what, label, *_ in lines if what == "start")
-        ended_in: dict[str, list[int]] = {}  # in which processes
-        for what, label, pid, *_ in lines:
-            if what == "end":
-                ended_in.setdefault(label, []).append(int(pid))
+        ends = Counter(label for what, label, *_ in lines if what == "end")
         is_retry = {label for label in ids if label.startswith("retry-")}
-        twice = {label for label, pids in ended_in.items() if len(pids) > 1}
+        killed = {str(worker.pid) for worker in self.fallen}
+        # A job of a canvas is sent again where the one before it is run again.
+        excused = {_family(label) for what, label, pid, *_ in lines if pid in killed}
+        twice = {label for label in ends if ends[label] > 1}
         began_at = sorted(float(at) for what, _, __, at, ___ in lines if what == "start")
         return Report(
             states=states,
-            lost={
-                label for label in ids if label not in (starts if label in is_retry else ended_in)
-            },
+            lost={label for label in ids if label not in (starts if label in is_retry else ends)},
             unexpected=starts.keys() - {*ids, "first"},
             duplicated=twice,
             recovered={label for label in starts if starts[label] > 1 + (label in is_retry)},
-            duplicated_without_kill={
-                label for label in twice if not {*ended_in[label][:-1]} <= self.killed
-            },
+            duplicated_without_kill={label for label in twice if _family(label) not in excused},
             gap_accepting=_longest_gap(sorted(self.load.accepted.values())),
             gap_running=_longest_gap(began_at),
             worst_lag=self.load.worst_lag,
@@ -243,7 +239,7 @@ async def storm(
 
 def _keep_logs(made: Storm, folder: Path) -> None:
     """The end of one worker's log does not tell what went wrong between several."""
-    for worker in made.workers:
+    for worker in made.workers + made.fallen:
         (folder / f"{worker.name}.log").write_text(worker.output)
     print(f"The workers' logs and the jobs' notes are in {folder}")
 
@@ -263,6 +259,11 @@ async def _show_failures(app: Quart, ids: list[str]) -> None:
         record: Any = await parts_of(app).redis.get(keys.record(job_id))
         if b'"SUCCESS"' not in (record or b""):
             print(job_id, record and record.decode())
+
+
+def _family(label: str) -> str:
+    """What the jobs of one canvas have in common; of a single job its label."""
+    return label.rstrip("-abc")
 
 
 def _longest_gap(moments: list[float]) -> float:

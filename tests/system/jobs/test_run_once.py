@@ -167,6 +167,27 @@ async def test_a_part_that_has_ended_still_counts_for_its_chord(app: Quart, post
         post.deliver_again(part)
 
 
+@pytest.mark.parametrize("shared_worker", MAINLY_ASYNCIO, indirect=True)
+async def test_the_last_part_sends_the_body_in_place_of_a_worker_that_died_at_it(
+    app: Quart, post: Post
+) -> None:
+    """That one had claimed the body for itself, for some seconds."""
+    aside = [add.s(1, 1).set(queue=ASIDE), add.s(2, 2).set(queue=ASIDE)]
+    body: Any = await enqueue(chord(aside, total.s()))
+    first, second = post.take(), post.take()
+    post.deliver(first)
+    key = RECORD + first["headers"]["id"]
+    wait_until(lambda: '"SUCCESS"' in str(post.redis.get(key)), description="a part has ended")
+    post.wait_until_acknowledged()  # when it is counted
+    post.store(second, "SUCCESS", 4)
+    celery: Any = get_celery(app)
+    claim = celery.backend.get_key_for_group(second["headers"]["group"], ".c")
+    post.redis.set(claim, "a worker that died", ex=2)
+    post.deliver(second, again=True)
+    assert await body.result(timeout=45) == 6
+    post.wait_until_acknowledged()
+
+
 @every_pool
 async def test_what_a_failure_leads_to_is_made_up_for(
     app: Quart, shared_worker: Worker, post: Post
