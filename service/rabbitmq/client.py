@@ -7,6 +7,7 @@ import math
 import random
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from service.rabbitmq.connection import RabbitConnection
@@ -24,9 +25,14 @@ _ALARM: Final = "it is short of memory or disk, and takes no messages"
 class RabbitClient:
     """One connection for all of a process, made when it is first needed. To be used on one loop."""
 
-    def __init__(self, open_socket: Callable[[], OpenedSocket]) -> None:
-        """`open_socket` blocks, and is called in a thread; it raises any error."""
+    def __init__(self, open_socket: Callable[[int], OpenedSocket]) -> None:
+        """`open_socket` blocks, and is called in a thread; it raises any error.
+
+        It is told how many connections were given up: the next node is to be the first that is
+        tried, as the last one may be cut off from the others, and never confirm a message.
+        """
         self._open_socket = open_socket
+        self._given_up = 0
         self._connection: RabbitConnection | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._changed = asyncio.Event()  # set at the end of each attempt to connect
@@ -76,12 +82,14 @@ class RabbitClient:
     def note_timeout(self, seconds: float) -> None:
         """Note that somebody has waited so long in vain: for a connection, or for an answer.
 
-        A connection on which nothing came meanwhile is dropped.
+        A connection on which nothing came meanwhile is dropped; else its channel is renewed.
         """
         reason = f"no answer within {seconds:g} s"
         if self._connection is not None:
             if not self._connection.is_silent(seconds):
+                self._connection.renew_stuck_channel(seconds)
                 return
+            self._given_up += 1
             self._connection.close(reason)
         if self._is_connecting:
             self._outage = self._outage or reason
@@ -115,7 +123,8 @@ class RabbitClient:
         pause = _FIRST_PAUSE
         while True:
             try:
-                connection = RabbitConnection(await _in_thread(self._open_socket), self._on_lost)
+                opening = _in_thread(partial(self._open_socket, self._given_up))
+                connection = RabbitConnection(await opening, self._on_lost)
                 problem = connection.lost
             except Exception as error:  # noqa: BLE001  whatever Kombu, TLS and the system raise
                 problem = str(error) or type(error).__name__

@@ -87,6 +87,11 @@ class RabbitConnection:
         if not self.lost:
             self._channels.renew()
 
+    def renew_stuck_channel(self, seconds: float) -> None:
+        """Publish on a new channel, as somebody has waited so long for a confirmation in vain."""
+        if not self.lost:
+            self._channels.renew(after=seconds, is_stuck=True)
+
     async def counts_of(self, queue: str) -> QueueCounts | None:
         """How much is in a queue: ABSENT where RabbitMQ has none of this name.
 

@@ -179,8 +179,8 @@ class PublishChannels:
     """The channel to publish on, and those before it on which something is not confirmed yet.
 
     A channel that is new to a queue whose leader has just died nacks all messages for it until
-    that node is back (RabbitMQ 3.10: it asks the dead leader alone). A newer one is told of
-    the leader that was elected.
+    that node is back (RabbitMQ 3.10: it asks the dead leader alone), and confirms none where the
+    leader is cut off. A newer one is told of the leader that was elected.
     """
 
     def __init__(self, stream: FrameStream) -> None:
@@ -199,10 +199,13 @@ class PublishChannels:
         """The channel of this number, if it is one of these."""
         return self._open.get(number)
 
-    def renew(self) -> None:
-        """Publish on a new channel from now on, if this one has nacked, and is not quite new."""
+    def renew(self, *, after: float = _RENEW_AFTER, is_stuck: bool = False) -> None:
+        """Publish on a new channel from now on, if this one has nacked, or confirms nothing.
+
+        Not before it is so many seconds old.
+        """
         age = asyncio.get_running_loop().time() - self._current.opened_at
-        if not self._current.has_nacked or age < _RENEW_AFTER:
+        if not (is_stuck or self._current.has_nacked) or age < after:
             return
         number = self._current.number % _LAST_NUMBER + 1
         while number == ASKS or number in self._open:

@@ -38,6 +38,7 @@ class AttemptEnd:
 
 
 _ENDS: Final = {state.value: state for state in (*TERMINAL, State.RETRY)}
+_RUNNING: Final = (State.STARTED.value, State.PROGRESS.value)
 # Errors of jobs whose messages are given up, and may be put back by hand: ours, and Celery's.
 _OF_DEAD_LETTERS: Final = frozenset({DeadLetterError.__name__, "Reject"})
 
@@ -60,6 +61,16 @@ def end_of(attempt: Attempt, stored: bytes) -> AttemptEnd | None:
     if state is State.REVOKED or _is_over(attempt, state, record):
         return AttemptEnd(state or State.RETRY, record.get("result"), record.get("traceback"))
     return None
+
+
+def is_begun(attempt: Attempt, stored: bytes) -> bool:
+    """Whether the record says that the attempt was begun, and has not ended."""
+    try:
+        record = json.loads(stored)
+        is_same = record["queued_at"] == attempt.queued_at and record["retries"] == attempt.retries
+        return is_same and record["status"] in _RUNNING
+    except (ValueError, TypeError, LookupError):
+        return False
 
 
 def _is_over(attempt: Attempt, state: State | None, record: dict[str, Any]) -> bool:

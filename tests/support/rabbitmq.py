@@ -54,6 +54,7 @@ class Node:
     options: Mapping[str, float | str] = field(default_factory=dict)
     home: Path | None = None  # where the nodes of a cluster find their common cookie
     running: Process | None = None
+    erlang: str = ""  # more arguments
 
     @property
     def name(self) -> str:
@@ -112,7 +113,7 @@ class Node:
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_EPMD_PORT": self.names_port,
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none{given}",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": f"+S 1:1 +sbwt none{given}{self.erlang}",
         }
 
 
@@ -163,14 +164,17 @@ class Cluster:
 
 
 @contextmanager
-def rabbitmq_cluster(folder: Path, **options: float | str) -> Iterator[Cluster]:
-    """Three nodes that are one cluster, with options for the configuration of each."""
+def rabbitmq_cluster(folder: Path, erlang: str = "", **options: float | str) -> Iterator[Cluster]:
+    """Three nodes that are one cluster, with options for the configuration of each.
+
+    `erlang` is more arguments of its command line.
+    """
     ports = [free_port() for _ in range(3)]
     with _name_server() as names_port:
         nodes = []
         for port in ports:
             (own := folder / f"node{port}").mkdir()
-            nodes.append(Node(own, port, names_port, options, folder))
+            nodes.append(Node(own, port, names_port, options, folder, erlang=f" {erlang}"))
         lines = ["cluster_formation.peer_discovery_backend = classic_config"] + [
             f"cluster_formation.classic_config.nodes.{number} = {node.name}"
             for number, node in enumerate(nodes, 1)

@@ -427,6 +427,14 @@ async def progress_async(steps: int) -> str:
     return "done"
 
 
+@tasks.task(bind=True)
+def retry_behind_gate(self: Any, name: str) -> int:
+    if self.request.retries == 0:
+        gate(name)
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
 @tasks.task
 async def wait_for_child() -> None:
     async def child() -> None:

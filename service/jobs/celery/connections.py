@@ -2,7 +2,9 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from itertools import chain, count
 from typing import Any, Final
@@ -10,7 +12,8 @@ from typing import Any, Final
 from amqp.exceptions import MessageNacked
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
-from kombu import Connection
+from kombu import Connection, Producer
+from kombu.exceptions import OperationalError
 from kombu.pools import producers
 from redis.asyncio import Redis
 
@@ -26,6 +29,18 @@ _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0
 _NACK_PAUSE: Final = 0.2
 # Of the time for connecting: what one node may take, so that there is time for a second.
 CONNECT_SHARE: Final = 0.5
+COPY: Final = "x-copy"  # header of a message that RabbitMQ may have already
+
+# Tries, with a pause of up to a second after each. Kombu has OperationalError for a connection that
+# could not be made in time.
+_PATIENT: Final = {
+    "max_retries": 1 << 20,
+    "interval_start": 0.2,
+    "interval_max": 1,
+    "retry_errors": (OperationalError,),
+}
+_RETRY: Final = -2  # where Kombu's `_publish` has `retry` among its arguments
+_is_patient: Final[ContextVar[bool]] = ContextVar("is_patient", default=False)
 _MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 
 
@@ -87,6 +102,47 @@ class _Connection(Connection):
         return uri
 
 
+@contextmanager
+def patiently() -> Iterator[None]:
+    """Inside, Celery publishes what goes on from a job: its retry, or the jobs that follow.
+
+    Celery ends the job as a FAILURE where that fails, although its body is done.
+    """
+    token = _is_patient.set(True)
+    try:
+        yield
+    finally:
+        _is_patient.reset(token)
+
+
+def retry_policy() -> dict[str, Any]:
+    """How often, and after which pauses, what is published here is tried again; else Celery's."""
+    return dict(_PATIENT) if _is_patient.get() else {}
+
+
+class MarkingProducer(Producer):
+    """Marks a message that is published again where RabbitMQ has not confirmed it.
+
+    A worker drops the one of two that comes second.
+    """
+
+    connection: Any
+
+    def _publish(
+        self, body: Any, priority: Any, content_type: Any, encoding: Any, headers: Any, *args: Any
+    ) -> Any:
+        try:
+            return super()._publish(body, priority, content_type, encoding, headers, *args)
+        except OSError:  # a TimeoutError is one
+            headers[COPY] = True  # Kombu and Celery try again with the same headers
+            # What comes next on this channel would be taken for the answer to the next message.
+            self.connection.collect()
+            is_switched_by_kombu = args[_RETRY]
+            if not is_switched_by_kombu:
+                self.connection.maybe_switch_next()  # this node may be cut off from the others
+            raise
+
+
 class AMQP(amqp.AMQP):
     """Celery's own, with these connections; on RabbitMQ with quorum queues."""
 
@@ -106,6 +162,11 @@ class AMQP(amqp.AMQP):
         )
         return super().Queues(*args, **options)
 
+    def _retry_publish(self, *args: Any, **options: Any) -> Any:
+        """Celery's own, by which a worker publishes the jobs that follow from one."""
+        with patiently():
+            return super()._retry_publish(*args, **options)  # type: ignore[misc]  # not in celery-types
+
     @property
     def producer_pool(self) -> Any:
         """Celery's own; RabbitMQ confirms what `delay()`, retries and workers publish by it."""
@@ -113,6 +174,7 @@ class AMQP(amqp.AMQP):
             confirmed = {"confirm_publish": True}
             connection = self.app.connection_for_write(transport_options=confirmed)
             self._producer_pool = producers[connection]
+            self._producer_pool.Producer = MarkingProducer
             self._producer_pool.limit = self.app.pool.limit
         return super().producer_pool
 

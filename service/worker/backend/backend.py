@@ -30,6 +30,7 @@ from service.worker.results.record_builder import RecordBuilder
 from service.worker.results.writer import RecordWrite, store_blocking
 
 # States that `job_changed` is sent for; worker/reporter.py sends it for jobs that run.
+_SENT: Final = b"done"  # what Celery has in place of a claim, once the body is sent
 _ANNOUNCED: Final = frozenset({states.RETRY, *states.READY_STATES})
 
 
@@ -139,6 +140,14 @@ class Backend(CanvasBackend, WaitingBackend):
             process.loop.run(process.writer.write(write), contextvars.Context())
         else:
             store_blocking(self.client, write)
+
+    def has_claimed_body(self, group: str) -> bool:
+        """Whether somebody is about to send the body of a chord: it may be a worker that died.
+
+        A claim ends by itself after some seconds.
+        """
+        claim = self.app.off_loop(lambda: self.client.get(self.get_key_for_group(group, ".c")))
+        return claim not in (None, _SENT)
 
     def store_ends(self, requests: Sequence[Any], end: End) -> None:
         """Store how these jobs end, and wait until Redis has all of it."""

@@ -26,8 +26,6 @@ from service.worker.task.in_child import after_children, done_by_child
 
 logger: Final = logging.getLogger(__name__)
 
-_SENT: Final = b"done"  # what Celery has in place of a claim, once the body is sent
-
 
 @dataclass(frozen=True, slots=True)
 class End:
@@ -124,14 +122,6 @@ class CanvasBackend(ErrbackBackend):
             return
         with terminated_later():
             self._count_part(request, args, options)
-
-    def has_claimed_body(self, group: str) -> bool:
-        """Whether somebody is about to send the body of a chord: it may be a worker that died.
-
-        A claim ends by itself after some seconds.
-        """
-        claim = self.app.off_loop(lambda: self.client.get(self.get_key_for_group(group, ".c")))
-        return claim not in (None, _SENT)
 
     def _count_part(self, request: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         key_of = partial(self.get_key_for_group, request.group)

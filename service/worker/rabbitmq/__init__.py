@@ -2,7 +2,7 @@
 
     consumer.py    Celery's consumer, which survives what RabbitMQ closes its channel for
     suspects.py    bounds how many jobs run at once that have come back before
-    kept.py        keeps jobs going that outlive the server's consumer_timeout
+    kept.py        keeps jobs going that outlive the consumer_timeout; holds second messages
     burying.py     buries what RabbitMQ has dead-lettered: FAILURE, and a dead letter
       letters.py     what RabbitMQ has dead-lettered, as the broker's dead letters
     starts.py      counts how often a suspect was begun

@@ -11,6 +11,7 @@ from celery.worker import consumer, state
 from celery.worker.consumer.tasks import Tasks
 
 from service.broker.celery_worker import all_of
+from service.jobs.celery.connections import COPY
 from service.jobs.celery.quorum import DeclaredOtherwiseError, declare_delays
 from service.worker.rabbitmq.kept import Copies, KeptJobs, has_one_timeout
 from service.worker.rabbitmq.suspects import Suspects
@@ -46,7 +47,7 @@ class Consumer(consumer.Consumer):
     def __init__(self, *args: Any, **options: Any) -> None:
         self.suspects = Suspects(options["app"], self._call_after)
         self.kept = KeptJobs(options["app"])
-        self.copies = Copies(self.kept, self._call_after)
+        self.copies = Copies(options["app"], self.kept, self._call_after)
         self.has_one_timeout = False
         super().__init__(*args, **options)
 
@@ -66,9 +67,12 @@ class Consumer(consumer.Consumer):
             self.suspects.handle(message, handle)
 
         def handle_copy(message: Any) -> None:
-            self.copies.handle(message, handle_suspect)
+            if self.has_one_timeout or COPY in (message.headers or ()):
+                self.copies.handle(message, handle_suspect)
+            else:
+                handle_suspect(message)
 
-        return handle_copy if self.has_one_timeout else handle_suspect
+        return handle_copy
 
     def add_task_queue(self, queue: Any, exchange: Any = None, *args: Any, **options: Any) -> Any:
         """Celery's own, which would declare a new queue otherwise than those who publish to it."""

@@ -16,13 +16,17 @@ from celery.worker import state
 from service.broker.celery_worker import all_of
 from service.broker.messages import DELIVERIES
 from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.connections import COPY
 from service.parts import parts_of
 from service.redis.transient import TRANSIENT
+from service.results.attempt import Attempt, is_begun
 
 logger: Final = logging.getLogger(__name__)
 
 _PAUSE: Final = 1.0  # seconds between two looks, and until a copy is looked at first
 _TTL: Final = 30  # seconds without a renewal after which its worker is taken for dead
+# Headers that count how often a message was delivered before.
+_DELIVERED: Final = ("x-delivery-count", "x-acquired-count", DELIVERIES)
 _SINCE: Final = (3, 12)  # the consumers of these servers have timeouts of their own
 
 
@@ -84,10 +88,12 @@ class Copies:
     """Messages that came again, each until its job is not kept any more. In the consumer's thread.
 
     A worker hears that its messages were taken back when another one has them already: so a copy is
-    looked at a moment after it has come.
+    looked at a moment after it has come. By then the first of two messages that were published has
+    begun its job, and the second one, which is marked, is acknowledged.
     """
 
-    def __init__(self, kept: KeptJobs, call_after: Callable[..., Any]) -> None:
+    def __init__(self, celery: QuartCelery, kept: KeptJobs, call_after: Callable[..., Any]) -> None:
+        self._celery: Any = celery
         self._kept = kept
         self._call_after = call_after
         self._waiting: list[_Copy] = []
@@ -95,8 +101,7 @@ class Copies:
 
     def handle(self, message: Any, handle: Callable[[Any], object]) -> None:
         """Have Celery handle a message, now or later."""
-        # Burying publishes anew what was delivered too often.
-        if not message.delivery_info.get("redelivered") and DELIVERIES not in message.headers:
+        if not (COPY in message.headers or _comes_again(message)):
             handle(message)
             return
         self._waiting.append(_Copy(message, handle, time.monotonic() + _PAUSE))
@@ -115,18 +120,36 @@ class Copies:
         self._looks = False
         now, waiting, self._waiting = time.monotonic(), self._waiting, []
         for copy in waiting:
-            if copy.look_at > now or self._has_to_wait(copy):
+            try:
+                if copy.look_at > now or self._kept.is_kept(str(copy.message.headers.get("id"))):
+                    self._waiting.append(copy)
+                elif self._is_second(copy.message):
+                    copy.message.ack()
+                else:
+                    copy.handle(copy.message)
+            except TRANSIENT:
                 self._waiting.append(copy)
-            else:
-                copy.handle(copy.message)
         if self._waiting:
             self._look_later()
 
-    def _has_to_wait(self, copy: _Copy) -> bool:
-        try:
-            return self._kept.is_kept(str(copy.message.headers.get("id")))
-        except TRANSIENT:
-            return True
+    def _is_second(self, message: Any) -> bool:
+        """Whether the job runs for another message, which RabbitMQ has until the job has ended."""
+        headers = message.headers
+        if COPY not in headers or _comes_again(message):
+            return False  # it may be this one that the job was begun for
+        backend = self._celery.backend
+        stored = backend.client.get(backend.get_key_for_task(headers["id"]))
+        attempt = Attempt(headers.get("retries") or 0, headers.get("queued_at"), False)
+        if not stored or not is_begun(attempt, stored):
+            return False
+        logger.info("Job %s has two messages in RabbitMQ, and runs for the first", headers["id"])
+        return True
+
+
+def _comes_again(message: Any) -> bool:
+    """Whether it was delivered before; burying publishes anew what was so too often."""
+    redelivered = message.delivery_info.get("redelivered")
+    return bool(redelivered) or any(message.headers.get(name) for name in _DELIVERED)
 
 
 def has_one_timeout(connection: Any) -> bool:

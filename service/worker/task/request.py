@@ -14,6 +14,7 @@ from celery.worker.state import task_ready
 from service.broker.celery_worker import began, gives_message_back
 from service.broker.messages import DELIVERIES, ETA
 from service.errors import ResultsUnavailableError
+from service.jobs.celery.connections import COPY
 from service.jobs.celery.quorum import QuorumQueues
 from service.worker.log_records import ending
 from service.worker.loop.celery_stacks import on_stacks
@@ -40,7 +41,7 @@ _COMMON_DELIVERY_INFO: Final = ("exchange", "routing_key")
 # Headers that RabbitMQ adds.
 OF_RABBITMQ: Final = (
     *("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count"),
-    DELIVERIES,  # which burying adds
+    *(DELIVERIES, COPY),  # which burying adds, and whoever publishes again
 )
 # Fields that Celery's Context knows; any other header is a custom one.
 _NOT_HEADERS: Final = frozenset(

@@ -135,6 +135,7 @@ class Report:
 class Storm:
     """Some workers, and a load."""
 
+    cluster: Cluster
     settings: dict[str, str]
     notes: Path
     stack: AsyncExitStack
@@ -145,11 +146,14 @@ class Storm:
     _born: int = 0
 
     def bear(self) -> Process:
-        """Start another worker."""
+        """Start another worker; each begins with another node."""
         self._born += 1
         name = f"w{self._born}"
         command = [sys.executable, "-m", "celery", "-A", "worker_entry", "worker", "-l", "INFO"]
-        env = {**self.settings, "BROKER_NOTES": str(self.notes)}
+        at = self._born % len(self.cluster.nodes)
+        urls = [node.url for node in self.cluster.nodes]
+        broker = {"SERVICE_CELERY__BROKER_URL": ";".join(urls[at:] + urls[:at])}
+        env = {**self.settings, **broker, "BROKER_NOTES": str(self.notes)}
         worker = Process([*command, "-c", "20", "-n", f"{name}@%h"], env=env, name=name)
         self.workers.append(self.stack.enter_context(worker))
         return worker
@@ -208,7 +212,7 @@ async def storm(
     """
     settings = settings_for(cluster, redis_url, queue)
     async with AsyncExitStack() as stack:
-        made = Storm(settings, folder / "notes", stack)
+        made = Storm(cluster, settings, folder / "notes", stack)
         for worker in [made.bear() for _ in range(workers)]:
             await asyncio.to_thread(worker.wait_for_output, r"ready\.$", 60)
         app = await stack.enter_async_context(serving(settings))

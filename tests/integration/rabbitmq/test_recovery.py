@@ -37,7 +37,7 @@ def silent_node() -> Iterator[str]:
 
 
 def client_of(url: str) -> RabbitClient:
-    return RabbitClient(lambda: OpenedSocket.open(Connection(url, connect_timeout=WITHIN)))
+    return RabbitClient(lambda _: OpenedSocket.open(Connection(url, connect_timeout=WITHIN)))
 
 
 async def test_a_connecting_task_that_is_cancelled_is_begun_anew(broker: Broker) -> None:

@@ -1,11 +1,15 @@
 """One RabbitMQ server for the tests of this folder; each test has queues of its own there."""
 
+import os
+import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import pytest
 
+from tests.support.process import Process
 from tests.support.rabbitmq import rabbitmq
 
 
@@ -13,8 +17,18 @@ from tests.support.rabbitmq import rabbitmq
 class Broker:
     """A server, and the settings of an app that has queues of its own there."""
 
+    process: Process
     url: str
     queue: str = field(default_factory=lambda: f"test-{uuid4()}")
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Have the server stand still, as it does with its machine."""
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(self.process.pid, signal.SIGCONT)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -26,13 +40,19 @@ class Broker:
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the server."""
-    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as (_, url):
-        yield url
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Process, str]]:
+    """Its process and its address."""
+    with rabbitmq(tmp_path_factory.mktemp("rabbitmq")) as running:
+        yield running
 
 
 @pytest.fixture
-def broker(rabbitmq_url: str) -> Broker:
+def rabbitmq_url(server: tuple[Process, str]) -> str:
+    """The address of the server."""
+    return server[1]
+
+
+@pytest.fixture
+def broker(server: tuple[Process, str]) -> Broker:
     """The server, and the test's own queues."""
-    return Broker(rabbitmq_url)
+    return Broker(*server)

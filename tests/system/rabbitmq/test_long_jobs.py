@@ -24,8 +24,8 @@ async def test_a_job_that_outlives_the_timeout_runs_once(
     (tmp_path / "rabbitmq").mkdir()
     limits = {"consumer_timeout": 2000, "channel_tick_interval": 500}
     told = "than its consumer_timeout;"
-    with rabbitmq(tmp_path / "rabbitmq", **limits) as (_, url):
-        settings = {**Broker(url).settings, "SERVICE_MAX_DELIVERIES": "3"}
+    with rabbitmq(tmp_path / "rabbitmq", **limits) as (process, url):
+        settings = {**Broker(process, url).settings, "SERVICE_MAX_DELIVERIES": "3"}
         env = {**settings, "SERVICE_TASK_MODULES": MODULES}
         first = worker_process(pool, redis_url, tmp_path, **env)
         other = worker_process(pool, redis_url, tmp_path, "-n", "other@%h", **env)

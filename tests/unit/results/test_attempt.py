@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.results.attempt import Attempt, end_of
+from service.results.attempt import Attempt, end_of, is_begun
 from service.results.record import encode_queued
 
 BEFORE, SENT, AFTER = (f"2026-01-01T00:00:0{second}+00:00" for second in (1, 2, 3))
@@ -92,3 +92,13 @@ def test_a_dead_letter_that_comes_again_was_put_back(error: str) -> None:
 def test_a_job_that_waits_is_to_run(stored: bytes) -> None:
     """As one is whose record cannot be read."""
     assert end_of(attempt(again=True), stored) is None
+
+
+@pytest.mark.parametrize("state", ["STARTED", "PROGRESS"])
+def test_an_attempt_that_runs_is_known_to_be_begun(state: str) -> None:
+    """Not another attempt, nor another call of the job, nor by what is no record."""
+    assert is_begun(attempt(1), record(state, 1))
+    assert not is_begun(attempt(1), record(state, 0))
+    assert not is_begun(attempt(), record(state, queued_at=AFTER))
+    assert not is_begun(attempt(), record("QUEUED"))
+    assert not is_begun(attempt(), b"no record")

@@ -15,7 +15,11 @@ import pytest
 from amqp import Message, spec
 from amqp.method_framing import frame_handler, frame_writer
 from amqp.serialization import dumps, loads
+from celery.app.trace import build_tracer
+from celery.backends.redis import RedisBackend
+from kombu import Connection as KombuConnection
 from kombu import Producer
+from kombu.pools import ProducerPool
 from kombu.transport import pyamqp
 
 from service.rabbitmq.frames import FrameStream, OpenedSocket
@@ -25,6 +29,7 @@ from service.rabbitmq.packing import PUBLISH_FORM, PackedTemplate
 Channel: Any = import_module("amqp.channel").Channel
 Connection: Any = import_module("amqp.connection").Connection
 transport: Any = import_module("amqp.transport")
+celerys_amqp: Any = import_module("celery.app.amqp")
 
 
 def test_frames_are_counted_and_written_by_two_attributes_each() -> None:
@@ -148,3 +153,26 @@ def test_kombus_producer_gives_what_the_channels_publish_gives() -> None:
         "self",
         "body",
     ]
+
+
+def test_kombus_producer_publishes_with_these_arguments() -> None:
+    """MarkingProducer (jobs/celery/connections.py) has the headers by their place, and `retry`.
+
+    Kombu and Celery hand the same headers to each try; a pool makes producers of its own class.
+    """
+    names = [*inspect.signature(Producer._publish).parameters]
+    assert names[5] == "headers"
+    assert names[-2:] == ["retry", "retry_policy"]
+    call = inspect.getsource(Producer.publish)
+    assert "headers, properties, routing_key, mandatory, immediate," in call
+    assert "timeout, confirm_timeout, retry, retry_policy" in call
+    assert "self.Producer(conn)" in inspect.getsource(ProducerPool.create_producer)
+
+
+def test_what_follows_a_job_is_published_through_one_method() -> None:
+    """Which has a failure tried again as the policy of the call says, and its own errors."""
+    source = inspect.getsource(build_tracer) + inspect.getsource(RedisBackend.on_chord_part_return)
+    assert source.count("app.amqp._retry_publish(") == 5
+    assert celerys_amqp._callback_publish_max_retries({"max_retries": 7}, {}) == 7
+    assert "*retry_errors" in inspect.getsource(celerys_amqp._publish_retry_errors)
+    assert "retry_errors" in inspect.signature(KombuConnection.ensure).parameters

@@ -32,9 +32,9 @@ from service.jobs.sending.other_brokers.thread_connections import ThreadConnecti
 from service.jobs.sending.other_brokers.unsent import (
     UNSENT,
     RecordChanges,
+    copy_of,
     doubtful_record,
     new_record,
-    queued_at,
     sent_record,
     unsent_record,
 )
@@ -55,7 +55,8 @@ class KombuPublisher:
     A job may be enqueued again where its caller knows its id, or an idempotency key. The record of
     such a job is marked as unsent until it is published. The mark holds the time at which
     publishing began; where that failed half-way it holds a time long ago, so that enqueueing the id
-    again publishes again: two workers may then run the job at the same time, but it is never lost.
+    again publishes again, and the job is never lost. The second message is marked as a copy, which
+    RabbitMQ's workers tell from the first.
     """
 
     server = "The broker"  # as errors name it
@@ -233,7 +234,7 @@ class KombuPublisher:
             if stored is None or (since := mark_of(stored, UNSENT)) is None:
                 return None
             if time.time() - since > _MAX_TIMEOUTS * self.timeout:
-                call = queued_at(call, str(mark_of(stored, "queued_at")))
+                call = copy_of(call, str(mark_of(stored, "queued_at")))
                 unsent = unsent_record(call, mark_of(stored, IDEMPOTENCY))
                 if await self._change(call.job_id, stored, unsent.record):
                     return call, unsent

@@ -18,7 +18,8 @@ from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.declared_queues import DeclaredQueues
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
-from service.jobs.sending.other_brokers.tries import SERVER, TryingPublisher
+from service.jobs.sending.other_brokers.tries import SERVER, PublishedMessage, TryingPublisher
+from service.jobs.sending.other_brokers.unsent import copy_of
 from service.rabbitmq.client import RabbitClient
 from service.rabbitmq.connection import QueueCounts
 from service.rabbitmq.frames import OpenedSocket
@@ -132,7 +133,8 @@ class RabbitMQPublisher(KombuPublisher):
     async def transmit(self, call: PublishCall) -> None:
         publication = call.publication if isinstance(call, ReadyCall) else self._encode(call)
         queues, is_scheduled = call.options.get("declare") or (), call.due_at is not None
-        await self._tries.publish(publication, queues, is_scheduled=is_scheduled)
+        message = PublishedMessage(publication, queues, lambda: self._encode(copy_of(call)))
+        await self._tries.publish(message, is_scheduled=is_scheduled)
         if not is_scheduled:
             self._counts.note_sent(_queue_of(call))
 
@@ -151,14 +153,15 @@ class RabbitMQPublisher(KombuPublisher):
             connection.release()
         self._counts.forget(queue.name)
 
-    def _open_socket(self) -> OpenedSocket:
+    def _open_socket(self, given_up: int) -> OpenedSocket:
         celery: Any = self.celery
         heartbeat = min(celery.conf.broker_heartbeat or 0, _HEARTBEAT)
-        return OpenedSocket.open(
-            celery.connection_for_write(
-                connect_timeout=CONNECT_SHARE * self.timeout, heartbeat=heartbeat
-            )
+        connection = celery.connection_for_write(
+            connect_timeout=CONNECT_SHARE * self.timeout, heartbeat=heartbeat
         )
+        for _ in range(given_up % max(len(connection.alt), 1)):
+            connection.maybe_switch_next()
+        return OpenedSocket.open(connection)
 
 
 def _queue_of(call: PublishCall) -> str:

@@ -1,9 +1,9 @@
 """Publishes a message on RabbitMQ until it is taken, or the time is over."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from service.errors import BrokerUnavailableError
 from service.jobs.sending.other_brokers.declared_queues import DeclaredQueues
@@ -28,6 +28,14 @@ _APART: Final = 0.0002
 _MOST_EARLY: Final = 0.1  # of the timeout
 
 
+class PublishedMessage(NamedTuple):
+    """A message for these queues; `again` gives it marked as a copy, where RabbitMQ may have it."""
+
+    publication: Publication
+    queues: Sequence[Any]
+    again: Callable[[], Publication]
+
+
 @dataclass(slots=True)
 class _Tries:
     """What became of a message that is published once or more."""
@@ -47,41 +55,32 @@ class TryingPublisher:
         self._turns = Turns(_ERRORS_AT_ONCE)
         self._deadline = SharedDeadline(timeout)
 
-    async def publish(
-        self, publication: Publication, queues: Sequence[Any], *, is_scheduled: bool
-    ) -> None:
-        """Publish for these queues, and wait for the confirmation.
+    async def publish(self, message: PublishedMessage, *, is_scheduled: bool) -> None:
+        """Publish, and wait for the confirmation.
 
         Raises BrokerUnavailableError.
         """
         began = asyncio.get_running_loop().time()
-        first = None if is_scheduled else self._publish_at_once(publication, queues)
+        first = None if is_scheduled else self._publish_at_once(message)
         if first is None or not await _is_taken(first):
             until = began + self._timeout
-            await self._publish_in_time(publication, queues, _Tries(first), until, is_scheduled)
+            await self._publish_in_time(message, _Tries(first), until, is_scheduled)
 
     def close(self) -> None:
         """Forget the deadlines of all that is on its way."""
         self._deadline.clear()
 
-    def _publish_at_once(
-        self, publication: Publication, queues: Sequence[Any]
-    ) -> asyncio.Future[None] | None:
+    def _publish_at_once(self, message: PublishedMessage) -> asyncio.Future[None] | None:
         """Publish, unless there is something to wait for before that."""
         connection = self._rabbit.ready
-        if connection is None or not all(map(self._declared.has, queues)):
+        if connection is None or not all(map(self._declared.has, message.queues)):
             return None
-        sent = connection.publish(publication)
+        sent = connection.publish(message.publication)
         self._deadline.add(sent, TimeoutError)
         return sent
 
     async def _publish_in_time(
-        self,
-        publication: Publication,
-        queues: Sequence[Any],
-        tries: _Tries,
-        until: float,
-        is_scheduled: bool,
+        self, message: PublishedMessage, tries: _Tries, until: float, is_scheduled: bool
     ) -> None:
         self._waiting += 1
         early = min(self._waiting * _APART, _MOST_EARLY * self._timeout)
@@ -89,8 +88,8 @@ class TryingPublisher:
         try:
             async with Deadline(max(left, 0)):
                 if is_scheduled:
-                    await self._declared.look_at(queues)
-                await self._try(publication, queues, tries)
+                    await self._declared.look_at(message.queues)
+                await self._try(message, tries)
         except TimeoutError:
             if not tries.has_waited_for_queue:
                 self._rabbit.note_timeout(self._timeout - early)
@@ -106,8 +105,9 @@ class TryingPublisher:
         await self._turns.wait()
         raise BrokerUnavailableError(reason, maybe_accepted=tries.in_doubt > 0, server=SERVER)
 
-    async def _try(self, publication: Publication, queues: Sequence[Any], tries: _Tries) -> None:
+    async def _try(self, message: PublishedMessage, tries: _Tries) -> None:
         """Publish on one connection after the other, if the first try has failed."""
+        publication, queues, again = message
         is_refused, losses, pause = False, 0, _PAUSE
         while True:
             sent, tries.first = tries.first, None
@@ -120,6 +120,7 @@ class TryingPublisher:
                 losses += not error.by_another
                 if losses == _MAX_TRIES:
                     raise
+                publication = again()
                 continue
             except MessageNackedError as error:
                 tries.in_doubt, tries.nacked = tries.in_doubt - 1, str(error)

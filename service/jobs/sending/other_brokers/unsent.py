@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.capture import PublishCall
+from service.jobs.celery.connections import COPY
 from service.jobs.sending.message import BuiltMessage, queued_record
 from service.jobs.sending.other_brokers.call_template import ReadyCall
 from service.redis.batcher import Batcher
@@ -57,9 +58,15 @@ def doubtful_record(unsent: BuiltMessage) -> str:
     return _MARK.sub(f'"{UNSENT}": {_LONG_AGO!r}, ', unsent.record, count=1)
 
 
-def queued_at(call: PublishCall, moment: str) -> PublishCall:
-    """The call of a job that was queued at this moment."""
-    headers = {**call.options["headers"], "queued_at": moment}
+def copy_of(call: PublishCall, moment: str | None = None) -> PublishCall:
+    """The call once more, of a job that the broker may have; it was queued at this moment.
+
+    An event of Celery's own stays as it is.
+    """
+    if not call.job_id:
+        return call
+    moment = moment or call.queued_at
+    headers = {**call.options["headers"], "queued_at": moment, COPY: True}
     options = {**call.options, "headers": headers}
     return PublishCall(call.job_id, call.task, moment, call.body, options)
 
