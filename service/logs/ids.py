@@ -48,20 +48,16 @@ def request_id_here() -> str | None:
     return found
 
 
-def trace_ids() -> dict[str, str]:
-    """The ids of OpenTelemetry's current span, in hex; none where nothing has imported its API."""
-    api: Any = sys.modules.get("opentelemetry.trace")
-    if api is None:
-        return {}
-    span = api.get_current_span().get_span_context()
-    if not span.is_valid:
-        return {}
-    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+def ids_here(found: dict[str, Any]) -> dict[str, Any]:
+    """What a record says of where it was made, by the names that JSON has, added to `found`.
 
-
-def ids_here() -> dict[str, Any]:
-    """What a record says of where it was made, by the names that JSON has."""
-    found: dict[str, Any] = trace_ids()
+    The ids of OpenTelemetry's current span are in hex; where nothing has imported its API, there
+    are none.
+    """
+    if (api := sys.modules.get("opentelemetry.trace")) is not None:
+        span = api.get_current_span().get_span_context()
+        if span.is_valid:
+            found["trace_id"], found["span_id"] = f"{span.trace_id:032x}", f"{span.span_id:016x}"
     if (request := request_id_here()) is not None:
         found[REQUEST_ID] = request
     return found

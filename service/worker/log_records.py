@@ -17,6 +17,7 @@ from celery.app import trace
 from celery.app.defaults import DEFAULTS
 from celery.app.log import TaskFormatter
 from celery.utils.log import ColorFormatter
+from celery.worker import strategy
 from celery.worker.consumer import consumer
 
 from service.jobs.job import running
@@ -31,6 +32,7 @@ from service.signals import seconds_since_epoch
 _CELERYS: Final = str(DEFAULTS["worker_log_format"])
 _OURS: Final = _CELERYS.replace("%(message)s", "%(in_job)s%(message)s")
 _TRACER: Final = trace.__name__
+_STRATEGY: Final = strategy.__name__  # logs that a job was received, which is none's work
 # The words of Celery by which an attempt ends: those of its tracer, and those of its worker.
 _ENDS: Final = {
     trace.LOG_SUCCESS: "SUCCESS",
@@ -70,7 +72,8 @@ class JobRecord(logging.LogRecord):
     are known, and its message has them too.
     """
 
-    __slots__ = ("end", "request_id", "task_id", "task_name")
+    __slots__ = ("end", "ids", "request_id", "task_id", "task_name")
+    as_json = False  # whether it has all that JSON says of the job
 
     def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
         super().__init__(name, *args, **kwargs)
@@ -80,10 +83,18 @@ class JobRecord(logging.LogRecord):
             self.task_id, self.task_name = job.id, job.task
             self.request_id = job.request_id or ""
         self.end: dict[str, Any] | None = None
+        request = None
         if name == _TRACER:
-            self.end = _end_in_tracer(self)
-        elif (request := _ending.get()) is not None:
-            self.end = _end_outside(self, request)
+            if (state := _ENDS.get(self.msg)) and (request := _current_request()) is not None:
+                self.end = _end_in_tracer(self, state, request)
+        elif (ends := _ending.get()) is not None:
+            self.end = _end_outside(self, ends)
+        if self.as_json:
+            if request is None and name != _STRATEGY:
+                request = _current_request()
+            self.ids = _job_ids(request, self.args)
+            if self.end is not None:
+                self.ids |= self.end
 
     def getMessage(self) -> str:  # noqa: N802  logging's own
         """The message; every formatter asks for it first."""
@@ -101,12 +112,9 @@ class JobRecord(logging.LogRecord):
 class JsonJobRecord(JobRecord):
     """The same, with all that JSON says of the job: its handler may be in another thread."""
 
-    __slots__ = ("ids",)
+    __slots__ = ()
+    as_json = True
     worker = ""  # the name of this worker, once it is known that its log is JSON
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.ids = _job_ids(self.args)
 
 
 class WithReasons(logging.Filter):
@@ -135,12 +143,16 @@ class TaskLineFormatter(TaskFormatter, LineFormatter):
     """Celery's own for its loggers of tasks."""
 
 
-def _end_in_tracer(record: logging.LogRecord) -> dict[str, Any] | None:
-    """The figures of an end that Celery's tracer tells of, if the record does so."""
-    state, task = _ENDS.get(record.msg), get_current_task()
-    if state is None or task is None:
-        return None
-    request: Any = task.request_stack.top
+def _current_request() -> Any:
+    """Celery's request of the job that the code works for, or ends; None outside of jobs."""
+    if (ends := _ending.get()) is not None:
+        return ends._context  # noqa: SLF001  Celery's own name
+    task: Any = get_current_task()
+    return None if task is None else task.request_stack.top
+
+
+def _end_in_tracer(record: logging.LogRecord, state: str, request: Any) -> dict[str, Any] | None:
+    """The figures of an end that Celery's tracer tells of."""
     if state == "SUCCESS":
         ran: float = record.args["runtime"]  # type: ignore[index, call-overload, assignment]  # a dict
         return _figures(state, request, record.created - ran, ran)
@@ -157,7 +169,7 @@ def _end_outside(record: logging.LogRecord, request: Any) -> dict[str, Any] | No
         return None
     began = request.time_start
     ran = None if began is None else record.created - began
-    return _figures(state, request._context, began, ran)  # noqa: SLF001  Celery's own name
+    return _figures(state, request._context, began, ran)  # noqa: SLF001  as above
 
 
 def _figures(state: str, request: Any, began: float | None, ran: float | None) -> dict[str, Any]:
@@ -176,24 +188,21 @@ def _figures(state: str, request: Any, began: float | None, ran: float | None) -
     return figures
 
 
-def _job_ids(args: Any) -> dict[str, Any]:
+def _job_ids(request: Any, args: Any) -> dict[str, Any]:
     """What JSON says of where a record was made: its job, and the request that this is for."""
     ids: dict[str, Any] = {}
-    request = _ending.get()
-    if request is not None:
-        request = request._context  # noqa: SLF001  as above
-    elif (task := get_current_task()) is not None:
-        request = task.request
-    if request is not None and request.id:
-        ids = {"task": request.task, "job_id": request.id, "attempt": (request.retries or 0) + 1}
-        if queue := (request.delivery_info or {}).get("routing_key"):
+    if request is not None and (job_id := request.id):
+        ids = {"task": request.task, "job_id": job_id, "attempt": (request.retries or 0) + 1}
+        if (delivery := request.delivery_info) and (queue := delivery.get("routing_key")):
             ids["queue"] = queue
     elif isinstance(args, dict) and "id" in args and "name" in args:  # Celery's, of a job to come
         ids = {"task": args["name"], "job_id": args["id"]}
     ids["worker"] = JsonJobRecord.worker
+    if request is None:
+        return ids_here(ids)
     if (found := getattr(request, REQUEST_ID, None)) is not None:
         ids[REQUEST_ID] = found
-    ids |= ids_here()
+    ids_here(ids)
     if "trace_id" not in ids and (parent := getattr(request, "traceparent", None)):
         ids["trace_id"] = str(parent)[3:35]  # version, trace, span and flags, with `-` between
     return ids
