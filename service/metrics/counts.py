@@ -22,6 +22,7 @@ _BACKLOG: Final = 100_000  # events that are not counted yet; beyond that the ol
 # Upper bounds in seconds; what is longer counts as `+Inf`.
 JOB_SECONDS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 LAG_SECONDS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+_QUEUED: Final = State.QUEUED.value
 ENDS: Final = (State.SUCCESS.value, State.FAILURE.value, State.REVOKED.value)
 
 
@@ -67,14 +68,13 @@ class TaskCounts:
 class Counts:
     """What this process did; any thread may count. A forked process begins with nothing.
 
-    `record` takes a change of a job at the cost of an append: a receiver of `job_changed`. What was
-    recorded is counted twice a second, or when somebody asks, many at once.
+    What was recorded is counted twice a second, or when somebody asks, many at once.
     """
 
     def __init__(self, is_registered: Callable[[str], bool]) -> None:
         self._is_registered = is_registered
         self._events: deque[JobEvent] = deque(maxlen=_BACKLOG)
-        self.record = self._events.append
+        self._queued: deque[str] = deque(maxlen=_BACKLOG)  # the tasks of jobs that were accepted
         self._reset()
         reset = weakref.WeakMethod(self._reset)
         os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
@@ -82,9 +82,20 @@ class Counts:
     def _reset(self) -> None:
         self._lock = threading.Lock()  # another thread may have held it at the fork
         self._events.clear()
+        self._queued.clear()
         self._tasks: dict[str, TaskCounts] = {}
         self._lag = Histogram(LAG_SECONDS)
         self.status: WorkerStatus | None = None  # of a worker, as it last reported
+
+    def record(self, event: JobEvent) -> None:
+        """Take a change of a job at the cost of an append: a receiver of `job_changed`.
+
+        The event of an accepted job is not kept: making the next one costs less where it was.
+        """
+        if event.state == _QUEUED:
+            self._queued.append(event.task)
+        else:
+            self._events.append(event)
 
     def add_tasks(self, names: Iterable[str]) -> None:
         """Have tasks counted from 0, so that the first failure of one is an increase, too."""
@@ -118,13 +129,14 @@ class Counts:
 
     def _count(self) -> None:
         """Count what was recorded so far; other threads may record more meanwhile."""
-        take = self._events.popleft
+        take_task, take = self._queued.popleft, self._events.popleft
+        queued = Counter([take_task() for _ in range(len(self._queued))])
+        for task, many in queued.items():
+            self._counts_of(task).enqueued += many
         events = [take() for _ in range(len(self._events))]
         for (task, state), many in Counter([(each.task, each.state) for each in events]).items():
             counts = self._counts_of(task)
-            if state == State.QUEUED:
-                counts.enqueued += many
-            elif state == State.RETRY:
+            if state == State.RETRY:
                 counts.retried += many
             elif state in counts.ended:
                 counts.ended[state] += many

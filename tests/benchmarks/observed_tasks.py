@@ -12,13 +12,11 @@ from service import TaskBlueprint
 from service.dashboard.extension import dashboard_of
 from service.metrics.extension import metrics_of
 from service.parts import parts_of
-from service.results import record
 from service.worker.job_log import capture
 
 tasks = TaskBlueprint("bench")
 logger: Final = logging.getLogger(__name__)
 _LOGGERS: Final = (logging.getLogger(), logging.getLogger("celery.task"))
-_of_way: Final = getattr(record, "_of_way")  # noqa: B009  what graphs and later attempts need
 _logs: Final = getattr(capture, "_process")  # noqa: B009
 
 
@@ -60,14 +58,13 @@ class Turns:
             self._flush.append(recorder.report)
         if "metrics" in parts:
             receivers.append(counts.record)
-            self._flush.append(counts.tasks)
+            self._flush.append(lambda: counts.record_lag(0.0))
         for each, handler in self._handlers:
             each.removeHandler(handler)
             if "job-log" in parts:
                 each.addHandler(handler)
         if "job-log" in parts:
             self._flush += [getattr(each, "_write") for each in _logs]  # noqa: B009
-        setattr(record, "_of_way", _of_way if "attempts" in parts else _nothing)  # noqa: B010
         self._left, self._began = self._jobs, time.process_time()
 
 
@@ -99,7 +96,3 @@ async def one_line() -> int:
     if _turns:
         _turns[0].count()
     return 1
-
-
-def _nothing(*_: object) -> dict[str, object]:
-    return {}

@@ -6,15 +6,40 @@ it in a thread and perhaps again under another id; the tasks of jobs that follow
 bodies that are not encoded yet; and a long canvas would hold the builder's lock for long.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
+from copy import deepcopy
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from service.jobs.celery.quorum import without_delay
 from service.results.marks import OWNER, TAGS, tags_in
+
+# What Celery gives `Producer.publish` beside the properties of a message.
+_OPTIONS: Final = frozenset(
+    (
+        *("exchange", "routing_key", "serializer", "compression", "retry", "retry_policy"),
+        *("delivery_mode", "declare", "headers", "timeout", "confirm_timeout"),
+    )
+)
+
+
+def copied(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Headers of which nothing changes when somebody changes the given ones, also from within."""
+    return {
+        name: deepcopy(value) if isinstance(value, list | dict | set) else value
+        for name, value in headers.items()
+    }
+
+
+class MadeMessage(Struct, frozen=True):
+    """What Celery made of a call, before any receiver of its signals could change it."""
+
+    headers: dict[str, Any]
+    properties: dict[str, Any]
 
 
 class PublishCall(Struct, frozen=True):
@@ -25,6 +50,21 @@ class PublishCall(Struct, frozen=True):
     queued_at: str
     body: Any
     options: dict[str, Any]
+    made: MadeMessage | None = None
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Those of its options that are the message's properties."""
+        return {name: value for name, value in self.options.items() if name not in _OPTIONS}
+
+    @property
+    def as_made(self) -> "PublishCall":
+        """The call as it would be if no receiver had changed its message."""
+        if self.made is None:
+            return self
+        kept = {name: value for name, value in self.options.items() if name in _OPTIONS}
+        options = {**kept, **self.made.properties, "headers": self.made.headers}
+        return replace(self, options=options)
 
     @property
     def queue(self) -> str:
@@ -65,6 +105,7 @@ class PublishCapture:
         self.owner = owner
         self.calls: list[PublishCall] = []
         self.stores: list[Callable[[], object]] = []  # what the result backend is to do first
+        self.made: MadeMessage | None = None  # of the next call
         self.serializer = None
         self.connection = self
 
@@ -73,7 +114,8 @@ class PublishCapture:
         headers = options.get("headers") or {}
         options["retry"] = False  # the deadline is ours, and our caller may try again
         job_id, task, queued_at = (headers.get(name, "") for name in ("id", "task", "queued_at"))
-        self.calls.append(PublishCall(job_id, task, queued_at, body, options))
+        self.calls.append(PublishCall(job_id, task, queued_at, body, options, made=self.made))
+        self.made = None
 
     def _reraise_as_library_errors(self) -> nullcontext[None]:
         return nullcontext()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
+from inspect import signature
 from itertools import chain, count
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from kombu.exceptions import OperationalError
 from kombu.pools import producers
 from redis.asyncio import Redis
 
+from service.jobs.celery.capture import MadeMessage, PublishCapture, copied
 from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.settings import TRANSPORTS
 from service.redis.keys import broker_keys
@@ -166,6 +168,20 @@ class AMQP(amqp.AMQP):
         """Celery's own, by which a worker publishes the jobs that follow from one."""
         with patiently():
             return super()._retry_publish(*args, **options)  # type: ignore[misc]  # not in celery-types
+
+    def _create_task_sender(self) -> Any:
+        """Celery's own; a capture is told what its receivers are about to see."""
+        send: Any = super()._create_task_sender()  # type: ignore[misc]  # not in celery-types
+        named = signature(send).parameters
+
+        def send_task_message(producer: Any, name: str, message: Any, **options: Any) -> Any:
+            if isinstance(producer, PublishCapture):
+                more = {key: value for key, value in options.items() if key not in named}
+                headers = {**message.headers, **(options.get("headers") or {})}
+                producer.made = MadeMessage(copied(headers), {**message.properties, **more})
+            return send(producer, name, message, **options)
+
+        return send_task_message
 
     @property
     def producer_pool(self) -> Any:

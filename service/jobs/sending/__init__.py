@@ -2,7 +2,7 @@
 
 enqueuer.py           has calls and canvases sent by the publisher of the app's broker; cancels jobs
 redis_publisher.py    the service's Redis: messages from templates, written in batches
-  message_template.py   a task's message with gaps; filling one is the fast way
+  templates/            the messages of a task, from what Celery made of a first one
   message.py            what is asked and answered; any message, by Celery's and Kombu's own code
   batch.py              gathers messages; enqueue.lua writes record and message in one step
   journal.py            sends in whole what is too long for one step

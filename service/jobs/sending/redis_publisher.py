@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.arguments import tags_of
 from service.jobs.celery.app import QuartCelery
+from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.connections import make_due
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
@@ -23,13 +24,14 @@ from service.jobs.sending.message import (
     SendRequest,
     publish_call_for,
 )
-from service.jobs.sending.message_template import (
+from service.jobs.sending.templates.message_template import (
     MessageTemplate,
     TemplateKey,
     can_have_template,
     make_template,
     template_key,
 )
+from service.jobs.sending.templates.observed_calls import ObservedCalls, is_observed
 from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY
@@ -56,13 +58,7 @@ class RedisPublisher:
     async def send(self, request: SendRequest) -> Accepted:
         """Send one call, from a template where its task has one."""
         arguments = self.celery.shown_arguments(request.task, request.args, request.kwargs)
-        template = self._template_for(request)
-        if template is None:
-            call = publish_call_for(request)
-            message, queued_at = self._builder.build(call, arguments), call.queued_at
-        else:
-            queued_at = now()
-            message = template.fill(request, queued_at, arguments)
+        message, queued_at = self._build(request, arguments)
         if key := self._writer.idempotency_key(request.task.name, request.conditions):
             marks = {IDEMPOTENCY: key}
             record = encode_queued(
@@ -152,15 +148,29 @@ class RedisPublisher:
                 await make_due(self.celery, client, job_id, kept=writer.keys.open_ttl)
         await self.revoke(job_id)
 
-    def _template_for(self, request: SendRequest) -> MessageTemplate | None:
-        """The template, or None where Celery's own code has to build the message."""
-        if (key := template_key(self.celery, request)) is None:
+    def _build(
+        self, request: SendRequest, arguments: dict[str, Any] | None
+    ) -> tuple[BuiltMessage, str]:
+        """The message of a job, and when it was queued: from a template, or by Celery's code."""
+        key = template_key(self.celery, request)
+        template = None if key is None else self._templates.get(key)
+        if template is not None and not is_observed():
+            queued_at = now()
+            return template.fill(request, queued_at, arguments), queued_at
+        message = None
+        if template is None or template.calls is None:
+            call = publish_call_for(request)
+        else:
+            call = template.calls.call(request)
+            message = template.fill_observed(call, arguments)
+        message = message or self._builder.build(call, arguments)
+        if key is not None and key not in self._templates:
+            self._templates[key] = self._make_template(request, call)
+        return message, call.queued_at
+
+    def _make_template(self, request: SendRequest, call: PublishCall) -> MessageTemplate | None:
+        """The template for jobs like the one of this call, where they can have one."""
+        if not can_have_template(self.celery, request.task):
             return None
-        if key in self._templates:
-            return self._templates[key]
-        template = None
-        if can_have_template(self.celery, request.task):
-            sample = self._builder.build(publish_call_for(request))
-            template = make_template(self.celery, sample)
-        self._templates[key] = template
-        return template
+        sample = self._builder.build(call.as_made)
+        return make_template(self.celery, sample, ObservedCalls.like(self.celery, call))

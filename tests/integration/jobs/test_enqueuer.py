@@ -4,13 +4,14 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from celery import chain, chord, group
+from celery.signals import after_task_publish, before_task_publish
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from quart import Quart
@@ -88,6 +89,16 @@ def comparable(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
+@contextmanager
+def received(signal: Any, receiver: Callable[..., None]) -> Iterator[None]:
+    """Have this receiver hear of the signal."""
+    signal.connect(receiver, weak=False)
+    try:
+        yield
+    finally:
+        signal.disconnect(receiver)
+
+
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXTS,
@@ -103,7 +114,7 @@ VALUES = st.recursive(
 def test_a_template_gives_the_message_that_celery_makes(
     redis_url: str, valkey: Valkey, args: list[Any], kwargs: dict[str, Any]
 ) -> None:
-    """Whatever the arguments are: the shortcut must not be seen."""
+    """Whatever the arguments are, and whoever looks on: the shortcut must not be seen."""
 
     async def both() -> None:
         app = create_app({"SERVICE_REDIS_URL": redis_url})
@@ -117,16 +128,78 @@ def test_a_template_gives_the_message_that_celery_makes(
         handle = blueprint.task(anything)
         blueprint.register(app)
         async with app.test_app(), app.app_context():
+            await handle.enqueue(*args, **kwargs)  # made by Celery, as the template's model
             await handle.enqueue(*args, **kwargs)
+            with received(before_task_publish, lambda **_: None):
+                await handle.enqueue(*args, **kwargs)
             task = get_celery(app).tasks["any.anything"]
             await asyncio.to_thread(task.apply_async, tuple(args), kwargs)
 
     valkey.flush()
     asyncio.run(both())
-    ours, celerys = messages(valkey)
-    ours, celerys = comparable(ours), comparable(celerys)
-    assert ours["headers"] == celerys["headers"]
-    assert ours == celerys
+    *ours, celerys = map(comparable, messages(valkey))
+    assert len(ours) == 3
+    for message in ours:
+        assert message["headers"] == celerys["headers"]
+        assert message == celerys
+
+
+async def test_receivers_of_celerys_signals_see_and_change_each_message(
+    app: Quart, own_valkey: Valkey
+) -> None:
+    """As those of `apply_async` do: each once, with what no other job's receiver has changed."""
+    seen: list[tuple[object, ...]] = []
+    after: list[str] = []
+    task = get_celery(app).tasks["demo.my_add"]
+
+    def change(sender: str, body: Any, headers: dict[str, Any], **more: Any) -> None:
+        own = {k: v for k, v in headers.items() if k not in {"id", "root_id", "queued_at"}}
+        named = {k: v for k, v in more["properties"].items() if k == "priority"}
+        where = more["exchange"], more["routing_key"], [each.name for each in more["declare"]]
+        seen.append((sender, json.dumps([body, own, named]), where, more["retry_policy"]))
+        headers["tenant"] = headers["id"]
+        headers["stamps"]["seen"] = True
+        body[1]["b"] = 3
+
+    def published(headers: dict[str, Any], **_: Any) -> None:
+        after.append(headers["tenant"])
+
+    with received(before_task_publish, change), received(after_task_publish, published):
+        jobs = [await my_add.enqueue(1, b=2) for _ in range(3)]
+        sent = await asyncio.to_thread(task.apply_async, (1,), {"b": 2})
+    await my_add.enqueue(1, b=2)
+    *changed, plain = messages(own_valkey)
+    assert seen[1:] == seen[:1] * 3
+    assert after == [each.id for each in jobs] + [sent.id]
+    assert [each["headers"]["tenant"] for each in changed] == after
+    assert "tenant" not in plain["headers"]
+    assert not plain["headers"]["stamps"]
+    *ours, celerys = map(comparable, changed)
+    for message in ours:
+        message["headers"]["tenant"] = celerys["headers"]["tenant"]
+        assert message == celerys
+    assert celerys["body"][1] == {"b": 3}
+    assert comparable(plain)["body"][1] == {"b": 2}
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_a_receiver_may_change_how_a_message_is_sent(
+    app: Quart, own_valkey: Valkey, first: bool
+) -> None:
+    """Then Celery's own code sends this one, and the template is the one that it would be."""
+
+    def hurry(properties: dict[str, Any], **_: Any) -> None:
+        properties["priority"] = 9
+
+    if not first:
+        await my_add.enqueue(1, 2)
+    with received(before_task_publish, hurry):
+        await my_add.enqueue(1, 2)
+        await my_add.enqueue(1, 2)
+    await my_add.enqueue(1, 2)
+    assert len(messages(own_valkey, "celery\x06\x169")) == 2
+    assert len(messages(own_valkey)) == (1 if first else 2)
+    assert messages(own_valkey)[-1]["properties"]["priority"] == 0
 
 
 async def test_options_give_the_message_that_celery_makes(app: Quart, own_valkey: Valkey) -> None:

@@ -6,15 +6,14 @@ from typing import Any, Final
 
 from service.jobs.celery.capture import PublishCall
 from service.jobs.sending.message import SendRequest, publish_call_for
-from service.jobs.sending.message_template import (
-    NO_CANVAS,
+from service.jobs.sending.templates.message_template import (
     RecordTemplate,
     TemplateKey,
     can_have_template,
     encode_body,
-    shown_as,
     template_key,
 )
+from service.jobs.sending.templates.observed_calls import NO_CANVAS, is_observed, shown_as
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.rabbitmq.packing import PackedTemplate
 from service.rabbitmq.publishing import Publication
@@ -24,7 +23,7 @@ from service.results.record import now
 _GAPS: Final = ("id", "root_id", "argsrepr", "kwargsrepr", "queued_at", OWNER, REQUEST_ID)
 
 
-class ReadyCall(PublishCall, frozen=True):
+class ReadyCall(PublishCall, frozen=True, kw_only=True):
     """A publish call whose message is encoded, and the record of its job without any marks."""
 
     publication: Publication
@@ -68,7 +67,9 @@ class CallTemplate:
         message = self.packed.fill(headers, encode_body(body), job_id)
         publication = Publication(message, exchange, routing_key, mandatory)
         record = self.record.fill(job_id, queued_at, owner)
-        return ReadyCall(job_id, self.task, queued_at, body, options, publication, record)
+        return ReadyCall(
+            job_id, self.task, queued_at, body, options, publication=publication, record=record
+        )
 
 
 class CallTemplates:
@@ -82,7 +83,7 @@ class CallTemplates:
 
     def call_for(self, request: SendRequest) -> PublishCall:
         """The call that publishes a job: from a template, or else by Celery's own code."""
-        if (key := template_key(self._celery, request)) is None:
+        if (key := template_key(self._celery, request)) is None or is_observed():
             return publish_call_for(request)
         if key not in self._templates:
             self._templates[key] = self._make(request)

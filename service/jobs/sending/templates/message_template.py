@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 from uuid import uuid4
 
-from celery import Task, signals
+from celery import Task
 from celery.app.routes import MapRoute
-from celery.utils.saferepr import saferepr
 from kombu.exceptions import EncodeError
 from kombu.utils.json import JSONEncoder
 
-from service.jobs.sending.message import BuiltMessage, Destination, SendRequest
+from service.jobs.celery.capture import PublishCall
+from service.jobs.sending.message import BuiltMessage, Destination, SendRequest, queued_record
+from service.jobs.sending.templates.observed_calls import NO_CANVAS, ObservedCalls, shown_as
 from service.logs.ids import REQUEST_ID, request_id_here
 from service.results.marks import OWNER
 from service.results.record import encode_queued
@@ -28,19 +29,11 @@ _ID, _TAG, _TIME, _ARGS, _KWARGS, _BODY, _OWNED, _REQUEST = (
     f"\x00{mark}\x00" for mark in "ITQAKBOR"
 )
 _SHOWN: Final = {"\x00S\x00": None}  # stands for the object of arguments
-_GAP: Final = re.compile(r"\\u0000([ITQAKBOR])\\u0000|\{\"\\u0000S\\u0000\": null\}")
-_PLAIN_TYPES: Final = frozenset({int, float, bool, type(None)})
-_MAX_PLAIN: Final = 100  # characters up to which `saferepr` gives what `repr` gives
+_HEADERS: Final = {"\x00H\x00": None}  # stands for the object of headers
+_GAP: Final = re.compile(r'(?:\{")?\\u0000([ITQAKBORSH])\\u0000(?:": null\})?')
 _encode: Final = JSONEncoder().encode  # as Kombu's `dumps`, which makes an encoder for each call
-# Celery 6 removes `task_sent`, which has been deprecated for long.
-_SENDING_SIGNALS: Final = [
-    getattr(signals, name)
-    for name in ("before_task_publish", "after_task_publish", "task_sent")
-    if hasattr(signals, name)
-]
 # Options of a call that a template can have.
 _IN_TEMPLATE: Final = frozenset({"queue", "priority", "job_id", "owner"})
-NO_CANVAS: Final = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 # The task, its queue and priority, and whether its jobs have an owner and a request.
 TemplateKey: TypeAlias = tuple[str, str | None, int | None, bool, bool]
 
@@ -48,7 +41,7 @@ TemplateKey: TypeAlias = tuple[str, str | None, int | None, bool, bool]
 def template_key(celery: Any, request: SendRequest) -> TemplateKey | None:
     """What all jobs of one template share; None where Celery's own code has to make the message."""
     options = request.options
-    if (options and not options.keys() <= _IN_TEMPLATE) or _is_observed(celery):
+    if (options and not options.keys() <= _IN_TEMPLATE) or celery.current_worker_task is not None:
         return None
     queue, priority = options.get("queue"), options.get("priority")
     return request.task.name, queue, priority, "owner" in options, request_id_here() is not None
@@ -70,20 +63,14 @@ def can_have_template(celery: Any, task: Any) -> bool:
     )
 
 
-def _is_observed(celery: Any) -> bool:
-    """Whether other code wants to see, or to change, each message when it is sent."""
-    for signal in _SENDING_SIGNALS:
-        if signal.receivers:
-            return True
-    return celery.current_worker_task is not None
-
-
 @dataclass(frozen=True, slots=True)
 class MessageTemplate:
     """Text of a message and of a record, split at the gaps."""
 
     task: str | None
     message: tuple[str, ...]
+    message_with_headers: tuple[str, ...]  # with one gap for all headers
+    calls: ObservedCalls | None  # None where a receiver has changed how the first one was sent
     record: tuple[str, ...]
     record_with_arguments: tuple[str, ...]
     destinations: tuple[Destination, ...]
@@ -123,6 +110,25 @@ class MessageTemplate:
             request.job_id, self.task, message, record, self.destinations, self.queue
         )
 
+    def fill_observed(
+        self, call: PublishCall, arguments: Mapping[str, Any] | None
+    ) -> BuiltMessage | None:
+        """Build the message of an observed call; None where Celery's own code has to do that.
+
+        Raises kombu's EncodeError where the body is not JSON.
+        """
+        if self.calls is None or not self.calls.is_as_usual(call):
+            return None
+        values = {
+            "I": call.job_id,
+            "T": str(uuid4()),
+            "B": base64.b64encode(encode_body(call.body)).decode(),
+            "H": _encode(call.options["headers"]),
+        }
+        message = "".join([values.get(part, part) for part in self.message_with_headers])
+        record = queued_record(call, arguments=arguments)
+        return BuiltMessage(call.job_id, self.task, message, record, self.destinations, self.queue)
+
     def _inside_json(self, value: Any) -> str:
         """What Celery shows of arguments, as the inside of a JSON string."""
         shown = shown_as(value, self.repr_size, self.repr_levels)
@@ -158,17 +164,9 @@ def encode_body(body: tuple[Any, ...]) -> bytes:
         raise EncodeError(str(error)) from error
 
 
-def shown_as(value: Any, size: int, levels: int) -> str:
-    """What Celery shows of arguments, in a fraction of its time for plain ones."""
-    if _is_plain(value):
-        text = repr(value)
-        if len(text) <= _MAX_PLAIN:
-            return text
-    shown: str = saferepr(value, size, maxlevels=levels)
-    return shown
-
-
-def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
+def make_template(
+    celery: Any, sample: BuiltMessage, calls: ObservedCalls | None
+) -> MessageTemplate | None:
     """Make a template of one message, or None where a task's messages depend on the moment."""
     message = json.loads(sample.message)
     headers, properties = message["headers"], message["properties"]
@@ -185,9 +183,12 @@ def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
     if REQUEST_ID in headers:
         headers[REQUEST_ID] = _REQUEST
     properties |= {"correlation_id": _ID, "delivery_tag": _TAG}
+    with_gap = {**message, "headers": _HEADERS}
     return MessageTemplate(
         task=sample.task,
         message=_split(json.dumps(message)),
+        message_with_headers=_split(json.dumps(with_gap)),
+        calls=calls,
         record=_split(encode_queued(_ID, sample.task, _TIME, owner=owner, queue=sample.queue)),
         record_with_arguments=_split(
             encode_queued(
@@ -203,13 +204,4 @@ def make_template(celery: Any, sample: BuiltMessage) -> MessageTemplate | None:
 
 def _split(text: str) -> tuple[str, ...]:
     """The text around gaps, with the mark of each gap between."""
-    return tuple("S" if part is None else part for part in _GAP.split(text))
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether `repr` gives what `saferepr` would, and needs no escape in JSON."""
-    if type(value) is dict:
-        if not all(type(name) is str and name.isidentifier() and name.isascii() for name in value):
-            return False
-        value = tuple(value.values())
-    return type(value) is tuple and all(type(item) in _PLAIN_TYPES for item in value)
+    return tuple(_GAP.split(text))
