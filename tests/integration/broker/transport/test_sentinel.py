@@ -1,9 +1,11 @@
 """The master dies, a replica takes over, and work goes on by itself."""
 
+import asyncio
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from redis import Redis
@@ -13,11 +15,16 @@ from redis.sentinel import Sentinel
 from service import create_app
 from service.dev.valkey import valkey_binary
 from service.errors import ConfigurationError
+from service.tasks.demo import my_add
 from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
+from tests.support.enqueuing import enqueue_in_the_end
 from tests.support.ports import free_port
 from tests.support.process import Process
 from tests.support.valkey import Valkey
-from tests.support.wait import wait_until
+from tests.support.wait import wait_until, wait_until_async
+
+_JOBS: Final = 2000
+_CALLERS: Final = 4
 
 
 class Sentinels:
@@ -60,6 +67,14 @@ class Sentinels:
     @property
     def url(self) -> str:
         return ";".join(f"sentinel://127.0.0.1:{port}/0" for port in self.ports)
+
+    def cut_replication(self) -> None:
+        """Have the replica lose its connection to the master, and make no other one."""
+        with Redis(port=self.replica.port, socket_timeout=5) as replica:
+            replica.config_set("masteruser", "nobody", "masterauth", "nothing")
+        with Redis(port=self.master.port, socket_timeout=5) as master:
+            execute: Any = master.execute_command
+            execute("CLIENT", "KILL", "TYPE", "replica")
 
     def name(self, port: int) -> bool:
         """Whether all sentinels say that this is the master's port."""
@@ -123,6 +138,48 @@ def test_work_goes_on_when_the_master_dies(sentinels: Sentinels, tmp_path: Path,
             assert bench.count("start", "running") == 1
             assert worker.returncode is None
             assert "sentinel:SentinelTransport" not in worker.output
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("replicas", [0, 1])
+async def test_min_replicas_keeps_what_was_accepted_before_a_failover(
+    sentinels: Sentinels, replicas: int
+) -> None:
+    """The replica has lagged behind for half a second when the master dies: it never hears more."""
+    options = {"master_name": "main"}
+    settings = {
+        "SERVICE_REDIS_URL": sentinels.url,
+        "SERVICE_CELERY__BROKER_TRANSPORT_OPTIONS": json.dumps(options),
+        "SERVICE_MIN_REPLICAS": str(replicas),
+        "SERVICE_ENQUEUE_TIMEOUT": "0.5",
+    }
+    app = create_app(settings)
+    accepted: list[str] = []
+
+    async def enqueue_many(name: str) -> None:
+        for number in range(_JOBS // _CALLERS):
+            accepted.append((await enqueue_in_the_end(my_add, 1, 2, job_id=f"{name}-{number}")).id)
+            await asyncio.sleep(0.005)
+
+    async with app.test_app(), app.app_context():
+        callers = [asyncio.create_task(enqueue_many(f"caller-{n}")) for n in range(_CALLERS)]
+        await wait_until_async(lambda: len(accepted) > _JOBS // 4, description="jobs are accepted")
+        sentinels.cut_replication()
+        await asyncio.sleep(0.5)  # what the replica lacks
+        sentinels.master.kill()
+        await wait_until_async(
+            lambda: asyncio.to_thread(sentinels.name, sentinels.replica.port),
+            description="the replica is the master",
+        )
+        await asyncio.to_thread(sentinels.master.start)  # as the replica of the other
+        await asyncio.gather(*callers)
+    with sentinels.client() as client:
+        lost = [job_id for job_id in accepted if not client.exists(f"celery-task-meta-{job_id}")]
+        waiting = client.llen("celery")
+    print(f"{replicas} replicas: {len(accepted)} accepted, {len(lost)} lost")
+    assert len(accepted) == _JOBS
+    assert waiting == _JOBS - len(lost)
+    assert bool(lost) is not bool(replicas)
 
 
 def test_sentinels_without_a_masters_name_are_refused_in_a_sentence(sentinels: Sentinels) -> None:
