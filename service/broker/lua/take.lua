@@ -106,6 +106,28 @@ end
 
 local taken, unusable, due, count, bytes = {}, {}, {}, 0, 0
 local left, moved = 0, 0
+
+-- What was popped from a list and is not looked at yet, the next one last.
+local ahead = {}
+
+-- The next message of a list. After the first one it pops several in one command: as many as there is
+-- room for, if they are as large as those before.
+local function pop(list)
+  if #ahead == 0 then
+    local seen = count + moved
+    local room = seen > 0 and math.floor((4194304 - bytes) / (bytes / seen + 1)) or 1
+    local wanted = math.max(1, math.min(free - count, room, 16))
+    local found = redis.call('RPOP', list, wanted) or {}
+    for i = #found, 1, -1 do ahead[#ahead + 1] = found[i] end
+  end
+  return table.remove(ahead)
+end
+
+-- Give back to a list what was popped and is not taken after all.
+local function give_back(list)
+  if #ahead > 0 then redis.call('RPUSH', list, unpack(ahead)) end
+  ahead = {}
+end
 -- The paused queues, the paused tasks, and the lists of these; then what is scheduled for each list;
 -- then the lists. As all of it is read here, the server tells this client when any of it changes
 -- (CLIENT TRACKING): whoever is active asks again also when a queue or a task is resumed.
@@ -220,7 +242,7 @@ for i = 1, lists do
       reason, tag, at, headers = read(message)
       at = now
     else
-      message = not is_empty and redis.call('RPOP', list)
+      message = not is_empty and pop(list)
       if not message then
         is_empty = true
         break
@@ -255,6 +277,7 @@ for i = 1, lists do
       if reason then answer[#answer + 1] = reason elseif at then due[#due + 1] = tag end
     end
   end
+  give_back(list)
   left = left + ripe
   if not is_empty and left < 8 then
     local length = redis.call('LLEN', list)
