@@ -31,7 +31,7 @@ _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0
 _NACK_PAUSE: Final = 0.2
 # Of the time for connecting: what one node may take, so that there is time for a second.
 CONNECT_SHARE: Final = 0.5
-COPY: Final = "x-copy"  # header of a message that RabbitMQ may have already
+COPY: Final = "x-published-again"  # header of a message that RabbitMQ may have already
 
 # Tries, with a pause of up to a second after each. Kombu has OperationalError for a connection that
 # could not be made in time.

@@ -439,7 +439,7 @@ async def test_a_canvas_of_which_nothing_is_sent_leaves_no_record(
     broker: Broker, serving: Serving
 ) -> None:
     """Nor of the jobs that were to follow, which would wait for ever."""
-    async with with_full_queue(broker, serving) as app:
+    async with with_full_queue(broker, serving, timeout="1") as app:
         parts = [add.s(1, 2).set(task_id="head"), add.s(3).set(task_id="follower")]
         with pytest.raises(BrokerUnavailableError) as info:
             await enqueue(chain(*parts))
