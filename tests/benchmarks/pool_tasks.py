@@ -1,6 +1,7 @@
 """What the asyncio pool is measured with."""
 
 import asyncio
+import time
 
 from service import TaskBlueprint
 
@@ -15,3 +16,8 @@ async def noop() -> int:
 @tasks.task
 async def nap(seconds: float) -> None:
     await asyncio.sleep(seconds)
+
+
+@tasks.task
+async def begun() -> float:
+    return time.time()

@@ -5,10 +5,14 @@ import time
 
 from celery import Celery
 
-app = Celery(
-    "stock", broker=os.environ["SERVICE_REDIS_URL"], backend=os.environ["SERVICE_REDIS_URL"]
+_REDIS = os.environ["SERVICE_REDIS_URL"]
+app = Celery("stock", broker=os.environ.get("BENCH_BROKER_URL", _REDIS), backend=_REDIS)
+app.conf.update(
+    task_acks_late=True,
+    task_track_started=True,
+    task_default_queue=os.environ.get("BENCH_QUEUE", "celery"),
+    task_default_queue_type=os.environ.get("BENCH_QUEUE_TYPE", "classic"),
 )
-app.conf.update(task_acks_late=True, task_track_started=True)
 
 
 @app.task(name="bench.noop")
@@ -19,3 +23,8 @@ def noop() -> int:
 @app.task(name="bench.nap")
 def nap(seconds: float) -> None:
     time.sleep(seconds)
+
+
+@app.task(name="bench.begun")
+def begun() -> float:
+    return time.time()

@@ -7,14 +7,15 @@ from urllib.parse import parse_qsl, urlsplit
 from celery.app.defaults import SETTING_KEYS
 
 from service.errors import ConfigurationError
-from service.jobs.celery.quorum import QUORUM, uses_quorum_queues
+from service.jobs.celery.quorum import AMQP_SCHEMES, QUORUM, uses_quorum_queues
 from service.redis.clients import broker_url, is_redis, sentinel_options
 from service.redis.keys import result_keys
 from service.settings import Settings
 
 # By dotted path: these rooms are above this one, or beside it.
 _CONSUMER: Final = "service.broker.transport.consumer:LeasedConsumer"
-_RABBITMQ_CONSUMER: Final = "service.worker.rabbitmq.consumer:Consumer"
+_AMQP_CONSUMER: Final = "service.worker.rabbitmq.buffering:BufferingConsumer"
+_QUORUM_CONSUMER: Final = "service.worker.rabbitmq.consumer:Consumer"
 _POOL: Final = "service.worker.pool:AsyncioPool"
 BACKENDS: Final = {
     "redis": "service.worker.backend:Backend",
@@ -129,6 +130,7 @@ def _transport(settings: Settings) -> dict[str, Any]:
     scheme = broker_url(settings).partition(":")[0]
     if not settings.lease or scheme not in TRANSPORTS or "broker_transport" in given:
         return {
+            **_consumer(scheme),
             **_quorum_queues(scheme, given),
             "broker_transport_options": options,
             # Kombu puts back jobs that still run: better to start them anew than run them twice.
@@ -148,6 +150,10 @@ def _transport(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _consumer(scheme: str) -> dict[str, Any]:
+    return {"worker_consumer": _AMQP_CONSUMER} if scheme in AMQP_SCHEMES else {}
+
+
 def _quorum_queues(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """How queues are declared on RabbitMQ: as quorum queues, unless classic ones are asked for."""
     chosen = {"broker_url": f"{scheme}:", "task_default_queue_type": QUORUM, **given}
@@ -159,7 +165,7 @@ def _quorum_queues(scheme: str, given: Mapping[str, Any]) -> dict[str, Any]:
         # Celery delays jobs in RabbitMQ where the exchanges of their queues are no direct ones.
         "task_default_exchange_type": "topic",
         "task_create_missing_queue_exchange_type": "topic",
-        "worker_consumer": _RABBITMQ_CONSUMER,
+        "worker_consumer": _QUORUM_CONSUMER,
         # A job that outlives consumer_timeout, or queues that exist otherwise: see the consumer.
         "broker_channel_error_retry": True,
     }

@@ -1,5 +1,6 @@
-"""What a worker does where its broker is RabbitMQ with quorum queues.
+"""What a worker does where its broker is RabbitMQ; all but buffering is for quorum queues.
 
+    buffering.py   reads and writes the consumer's connection in large pieces
     consumer.py    Celery's consumer, which survives what RabbitMQ closes its channel for
     suspects.py    bounds how many jobs run at once that have come back before
     kept.py        keeps jobs going that outlive the consumer_timeout; holds second messages

@@ -13,6 +13,7 @@ from celery.worker.consumer.tasks import Tasks
 from service.broker.celery_worker import all_of
 from service.jobs.celery.connections import COPY
 from service.jobs.celery.quorum import DeclaredOtherwiseError, declare_delays
+from service.worker.rabbitmq.buffering import BufferingConsumer
 from service.worker.rabbitmq.kept import Copies, KeptJobs, has_one_timeout
 from service.worker.rabbitmq.suspects import Suspects
 
@@ -39,7 +40,7 @@ class Delays(bootsteps.StartStopStep):
 _CeleryBlueprint: Any = consumer.Consumer.Blueprint
 
 
-class Consumer(consumer.Consumer):
+class Consumer(BufferingConsumer):
     """Goes on where RabbitMQ has closed its channel; ends the worker if its queues are others."""
 
     app: Any

@@ -1,7 +1,8 @@
 """Pins what service/rabbitmq leans on in py-amqp and Kombu: some of it is not promised.
 
 When one of these fails after an upgrade, look at frames.py and connection.py there, and at
-rabbitmq_publisher.py: a message that is framed otherwise is refused, and with it all others.
+rabbitmq_publisher.py: a message that is framed otherwise is refused, and with it all others. A
+worker's connection is read by service/worker/rabbitmq/buffering.py.
 """
 
 import inspect
@@ -92,6 +93,19 @@ def test_a_socket_can_be_taken_from_its_transport() -> None:
         assert "recv(n - len(rbuf))" in inspect.getsource(kind._read)
     closing = inspect.getsource(transport._AbstractTransport.close)
     assert "if self.sock is not None" in closing
+
+
+def test_a_transport_reads_and_writes_by_what_a_worker_puts_in_its_place() -> None:
+    """BufferedTransport reads on into the same buffer, and knows whether it has a whole frame."""
+    for kind in (transport.TCPTransport, transport.SSLTransport):
+        assert "self._quick_recv = self.sock." in inspect.getsource(kind._setup_transport)
+        reading = inspect.getsource(kind._read)
+        assert "recv = self._quick_recv" in reading
+        assert "result, self._read_buffer = rbuf[:n], rbuf[n:]" in reading
+    assert "self._write(s)" in inspect.getsource(transport._AbstractTransport.write)
+    framing = inspect.getsource(transport._AbstractTransport.read_frame)
+    assert "frame_type, channel, size = unpack('>BHI', frame_header)" in framing
+    assert "self.on_inbound_frame(frame)" in inspect.getsource(Connection.blocking_read)
 
 
 def test_a_message_packs_its_properties_when_it_is_framed() -> None:
