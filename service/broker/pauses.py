@@ -98,18 +98,8 @@ def read_pauses(stored: Mapping[bytes, bytes]) -> dict[str, Pause]:
     return found
 
 
-def list_of_paused(keys: BrokerKeys, list_: str, task: str) -> str:
-    """The list of a paused task's messages that were taken from `list_`.
-
-    take.lua and metrics/queues.lua have the name, too.
-    """
-    # Without the length, list `a:b` with task `c` and list `a` with task `b:c` had one name.
-    length = len(list_.encode("utf-8", "surrogateescape"))
-    return f"{keys.prefix}{keys.unacked}_paused:{length}:{list_}:{task}"
-
-
 def read_paused_lists(keys: BrokerKeys, stored: Mapping[bytes, bytes]) -> Iterator[PausedList]:
     """The lists of paused tasks, and of resumed ones that are not empty yet."""
     for key, beside in stored.items():
         name, list_ = (each.decode("utf-8", "surrogateescape") for each in (key, beside))
-        yield PausedList(name, list_, name.removeprefix(list_of_paused(keys, list_, "")))
+        yield PausedList(name, list_, name.removeprefix(keys.list_of_paused(list_, "")))

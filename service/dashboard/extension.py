@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from quart import Quart
 
+from service.broker.pauses import can_pause
 from service.dashboard.events.failures import group_id
 from service.dashboard.events.history import Chart
 from service.dashboard.events.lanes import Grouping, Lane, lanes_of
@@ -59,6 +60,7 @@ class Dashboard:
     """The dashboard of an app: its recorder and its reader, and what the page shows of these."""
 
     def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self.recorder = Recorder(parts.settings)
         self.reader = Reader(parts)
         self._snapshot: Snapshot | None = None
@@ -82,6 +84,7 @@ class Dashboard:
             "query": query,
             "page": self.reader.jobs.find(query),
             "group_id": group_id,
+            "can_pause": can_pause(self._parts.celery.get().conf),
             "lanes": partial(self._lanes, now, query.lanes),  # worked out by whoever shows them
         }
 

@@ -6,6 +6,7 @@ keys.py       the name of every key; KEYS.md is the map: type, life, owner and m
 deadline.py   bounds waiting, on every Python; many waits by one timer
 bounded.py    bounds waiting for Redis, and turns its trouble into one error
 countdown.py  carries a countdown to the script that knows the server's clock
+cancelled.py  has a cancelled job be taken at once, so that its worker ends what waits for it
 transient.py  which errors will pass, and which say that nothing was written
 script.py     loads and runs Lua files, also on a connection of their own; compare-and-set
 batcher.py    gathers items while a batch is on its way; the next batch takes them along

@@ -16,10 +16,8 @@ RECORD: Final = "celery-task-meta-"
 # Kombu's defaults for what stands between a queue's name and a priority, and for the priorities.
 SEPARATOR: Final = "\x06\x16"
 PRIORITY_STEPS: Final = (0, 3, 6, 9)
-# Stands for the start of an attempt where that is not known.
-NO_START: Final = "-"
-# What tells that a database is one that tests may empty.
-TESTING: Final = "service:testing"
+NO_START: Final = "-"  # stands for the start of an attempt where that is not known
+TESTING: Final = "service:testing"  # tells that a database is one that tests may empty
 _OPEN_TTL: Final = 31_536_000  # seconds: a year
 
 
@@ -46,8 +44,7 @@ class ResultKeys:
     def idempotency(self, task: str, key: str, owner: str | None = None) -> str:
         """What an idempotency key of an owner and a task stands for: `<job id> <fingerprint>`."""
         name = f"{task}\n{key}" + (f"\n{owner}" if owner else "")
-        digest = sha256(name.encode(errors="surrogatepass")).hexdigest()
-        return f"{self.own}service-once-{digest}"
+        return f"{self.own}service-once-{sha256(name.encode(errors='surrogatepass')).hexdigest()}"
 
     def errbacks(self, job_id: str) -> str:
         """What tells that the errbacks of a job that ended are being called."""
@@ -184,10 +181,8 @@ class BrokerKeys:
 
     def lists_of(self, queue: str) -> tuple[str, ...]:
         """The lists of a queue's waiting messages, one for each priority."""
-        name = self.prefix + queue
-        return tuple(
-            f"{name}{self.separator}{step}" if step else name for step in self.priority_steps
-        )
+        ends = (f"{self.separator}{step}" if step else "" for step in self.priority_steps)
+        return tuple(f"{self.prefix}{queue}{end}" for end in ends)
 
     def scheduled_of(self, queue: str) -> tuple[str, ...]:
         """The sorted sets of a queue's jobs that are not due yet; take.lua has them, too."""
@@ -208,8 +203,13 @@ class BrokerKeys:
         """The hash of the lists of paused tasks: beside which list each is."""
         return f"{self.prefix}{self.unacked}_paused_lists"
 
+    def list_of_paused(self, list_: str, task: str) -> str:
+        """The list of a paused task's messages from `list_`; of no task, of those to take."""
+        length = len(list_.encode("utf-8", "surrogateescape"))  # so a:b, c is not a, b:c
+        return f"{self.prefix}{self.unacked}_paused:{length}:{list_}:{task}"
+
     def cancelled(self, job_id: str) -> str:
-        """What tells take.lua that a scheduled job is to be taken at once, as it was cancelled."""
+        """What tells take.lua that a job is to be taken at once, as it was cancelled."""
         return f"{self.prefix}{self.unacked}_cancelled:{job_id}"
 
     def dead_letters_of(self, queue: str) -> str:
@@ -218,8 +218,7 @@ class BrokerKeys:
 
     def waiters_of(self, group: str) -> list[str]:
         """Of a group of like workers: who is active, and the tokens that wake those on standby."""
-        stem = f"{self.prefix}{self.unacked}_waiting:{group}"
-        return [f"{stem}:doors", f"{stem}:wake"]
+        return [f"{self.prefix}{self.unacked}_waiting:{group}:{end}" for end in ("doors", "wake")]
 
     def publish_mark(self, tag: str, queue: str) -> str:
         """What tells that a publish was done, so that its retry adds no second message."""
@@ -252,9 +251,9 @@ def broker_keys(celery: Mapping[str, Any]) -> BrokerKeys:
     """The keys beside the queues, by Celery's `broker_transport_options`."""
     options = celery.get("broker_transport_options") or {}
     return BrokerKeys(
-        unacked=str(options.get("unacked_key") or "unacked"),
-        index=str(options.get("unacked_index_key") or "unacked_index"),
-        prefix=str(options.get("global_keyprefix") or ""),
-        separator=str(options.get("sep") or SEPARATOR),
-        priority_steps=tuple(options.get("priority_steps") or PRIORITY_STEPS),
+        str(options.get("unacked_key") or "unacked"),
+        str(options.get("unacked_index_key") or "unacked_index"),
+        str(options.get("global_keyprefix") or ""),
+        str(options.get("sep") or SEPARATOR),
+        tuple(options.get("priority_steps") or PRIORITY_STEPS),
     )

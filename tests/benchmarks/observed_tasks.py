@@ -1,5 +1,6 @@
 """What a worker is measured with while parts of it that observe jobs are switched on and off."""
 
+import asyncio
 import logging
 import random
 import time
@@ -96,3 +97,11 @@ async def one_line() -> int:
     if _turns:
         _turns[0].count()
     return 1
+
+
+@tasks.task
+async def talk() -> None:
+    """Log ten lines a second for a minute."""
+    for number in range(600):
+        logger.warning("The order %s was shipped", number)
+        await asyncio.sleep(0.1)

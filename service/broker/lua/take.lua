@@ -6,7 +6,9 @@
 --
 -- Nothing is taken from a queue that somebody has paused. A message of a paused task is moved to a
 -- list of that task, beside the list that it was in. Once the task is resumed, takes from a list take
--- first what lies in such lists beside it, the oldest first: so nobody has to move it back.
+-- first what lies in such lists beside it, the oldest first: so nobody has to move it back. A job that
+-- was cancelled is taken all the same, as its worker ends what waits for it: its message lies in such a
+-- list of no task, or is scheduled for the moment 0, or `<unacked>_cancelled:<id>` tells of it.
 --
 -- A worker may have dozens of lists, nearly all of them empty, so the script asks for many at once
 -- which of them are there at all.
@@ -49,18 +51,21 @@ local function moment(text)
   return days * 86400 + hour * 3600 + minute * 60 + second - offset
 end
 
+-- Whether a job was cancelled: its worker ends what waits for it. What tells so lives for long; a day
+-- more is enough now.
+local function is_cancelled(id)
+  return type(id) == 'string' and redis.call('EXPIRE', unacked .. '_cancelled:' .. id, 86400) == 1
+end
+
 -- When a message is due, if it is a scheduled job: by its publisher's word to the server, else by
--- the ETA that it had from the publisher's own clock. One that was cancelled is due at once: its
--- worker ends what waits for it. What tells so lives for long; a day more is enough now.
+-- the ETA that it had from the publisher's own clock. One that was cancelled is due at once.
 local function due_at(payload)
   local headers, at = payload['headers'], payload['due']
   if type(headers) ~= 'table' then return nil end
   if type(at) ~= 'number' then
     at = headers['task'] and type(headers['eta']) == 'string' and moment(headers['eta'])
   end
-  local is_cancelled = at and type(headers['id']) == 'string'
-    and redis.call('EXPIRE', unacked .. '_cancelled:' .. headers['id'], 86400) == 1
-  return is_cancelled and now or at or nil
+  return at and is_cancelled(headers['id']) and now or at or nil
 end
 
 -- The tag of a message that nobody has scheduled, as of nearly every one, without decoding it: that
@@ -167,13 +172,15 @@ find(first_list + 1, #names, unseen, 8) -- to take from an empty list costs no m
 any_task_is_paused = is_there[2]
 
 local paused, popped, records, times = {}, {}, {}, {}
+local is_of_paused = {} -- by a list's name
 for i = 1, is_there[1] and lists or 0 do
   paused[i] = redis.call('HEXISTS', names[1], ARGV[tags + acks + i]) == 1
+  is_of_paused[KEYS[4 + i]] = paused[i]
 end
 
 -- What there is only while a task is paused, or was and has messages beside a list.
 local is_paused, pop_resumed, put_beside
-local resumed = {} -- by a list's name the lists beside it whose tasks were resumed
+local resumed = {} -- by a list's name the lists beside it from which to take
 if is_there[2] or is_there[3] then
   local known = {}
   function is_paused(task)
@@ -191,8 +198,9 @@ if is_there[2] or is_there[3] then
   local beside, is_listed = redis.call('HGETALL', names[3]), {}
   for i = 1, #beside, 2 do
     local key, list = beside[i], beside[i + 1]
+    local task = string.sub(key, #start_beside(list) + 1)
     is_listed[key] = true
-    if not is_paused(string.sub(key, #start_beside(list) + 1)) then
+    if task == '' or not (is_of_paused[list] or is_paused(task)) then
       resumed[list] = resumed[list] or {}
       table.insert(resumed[list], key)
     end
@@ -224,13 +232,13 @@ for i = 1, lists do
   local scheduled, ripe = names[first_scheduled + i], 0
   local is_empty = paused[i] or unseen == 0 or not is_there[first_list + i]
   local is_seen = false
-  if is_there[first_scheduled + i] and not paused[i] then
-    ripe = redis.call('ZCOUNT', scheduled, '-inf', now_text)
+  if is_there[first_scheduled + i] then
+    ripe = redis.call('ZCOUNT', scheduled, '-inf', paused[i] and '0' or now_text)
   end
   -- A reply of many megabytes, or a long row of what is only moved, would hold up all other clients.
   while count < free and bytes < 4194304 and moved < 100 and not refusal do
     local message, reason, tag, at, headers
-    message = pop_resumed and not paused[i] and pop_resumed(list)
+    message = pop_resumed and pop_resumed(list)
     if message then
       popped[#popped + 1] = {'RPUSH', list, message}
       reason, tag, at = read(message)
@@ -257,7 +265,7 @@ for i = 1, lists do
       redis.call('ZADD', scheduled, string.format('%.6f', at), message)
       popped[#popped] = nil
       is_there[first_scheduled + i], moved = true, moved + 1
-    elseif task and is_paused(task) then
+    elseif task and is_paused(task) and not is_cancelled(headers['id']) then
       refusal = put_beside(list, task, message)
       if not refusal then popped[#popped] = nil end
       moved = moved + 1
@@ -284,7 +292,7 @@ for i = 1, lists do
     if not is_seen and length > 0 then unseen = unseen - 1 end
     left = left + length
   end
-  for j = 1, resumed[list] and not paused[i] and #resumed[list] or 0 do
+  for j = 1, resumed[list] and #resumed[list] or 0 do
     left = left + redis.call('LLEN', resumed[list][j])
   end
 end

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
 from inspect import signature
-from itertools import chain, count
+from itertools import count
 from typing import Any, Final
 
 from amqp.exceptions import MessageNacked
@@ -16,12 +16,10 @@ from celery.app.control import Control as CeleryControl
 from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 from kombu.pools import producers
-from redis.asyncio import Redis
 
 from service.jobs.celery.capture import MadeMessage, PublishCapture, copied
 from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.settings import TRANSPORTS
-from service.redis.keys import broker_keys
 
 logger: Final = logging.getLogger(__name__)
 
@@ -43,7 +41,6 @@ _PATIENT: Final = {
 }
 _RETRY: Final = -2  # where Kombu's `_publish` has `retry` among its arguments
 _is_patient: Final[ContextVar[bool]] = ContextVar("is_patient", default=False)
-_MAX_SCAN: Final = 1000  # scheduled jobs that are looked at in one step, about a millisecond long
 
 
 class _Connection(Connection):
@@ -220,20 +217,3 @@ class Control(CeleryControl):
         return self.app.off_loop(partial(super().purge, *args, **options))
 
     discard_all = purge
-
-
-async def make_due(celery: Any, client: Redis, job_id: str, *, kept: int) -> None:
-    """Have a scheduled job that was cancelled be due at once, where it waits in the broker's Redis.
-
-    So its worker ends the jobs that wait for it now, and not when it was to run. It is looked for
-    among the scheduled jobs of all queues, which takes a millisecond for each thousand; a mark,
-    `kept` for so many seconds, tells of it where no worker has found yet that it is scheduled.
-    """
-    if celery.conf.broker_transport not in TRANSPORTS.values():
-        return  # it waits in a worker
-    keys = broker_keys(celery.conf)
-    await client.set(keys.cancelled(job_id), 1, ex=kept)
-    for key in chain.from_iterable(map(keys.scheduled_of, celery.amqp.queues)):
-        scan: Any = client.zscan_iter(key, match=f'*"id": "{job_id}"*', count=_MAX_SCAN)
-        async for message, _ in scan:
-            await client.zadd(key, {message: 0}, xx=True)

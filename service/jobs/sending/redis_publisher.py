@@ -13,7 +13,6 @@ from service.errors import BrokerUnavailableError
 from service.jobs.arguments import tags_of
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.connections import make_due
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
 from service.jobs.sending.journal import Journal, Journals
@@ -33,6 +32,7 @@ from service.jobs.sending.templates.message_template import (
 )
 from service.jobs.sending.templates.observed_calls import ObservedCalls, is_observed
 from service.redis.bounded import bounded
+from service.redis.cancelled import make_due, release
 from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY
 from service.results.record import encode_queued, now
@@ -142,10 +142,12 @@ class RedisPublisher:
 
     async def revoke_waiting(self, job_id: str, client: Redis, *, is_scheduled: bool) -> None:
         """The same for a job that waits. One that is scheduled is due at once."""
-        if is_scheduled:
-            writer = self._writer
-            async with bounded(writer.timeout, BrokerUnavailableError, maybe_accepted=True):
-                await make_due(self.celery, client, job_id, kept=writer.keys.open_ttl)
+        timeout, kept = self._writer.timeout, self._writer.keys.open_ttl
+        keys, queues = broker_keys(self.celery.conf), self.celery.amqp.queues
+        async with bounded(timeout, BrokerUnavailableError, maybe_accepted=True):
+            if is_scheduled:
+                await make_due(client, keys, queues, job_id, kept=kept)
+            await release(client, keys, job_id, kept=kept)
         await self.revoke(job_id)
 
     def _build(

@@ -7,7 +7,8 @@ import pytest
 from celery import chain, chord
 from redis import Redis
 
-from service import enqueue
+from service import enqueue, get_celery
+from service.broker.pauses import Kind, pause
 from service.parts import parts_of
 from service.results.model import Result
 from service.testing import JobRunner
@@ -44,6 +45,30 @@ async def test_nobody_waits_until_a_cancelled_job_would_have_been_due(
         result = await result_of(jobs, body.id)
         assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
         assert redis.zcard("celery.scheduled") == 0
+
+
+@pytest.mark.parametrize("is_found", [False, True], ids=["in its queue", "found before"])
+@pytest.mark.parametrize("options", [{}, {"countdown": 3600}], ids=["now", "scheduled"])
+@pytest.mark.parametrize("kind", Kind)
+async def test_nobody_waits_for_the_resume_of_what_was_cancelled(
+    jobs: JobRunner, *, kind: Kind, options: dict[str, int], is_found: bool
+) -> None:
+    """Its worker ends what waits for it, wherever its message lies; others stay paused."""
+    parts, conf = parts_of(jobs.app), get_celery(jobs.app).conf
+    name = leave_note.name if kind is Kind.TASK else "slow"
+    await pause(parts.broker_redis, conf, kind, name, by="ada")
+    queue = "slow" if kind is Kind.QUEUE else "celery"
+    member = leave_note.si("never").set(task_id="member", queue=queue, **options)
+    async with jobs.app.app_context():
+        body: Any = await enqueue(chord([add.s(2, 2), member], total.s()))
+        other = await leave_note.options(queue=queue).enqueue("never")
+    if is_found:
+        await jobs.drain()
+    assert await cancel(jobs, "member") == (200, "REVOKED")
+    await jobs.drain()
+    result = await result_of(jobs, body.id)
+    assert (result.state, result.error and result.error.type) == ("REVOKED", "TaskRevokedError")
+    assert (await result_of(jobs, other.id)).state == "QUEUED"
 
 
 async def test_the_rest_of_a_canvas_is_cancelled_by_its_own_ids(

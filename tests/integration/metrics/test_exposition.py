@@ -12,7 +12,6 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import Caller, Jobs, create_app
-from service.broker.pauses import list_of_paused
 from service.errors import ConfigurationError
 from service.metrics.extension import metrics_of
 from service.metrics.queues import MAX_QUEUES
@@ -106,7 +105,7 @@ async def test_what_is_enqueued_and_waits(app: Quart, client: Client, valkey: Va
         redis.hset(names.in_flight[0], "a tag", "a delivery")
         redis.hset(names.paused_tasks, "bad", "{}")
         list_ = names.lists_of("celery")[2]
-        paused, resumed = (list_of_paused(names, list_, task) for task in ("bad", "good"))
+        paused, resumed = (names.list_of_paused(list_, task) for task in ("bad", "good"))
         redis.lpush(paused, "one", "two")
         redis.lpush(resumed, "three")
         redis.hset(names.paused_lists, mapping={paused: list_, resumed: list_})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from quart.cli import ScriptInfo
 
 from service import create_app
 from service.cli.queues import queue_lengths
+from service.dashboard.extension import dashboard_of
 from service.errors import QueueFullError
 from service.jobs.sending.message import Conditions
 from service.parts import parts_of
+from service.signals import JobEvent
 from tests.integration.rabbitmq.conftest import Broker, Serving
 from tests.support.metrics import scraped
 from tests.support.rabbitmq import needs_rabbitmq
@@ -91,6 +94,14 @@ async def test_the_dashboard_and_the_metrics_tell_what_is_ready(
         page = await answer.get_data(as_text=True)
         assert "<dt>Waiting</dt><dd>3 " in page
         assert "<dt>Scheduled</dt><dd>unknown" in page
+        now, recorder = time.time(), dashboard_of(app).recorder
+        recorder.record(JobEvent("x", "SUCCESS", "demo.my_add", now, None, now, now, now))
+        await asyncio.to_thread(recorder.report)
+        dashboard_of(app).reader.expire()
+        page = await (await client.get("/dashboard", headers=BEARER)).get_data(as_text=True)
+        tasks = page.partition('id="tasks-title"')[2].partition("</table>")[0]
+        assert "demo.my_add" in tasks
+        assert "Pause…" not in tasks  # it would lead to the sentence that says why not
 
 
 async def test_what_cannot_be_asked_is_unknown(broker: Broker, serving: Serving) -> None:

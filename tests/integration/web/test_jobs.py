@@ -11,7 +11,6 @@ from quart import Quart
 from quart.typing import TestClientProtocol as Client
 
 from service import create_app
-from service.broker.pauses import list_of_paused
 from service.parts import parts_of
 from service.redis.keys import RECORD, BrokerKeys
 from tests.support.records import publish
@@ -174,7 +173,7 @@ async def test_a_full_queue_is_a_429(client: Client) -> None:
 async def test_the_jobs_of_a_paused_task_count_as_waiting(client: Client, valkey: Valkey) -> None:
     """Or they would fill Redis while nobody runs them."""
     keys = BrokerKeys()
-    paused = list_of_paused(keys, "celery", "demo.my_add")
+    paused = keys.list_of_paused("celery", "demo.my_add")
     for _ in range(2):
         assert (await post(client, '{"a": 1, "b": 2}'))[0] == 202
     with valkey.client() as redis:

@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.connections import make_due
 from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
@@ -40,6 +39,8 @@ from service.jobs.sending.other_brokers.unsent import (
 )
 from service.rabbitmq.connection import QueueCounts
 from service.redis.bounded import bounded
+from service.redis.cancelled import make_due, release
+from service.redis.keys import broker_keys
 from service.results.marks import IDEMPOTENCY, mark_of
 
 logger: Final = logging.getLogger(__name__)
@@ -143,9 +144,13 @@ class KombuPublisher:
 
         Elsewhere it waits in a worker, which ends it then.
         """
-        if is_scheduled:
+        conf = self.celery.conf
+        if conf.broker_transport in TRANSPORTS.values():  # else it waits in a worker
+            keys, kept = broker_keys(conf), self._writer.keys.open_ttl
             async with bounded(self.timeout, BrokerUnavailableError, maybe_accepted=True):
-                await make_due(self.celery, client, job_id, kept=self._writer.keys.open_ttl)
+                if is_scheduled:
+                    await make_due(client, keys, self.celery.amqp.queues, job_id, kept=kept)
+                await release(client, keys, job_id, kept=kept)
         await self.revoke(job_id)
 
     async def ping(self) -> None:

@@ -14,7 +14,6 @@ from service import create_app, get_celery
 from service.broker.pauses import (
     MAX_PAUSED_TASKS,
     Kind,
-    list_of_paused,
     pause,
     read_paused_lists,
     resume,
@@ -76,7 +75,7 @@ def test_the_jobs_of_a_paused_task_wait_and_others_are_taken(redis: Redis) -> No
     redis.zadd("two.scheduled", {message("due", "bad"): 1.0})
     redis.hset(KEYS.paused_tasks, "bad", "whatever stands here")
     assert tags(take(redis)) == ["a2", "b2"]
-    assert redis.llen(list_of_paused(KEYS, "one", "bad")) == 2
+    assert redis.llen(KEYS.list_of_paused("one", "bad")) == 2
     assert (take(redis).verdict, redis.exists("one", "two", "two.scheduled")) == ("active", 0)
     redis.lpush("one", message("late", "bad"), message("last", "good"))
     redis.hdel(KEYS.paused_tasks, "bad")

@@ -12,7 +12,6 @@ import pytest
 from redis import Redis
 
 from service import create_app
-from service.broker.pauses import list_of_paused
 from service.broker.scripts import QueueList, Scripts, Take, Taken
 from service.redis.keys import RECORD, BrokerKeys
 from tests.support.broker import MAINLY_ASYNCIO, Bench, ready
@@ -234,7 +233,7 @@ def test_what_waits_beside_a_queue_is_purged_with_it(bench: Bench, prefix: str) 
     bench.options["global_keyprefix"] = prefix
     keys = BrokerKeys(prefix=prefix)
     first, *_, last = keys.lists_of("celery")
-    paused, other = list_of_paused(keys, last, "t"), list_of_paused(keys, f"{prefix}other", "t")
+    paused, other = keys.list_of_paused(last, "t"), keys.list_of_paused(f"{prefix}other", "t")
     with bench.client().connection_for_write() as connection:
         bench.redis.zadd(f"{first}.scheduled", {"a": 1})
         bench.redis.zadd(f"{last}.scheduled", {"b": 1})
