@@ -132,6 +132,9 @@ class MarkingProducer(Producer):
     ) -> Any:
         try:
             return super()._publish(body, priority, content_type, encoding, headers, *args)
+        except MessageNacked:
+            self.connection.collect()  # a channel may ask the dead leader of a queue for ever
+            raise
         except OSError:  # a TimeoutError is one
             headers[COPY] = True  # Kombu and Celery try again with the same headers
             # What comes next on this channel would be taken for the answer to the next message.

@@ -1,6 +1,7 @@
 """Workers and a web side under load, while something goes wrong; counts what became of each job."""
 
 import asyncio
+import re
 import sys
 import time
 from collections import Counter
@@ -26,6 +27,8 @@ from tests.support.wait import wait_until_async
 _DELAY: Final = 2.0  # seconds
 _LAST_END: Final = 120  # seconds
 _TICK: Final = 0.01  # seconds
+# What a worker says of a job whose connection is lost.
+_LOST: Final = re.compile(r"\[(\S+)\] cannot be acknowledged after a connection loss")
 _ENDS: Final = ("SUCCESS", "FAILURE", "REVOKED")
 
 
@@ -184,8 +187,11 @@ class Storm:
         ends = Counter(label for what, label, *_ in lines if what == "end")
         is_retry = {label for label in ids if label.startswith("retry-")}
         killed = {str(worker.pid) for worker in self.fallen}
-        # A job of a canvas is sent again where the one before it is run again.
+        # A job of a canvas is sent again where the one before it is run again. A job is run again
+        # where a kill, of its worker or of the node that it came from, fell before its ack.
         excused = {_family(label) for what, label, pid, *_ in lines if pid in killed}
+        for worker in self.workers + self.fallen:
+            excused |= {_family(label) for label in _LOST.findall(worker.output)}
         twice = {label for label in ends if ends[label] > 1}
         began_at = sorted(float(at) for what, _, __, at, ___ in lines if what == "start")
         return Report(
@@ -208,7 +214,8 @@ async def storm(
 ) -> AsyncIterator[Storm]:
     """Four callers that enqueue, and workers; on the way out, all jobs have ended once.
 
-    No worker ends by itself. A job may have ended twice where its worker was killed.
+    No worker ends by itself. A job may have ended twice where its worker was killed, or the node
+    that it came from, before it was acknowledged.
     """
     settings = settings_for(cluster, redis_url, queue)
     async with AsyncExitStack() as stack:
