@@ -12,7 +12,7 @@ from tests.support.workers import Worker, running_worker
 
 # Two for a sweep and a renewal at once; see service/docs/operating.md.
 _CONNECTIONS: Final = 7
-_COMMANDS: Final = 30  # a second, those inside of scripts included; some seventeen as a rule
+_COMMANDS: Final = 15  # a second, those inside of scripts included; some six as a rule
 
 
 def _others(redis: Redis) -> dict[str, int]:
