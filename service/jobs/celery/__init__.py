@@ -4,7 +4,8 @@ builder.py      builds it, and gives it its tasks
 existing.py     makes a Celery app of the user's that of a Quart app
 app.py          the Celery app: our task base for every task, a QUEUED record for whatever is sent
 current.py      has shared tasks go to the Celery app of the current Quart app
-connections.py  how it speaks to its broker, and publishes patiently
+connections.py  how it speaks to its broker
+patience.py     has what goes on from a job outlive an outage
 quorum.py       queues on RabbitMQ, and what is declared with them
 sure_routing.py has what Celery's own code publishes reach a queue, also a deleted one
 republishing.py publishes a dead letter to RabbitMQ once more

@@ -15,6 +15,7 @@ from service.jobs.blueprint import TaskRegistry, check_options
 from service.jobs.celery import connections
 from service.jobs.celery.capture import PublishCapture, current_capture
 from service.jobs.celery.moments import delay_of, moments_of
+from service.jobs.celery.patience import is_patient, with_patience
 from service.jobs.celery.quorum import QuorumQueues
 from service.jobs.celery.settings import BACKENDS
 from service.jobs.celery.sure_routing import SureRouting
@@ -193,6 +194,7 @@ class QuartCelery(Celery):
             headers[REQUEST_ID] = request
         options |= moments_of(self, options)
         options |= delay_of(self, name, args, kwargs, options)
+        options, waits = with_patience(options), is_patient()
         if self._capture_here is None and isinstance(self.amqp.queues, QuorumQueues):
             options = self._routing.options(options)
         send = partial(super().send_task, name, args, kwargs, *positional, **options)
@@ -205,7 +207,8 @@ class QuartCelery(Celery):
             routed = amqp.router.route(dict(options), name, args or (), kwargs or {})
             queue = _routed_queue(routed)
             if store_queued is not None and not options.get("ignore_result"):
-                store_queued(job_id, name, queued_at, owner=owner, queue=queue, tags=tags)
+                more = {"owner": owner, "queue": queue, "tags": tags}
+                store_queued(job_id, name, queued_at, waits=waits, **more)
             sent = self._routing.send(send, options, routed.get("queue"))
             parent: Any = self.current_worker_task
             if parent and parent.request.id == job_id:

@@ -2,9 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from itertools import count
@@ -14,10 +12,10 @@ from amqp.exceptions import MessageNacked
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
 from kombu import Connection, Producer
-from kombu.exceptions import OperationalError
 from kombu.pools import producers
 
 from service.jobs.celery.capture import MadeMessage, PublishCapture, copied
+from service.jobs.celery.patience import patiently
 from service.jobs.celery.quorum import QuorumQueues, dead_letters_name, uses_quorum_queues
 from service.jobs.celery.settings import TRANSPORTS
 
@@ -31,16 +29,7 @@ _NACK_PAUSE: Final = 0.2
 CONNECT_SHARE: Final = 0.5
 COPY: Final = "x-published-again"  # header of a message that RabbitMQ may have already
 
-# Tries, with a pause of up to a second after each. Kombu has OperationalError for a connection that
-# could not be made in time.
-_PATIENT: Final = {
-    "max_retries": 1 << 20,
-    "interval_start": 0.2,
-    "interval_max": 1,
-    "retry_errors": (OperationalError,),
-}
 _RETRY: Final = -2  # where Kombu's `_publish` has `retry` among its arguments
-_is_patient: Final[ContextVar[bool]] = ContextVar("is_patient", default=False)
 
 
 class _Connection(Connection):
@@ -99,24 +88,6 @@ class _Connection(Connection):
             if uri.startswith(f"{path}:"):
                 return scheme + uri.removeprefix(path)
         return uri
-
-
-@contextmanager
-def patiently() -> Iterator[None]:
-    """Inside, Celery publishes what goes on from a job: its retry, or the jobs that follow.
-
-    Celery ends the job as a FAILURE where that fails, although its body is done.
-    """
-    token = _is_patient.set(True)
-    try:
-        yield
-    finally:
-        _is_patient.reset(token)
-
-
-def retry_policy() -> dict[str, Any]:
-    """How often, and after which pauses, what is published here is tried again; else Celery's."""
-    return dict(_PATIENT) if _is_patient.get() else {}
 
 
 class MarkingProducer(Producer):

@@ -7,7 +7,7 @@ from typing import Any, Final
 from amqp.exceptions import ChannelError, NotFound
 from kombu.exceptions import OperationalError
 
-from service.jobs.celery.connections import open_confirming, retry_policy
+from service.jobs.celery.connections import open_confirming
 from service.jobs.celery.quorum import QuorumQueue
 
 _NO_ROUTE: Final = 312  # AMQP's code of a message that comes back
@@ -26,8 +26,6 @@ class SureRouting:
         producer = options.get("producer") or options.get("publisher")
         found = dict(options)
         found.setdefault("confirm_timeout", self._celery.conf.broker_connection_timeout)
-        if policy := retry_policy():
-            found["retry_policy"] = {**policy, **(options.get("retry_policy") or {})}
         # On a connection that confirms nothing it would come back during another call.
         is_confirmed = not options.get("connection") and (producer is None or _confirms(producer))
         if is_confirmed and options.get("mandatory") is None:  # as Celery's tasks have it

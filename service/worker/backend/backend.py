@@ -27,7 +27,7 @@ from service.worker.backend.waiting import WaitingBackend
 from service.worker.loop.bridge import await_, current_bridge
 from service.worker.loop.process import process_of
 from service.worker.results.record_builder import RecordBuilder
-from service.worker.results.writer import RecordWrite, store_blocking
+from service.worker.results.writer import RecordWrite, insist, store_blocking
 
 # States that `job_changed` is sent for; worker/reporter.py sends it for jobs that run.
 _SENT: Final = b"done"  # what Celery has in place of a claim, once the body is sent
@@ -69,16 +69,26 @@ class Backend(CanvasBackend, WaitingBackend):
             return super().get_key_for_task(task_id, key)  # type: ignore[return-value]  # as above
         return self._task_prefix + task_id.encode()
 
-    def store_queued(self, task_id: str, name: str, queued_at: str, **more: Any) -> None:
+    def store_queued(
+        self, task_id: str, name: str, queued_at: str, *, waits: bool = False, **more: Any
+    ) -> None:
         """Record that a job is about to be sent; `more` is as `encode_queued` takes it.
 
-        Raises BrokerUnavailableError.
+        With `waits` Redis may be away for long, and it raises as `insist`; else
+        BrokerUnavailableError.
         """
         self.body_is_sent()
         key = self.get_key_for_task(task_id)
         record = encode_queued(task_id, name, queued_at, **more)
-        try:
+
+        def store() -> None:
             self.client.set(key, record, nx=True, ex=self._records.open_ttl)
+
+        if waits:
+            insist(self.client, store)
+            return
+        try:
+            store()
         except (RedisError, OSError) as error:
             raise BrokerUnavailableError(str(error) or type(error).__name__) from error
 

@@ -211,7 +211,17 @@ def _refusal_of(outcome: Any) -> str | None:
 
 
 def store_blocking(client: BlockingRedis, write: RecordWrite) -> None:
-    """Store a record with a blocking client, however long Redis is away.
+    """Store a record with a blocking client, however long Redis is away. Raises as `insist`."""
+
+    def store() -> str | None:
+        (outcome,) = STORE.run_blocking(client, [write.key], [write.record, write.ttl])
+        return _refusal_of(outcome)
+
+    insist(client, store)
+
+
+def insist(client: BlockingRedis, call: Callable[[], str | None]) -> None:
+    """Make a call that stores a record until Redis takes it; it returns why Redis does not.
 
     Raises UnstorableResultError if Redis refuses this very record, and ResultsUnavailableError if
     the worker has to stop meanwhile.
@@ -220,8 +230,7 @@ def store_blocking(client: BlockingRedis, write: RecordWrite) -> None:
     is_away = False
     while True:
         try:
-            (outcome,) = STORE.run_blocking(client, [write.key], [write.record, write.ttl])
-            reason = _refusal_of(outcome)
+            reason = call()
         except ResponseError as error:
             reason = answer_of(error)
         except (RedisError, OSError) as error:
@@ -234,7 +243,7 @@ def store_blocking(client: BlockingRedis, write: RecordWrite) -> None:
             raise ResultsUnavailableError(reason)
         if not is_away:
             is_away = True
-            logger.warning("Redis is away, a result has to wait: %s", reason)
+            logger.warning("Redis is away, a job's record has to wait: %s", reason)
         # The address may lead to another server than this one by now.
         client.connection_pool.disconnect(inuse_connections=False)
         time.sleep(next(waits))

@@ -14,7 +14,7 @@ from celery import Task
 from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
 from service.errors import TaskAbortedError
-from service.jobs.celery.connections import patiently
+from service.jobs.celery.patience import patiently
 from service.parts import parts_of
 from service.results.record import encode_strictly
 from service.worker import log_pipe, log_records  # noqa: F401  they connect to Celery's signals
@@ -97,7 +97,7 @@ class ContextTask(TypedTask):
         return super().signature_from_request(*args, **options)
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Celery's own; over RabbitMQ an outage is waited for, or the job would be rejected."""
+        """Celery's own; an outage is waited for, or the job would be rejected."""
         with patiently():
             return super().retry(*args, **options)
 
