@@ -9,7 +9,6 @@ patience.py     has what goes on from a job outlive an outage
 quorum.py       queues on RabbitMQ, and what is declared with them
 sure_routing.py has what Celery's own code publishes reach a queue, also a deleted one
 republishing.py publishes a dead letter to RabbitMQ once more
-publisher_threads.py  a few threads for calls that wait for the broker
 settings.py     translates the service's settings into Celery's, and refuses those that cannot work
 moments.py      says by which clock an ETA, an expiry and a countdown go
 capture.py      records what Celery would publish, instead of publishing it

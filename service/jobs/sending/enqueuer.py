@@ -22,13 +22,13 @@ from service.errors import (
 from service.jobs.arguments import NO_OPTIONS, SendOptions, tags_of
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.builder import CeleryBuilder
-from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.job import Job, JobControl, JobGroup
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent, Made, read_in_steps, unencodable_in
 from service.jobs.sending.journal import Journals
 from service.jobs.sending.message import Accepted, Conditions, SendRequest
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
+from service.jobs.sending.other_brokers.publisher_threads import PublisherThreads
 from service.jobs.sending.other_brokers.rabbitmq_publisher import RabbitMQPublisher, is_rabbitmq
 from service.jobs.sending.redis_publisher import RedisPublisher
 from service.rabbitmq.connection import QueueCounts

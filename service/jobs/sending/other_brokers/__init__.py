@@ -4,6 +4,7 @@ rabbitmq_publisher.py  RabbitMQ: on the event loop, many messages at once
 tries.py               publishes there until a message is taken, or the time is over
 declared_queues.py     the queues that this process has declared on RabbitMQ
 kombu_publisher.py     any other: by Kombu, on a few threads
+publisher_threads.py   a few threads for calls that wait for the broker
 thread_connections.py  Kombu's connections, one for each of these threads
 begun_calls.py         finishes what was begun for a caller that goes away
 unsent.py              marks the records of jobs whose messages are still to be published

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from service.errors import BrokerUnavailableError
-from service.jobs.celery.publisher_threads import PublisherThreads
+from service.jobs.sending.other_brokers.publisher_threads import PublisherThreads
 
 
 class DeclaredQueues:

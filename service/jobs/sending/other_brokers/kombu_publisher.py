@@ -15,7 +15,6 @@ from redis.asyncio import Redis
 from service.errors import BrokerUnavailableError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
-from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.celery.settings import TRANSPORTS
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.canvas import CanvasContent
@@ -27,6 +26,7 @@ from service.jobs.sending.message import (
     publish_call_for,
 )
 from service.jobs.sending.other_brokers.begun_calls import BegunCalls
+from service.jobs.sending.other_brokers.publisher_threads import PublisherThreads
 from service.jobs.sending.other_brokers.thread_connections import ThreadConnections
 from service.jobs.sending.other_brokers.unsent import (
     UNSENT,

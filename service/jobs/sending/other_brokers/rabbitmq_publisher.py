@@ -12,12 +12,12 @@ from service.errors import BrokerUnavailableError, QueueFullError
 from service.jobs.celery.app import QuartCelery
 from service.jobs.celery.capture import PublishCall
 from service.jobs.celery.connections import CONNECT_SHARE
-from service.jobs.celery.publisher_threads import PublisherThreads
 from service.jobs.sending.batch import BatchWriter
 from service.jobs.sending.message import Conditions, SendRequest
 from service.jobs.sending.other_brokers.call_template import CallTemplates, ReadyCall
 from service.jobs.sending.other_brokers.declared_queues import DeclaredQueues
 from service.jobs.sending.other_brokers.kombu_publisher import KombuPublisher
+from service.jobs.sending.other_brokers.publisher_threads import PublisherThreads
 from service.jobs.sending.other_brokers.tries import SERVER, PublishedMessage, TryingPublisher
 from service.jobs.sending.other_brokers.unsent import copy_of
 from service.rabbitmq.client import RabbitClient
