@@ -12,7 +12,7 @@ from service.redis.keys import BrokerKeys
 
 _SCHEDULED: Final = ".scheduled"
 _NO_QUEUES: Final = (".dead", ".pidbox")
-_FIRST: Final = -1.0  # due before anything else
+_FIRST: Final = 1.0  # due before anything else but what was cancelled, which take.lua knows by a 0
 
 
 class WaitingJobs:
