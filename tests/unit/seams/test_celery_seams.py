@@ -20,6 +20,7 @@ from celery import Celery, Task, bootsteps, shared_task, signals
 from celery import _state as celery_state
 from celery._state import _task_stack  # type: ignore[attr-defined]  # not in celery-types
 from celery.app import trace
+from celery.app.amqp import AMQP
 from celery.app.base import Celery as BaseCelery
 from celery.app.defaults import DEFAULTS, SETTING_KEYS
 from celery.app.task import Context
@@ -615,3 +616,25 @@ def test_the_consumer_has_the_parts_that_ours_replaces() -> None:
     source = inspect.getsource(Consumer.on_connection_error_after_connected)
     assert "request.cancel(self.pool)" in source  # which Request.cancel declines for kept jobs
     assert {"worker_consumer", "task_default_queue_type"} <= SETTING_KEYS
+
+
+def test_one_method_makes_what_sends_the_messages_of_an_app() -> None:
+    """AMQP in jobs/celery/connections.py wraps it, to know a message as no receiver has changed it.
+
+    If this breaks, find where Celery sends `before_task_publish`, and note the message before that.
+    """
+    app = Celery(set_as_current=False)
+    made: list[Any] = []
+
+    class Amqp(AMQP):
+        def _create_task_sender(self) -> Any:
+            made.append(super()._create_task_sender())  # type: ignore[misc]  # not in celery-types
+            return made[-1]
+
+    amqp: Any = Amqp(app)
+    assert amqp.send_task_message is made[0]
+    named = list(inspect.signature(made[0]).parameters)
+    assert named[:3] == ["producer", "name", "message"]
+    assert {"exchange", "routing_key", "headers", "declare", "retry_policy"} <= {*named}
+    message = amqp.as_task_v2("an id", "a task")
+    assert (message.headers["id"], message.properties["correlation_id"]) == ("an id", "an id")
