@@ -17,6 +17,7 @@ class Relay:
         self.taken = 0  # connections, in all
         self.cuts_next_message = False  # by `cut`, before the server has any of it
         self.cuts_next_answer = False  # by `cut`, once the server has done what it was asked for
+        self.next_answer = b""  # what is given in place of the next one, which is dropped
         self._server_port = server_port
         self._writers: set[asyncio.StreamWriter] = set()
 
@@ -52,7 +53,8 @@ class Relay:
                 self.cuts_next_answer = False
                 self.cut()
             else:
-                writer.write(data)
+                given, self.next_answer = self.next_answer or data, b""
+                writer.write(given)
                 await writer.drain()
         writer.close()
 

@@ -8,7 +8,7 @@ from inspect import signature
 from itertools import count
 from typing import Any, Final
 
-from amqp.exceptions import MessageNacked
+from amqp.exceptions import MessageNacked, RecoverableConnectionError
 from celery.app import amqp
 from celery.app.control import Control as CeleryControl
 from kombu import Connection, Producer
@@ -23,8 +23,9 @@ logger: Final = logging.getLogger(__name__)
 
 # Seconds between two attempts to connect.
 _PAUSES: Final = {"interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.5}
-# Seconds before a message that RabbitMQ has not taken is published again; twice as long each time.
+# Seconds before a message that RabbitMQ has not taken is published again; twice as long, twice.
 _NACK_PAUSE: Final = 0.2
+_NACK_DOUBLINGS: Final = 2
 # Of the time for connecting: what one node may take, so that there is time for a second.
 CONNECT_SHARE: Final = 0.5
 COPY: Final = "x-published-again"  # header of a message that RabbitMQ may have already
@@ -75,7 +76,7 @@ class _Connection(Connection):
 
         def pause(error: Exception, interval: float) -> None:
             if isinstance(error, MessageNacked):
-                time.sleep(_NACK_PAUSE * 2 ** next(attempts))
+                time.sleep(_NACK_PAUSE * 2 ** min(next(attempts), _NACK_DOUBLINGS))
             if errback is not None:
                 errback(error, interval)
 
@@ -106,7 +107,7 @@ class MarkingProducer(Producer):
         except MessageNacked:
             self.connection.collect()  # a channel may ask the dead leader of a queue for ever
             raise
-        except OSError:  # a TimeoutError is one
+        except (OSError, RecoverableConnectionError):  # it says nothing, or it stops
             headers[COPY] = True  # Kombu and Celery try again with the same headers
             # What comes next on this channel would be taken for the answer to the next message.
             self.connection.collect()

@@ -119,7 +119,7 @@ class Copies:
     def _look(self) -> None:
         self._looks = False
         now, waiting, self._waiting = time.monotonic(), self._waiting, []
-        for copy in waiting:
+        for place, copy in enumerate(waiting):
             try:
                 if copy.look_at > now or self._kept.is_kept(str(copy.message.headers.get("id"))):
                     self._waiting.append(copy)
@@ -128,14 +128,15 @@ class Copies:
                 else:
                     copy.handle(copy.message)
             except TRANSIENT:
-                self._waiting.append(copy)
+                self._waiting += waiting[place:]  # to ask about each may take as long
+                break
         if self._waiting:
             self._look_later()
 
     def _is_second(self, message: Any) -> bool:
         """Whether the job runs for another message, which RabbitMQ has until the job has ended."""
         headers = message.headers
-        if COPY not in headers or _comes_again(message):
+        if COPY not in headers or "id" not in headers or _comes_again(message):
             return False  # it may be this one that the job was begun for
         backend = self._celery.backend
         stored = backend.client.get(backend.get_key_for_task(headers["id"]))

@@ -5,21 +5,24 @@ import json
 import logging
 import struct
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from threading import get_ident
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from amqp import Message
+from amqp import Message, spec
 from celery import chain, group
 from kombu.exceptions import OperationalError
 from quart import Quart
 
 from service import enqueue, get_celery
 from service.errors import BrokerUnavailableError, InvalidArgumentsError
+from service.jobs.celery.connections import COPY
 from service.parts import parts_of
 from service.rabbitmq.connection import RabbitConnection
 from service.rabbitmq.publishing import MessageNackedError, Publication
@@ -227,20 +230,45 @@ async def test_a_job_that_its_queue_does_not_take_is_tried_again_on_a_new_channe
 
 
 async def test_kombu_pauses_before_it_publishes_what_was_not_taken_again(
-    broker: Broker, serving: Serving
+    broker: Broker, serving: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What workers and `delay()` publish gets the time that it takes to elect a leader, too."""
+    """It gets the time that it takes to elect a leader, and no pause is long after an outage."""
+    pauses: dict[int, list[float]] = defaultdict(list)
+
+    def pause(seconds: float) -> None:
+        pauses[get_ident()].append(seconds)
+
+    def publish(producer: Any) -> int:
+        to = {"exchange": "", "routing_key": broker.queue, "retry": True}
+        with pytest.raises(OperationalError):
+            producer.publish({}, retry_policy={"max_retries": 6}, **to)
+        return get_ident()
+
     async with with_full_queue(broker, serving) as app:
         celery: Any = get_celery(app)
         confirmed = {"confirm_publish": True}
         with celery.connection_for_write(transport_options=confirmed) as connection:
             connection.ensure_connection(timeout=20)
             producer = celery.amqp.Producer(connection, auto_declare=False)
-            to = {"exchange": "", "routing_key": broker.queue, "retry": True}
-            began = time.monotonic()
-            with pytest.raises(OperationalError):
-                await asyncio.to_thread(producer.publish, {}, retry_policy={"max_retries": 2}, **to)
-    assert time.monotonic() - began >= 0.2 + 0.4
+            with monkeypatch.context() as patched:
+                patched.setattr(time, "sleep", pause)
+                thread = await asyncio.to_thread(publish, producer)
+    assert pauses[thread] == [0.2, 0.4, 0.8, 0.8, 0.8, 0.8]
+
+
+async def test_what_celery_publishes_again_is_marked(broker: Broker, serving: Serving) -> None:
+    """Where a server that stops has closed the connection, and may have had the message."""
+    text = b"CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'"
+    close = struct.pack(">HHHB", *spec.Connection.Close, 320, len(text)) + text + bytes(4)
+    async with relaying(broker.port) as relay:
+        url = broker.url.replace(str(broker.port), str(relay.port))
+        async with serving(SERVICE_CELERY__BROKER_URL=url) as app:
+            publish = partial(get_celery(app).send_task, add.name, (1, 2))
+            await asyncio.to_thread(publish)
+            relay.next_answer = struct.pack(">BHI", 1, 0, len(close)) + close + b"\xce"
+            await asyncio.to_thread(publish)
+            assert not relay.next_answer
+    assert [COPY in broker.take().headers for _ in range(3)] == [False, False, True]
 
 
 def _publication(queue: str) -> Publication:
