@@ -60,8 +60,8 @@ class Batcher(Generic[ItemT]):
         if not senders or (senders < self._parallel and len(self._waiting) >= self._max_count):
             self._start()
 
-    async def close(self) -> None:
-        """Cancel what is on its way, and wait until that has ended."""
+    async def close(self) -> list[ItemT]:
+        """Cancel what is on its way, wait until that has ended, and give what was never sent."""
         senders = list(self._senders)
         self._closing = True
         for sender in senders:
@@ -69,6 +69,7 @@ class Batcher(Generic[ItemT]):
         if senders:
             await asyncio.wait(senders)
         self._closing = False
+        return [item for item in self._waiting if item.is_wanted]
 
     def _start(self) -> None:
         # In a context of its own, or it would belong to the job that happened to start it.

@@ -89,7 +89,7 @@ class Poller(RedisPoller):  # type: ignore[misc]  # Any: see kombu_bases
             super()._pause_brpop(channel, fileno)
 
     def get(self, callback: Any, timeout: float | None = None) -> Any:
-        """Wait for a message where there is no event loop; a waiter asks again every second."""
+        """Wait for a message where there is no event loop, until a waiter has to ask again."""
         bounded = ASK_AGAIN if timeout is None else min(timeout, ASK_AGAIN)
         for channel in self._channels:
             if channel.waiter.state is WaiterState.ACTIVE:

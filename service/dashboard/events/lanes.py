@@ -19,7 +19,7 @@ _LEAST: Final = 0.8  # seconds that a bar is wide at least, or nobody could poin
 _LOOKED_AT: Final = 4  # times as many jobs as there is room for: not all fit into the rows
 _RUNS: Final = float("inf")  # the end of a job that has none yet
 _RUNNING: Final = frozenset({State.STARTED.value, State.PROGRESS.value})
-_GONE_AFTER: Final = 5.0  # seconds without a report; workers report every second
+_GONE_AFTER: Final = 5.0  # seconds without a report; workers report at least every other one
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Recorder:
         self._reporting = threading.Lock()
         self._closed = threading.Event()
         self._finished: Future[None] = Future()  # by the thread, after its last report
+        self._finished.set_running_or_notify_cancel()  # who gives up waiting does not cancel it
 
     def record(self, event: JobEvent) -> None:
         """Have this event reported within a second or so: a receiver of `job_changed`."""

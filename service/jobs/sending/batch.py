@@ -22,6 +22,7 @@ _SCRIPT: Final = Script.load("service.jobs.sending", "enqueue")
 _CONNECTIONS: Final = 2  # while Redis works on a full batch, the next is made
 _MAX_JOBS: Final = 32  # in one batch, which keeps Redis from everything else for about 0.3 ms
 _MAX_BYTES: Final = 1_000_000  # of messages in one batch
+_STOPPING: Final = "the server is stopping"
 
 
 @dataclass(slots=True, eq=False)
@@ -90,8 +91,8 @@ class BatchWriter:
         return self.keys.idempotency(task or "", key, conditions.owner) if key else ""
 
     async def aclose(self) -> None:
-        """Close the connections."""
-        await self._batcher.close()
+        """Close the connections. No caller is left waiting."""
+        _fail(await self._batcher.close(), _STOPPING, maybe_accepted=False)
         self._deadline.clear()
         for connection in self._idle:
             await connection.disconnect()
@@ -119,7 +120,7 @@ class BatchWriter:
             reason = str(error) or f"no answer within {self.timeout:g} s"
             _fail(batch, reason, maybe_accepted=batch[0].sent and not wrote_nothing(error))
         except BaseException:  # no caller may be left waiting
-            _fail(batch, "the server is stopping", maybe_accepted=True)
+            _fail(batch, _STOPPING, maybe_accepted=True)
             raise
         finally:
             self._idle.append(connection)

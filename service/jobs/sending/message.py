@@ -106,14 +106,14 @@ class BuiltMessage(Struct, frozen=True):
 
 
 def publish_call_for(request: SendRequest) -> PublishCall:
-    """The call that publishes the job, by Celery's own `apply_async`."""
+    """The call that publishes a job, by Celery's `apply_async`; receivers may name the job."""
     # Without the options that Celery has not, or names otherwise.
     options = {k: v for k, v in request.options.items() if k not in ("job_id", "owner")}
     with capture_publishes(request.options.get("owner")) as capture:
         request.task.apply_async(
             request.args, dict(request.kwargs), task_id=request.job_id, **options
         )
-    return next(call for call in capture.calls if call.job_id == request.job_id)
+    return next((c for c in capture.calls if c.job_id == request.job_id), capture.calls[-1])
 
 
 class _Channel(virtual.Channel):

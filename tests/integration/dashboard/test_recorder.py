@@ -1,5 +1,6 @@
 """The recorder and the reader, against a real Valkey."""
 
+import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
@@ -162,6 +163,26 @@ async def test_while_redis_is_away_jobs_do_not_wait(own_valkey: Valkey) -> None:
             assert by_task(together(map(read_bucket, stored)))["a.task"].ok == 3
         assert all(redis.ttl(key) > 0 for key in redis.scan_iter("service:*"))
     await recorder.aclose()
+
+
+async def test_who_gives_up_waiting_for_the_last_report_leaves_it_alone(
+    own_valkey: Valkey,
+) -> None:
+    """Redis is silent: the thread ends by itself afterwards, and in order."""
+    recorder = recorder_on(own_valkey.url)
+    own_valkey.freeze()
+    recorder.record(event(1))
+    thread = recorder._thread
+    assert thread is not None
+    closing = asyncio.create_task(recorder.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    await asyncio.wait([closing])
+    own_valkey.thaw()
+    await asyncio.to_thread(thread.join)
+    assert recorder._finished.result() is None
+    with own_valkey.client() as redis:
+        assert events_sent(redis) == 1
 
 
 async def test_workers_come_and_leave(recorder: Recorder, app: Quart) -> None:

@@ -202,6 +202,40 @@ async def test_a_receiver_may_change_how_a_message_is_sent(
     assert messages(own_valkey)[-1]["properties"]["priority"] == 0
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_a_receiver_may_take_away_a_property(
+    app: Quart, own_valkey: Valkey, first: bool
+) -> None:
+    """The message goes without it, as Celery's own code would send it."""
+    urgent = my_add.options(priority=9)
+
+    def take_away(properties: dict[str, Any], **_: Any) -> None:
+        del properties["priority"]
+
+    if not first:
+        await urgent.enqueue(1, 2)
+    with received(before_task_publish, take_away):
+        await urgent.enqueue(1, 2)
+    assert len(messages(own_valkey)) == 1
+    assert len(messages(own_valkey, "celery\x06\x169")) == (0 if first else 1)
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["first", "later"])
+async def test_a_receiver_may_name_the_job(app: Quart, own_valkey: Valkey, first: bool) -> None:
+    """Its record is that of the id in the message, as the worker's will be."""
+
+    def name(headers: dict[str, Any], **_: Any) -> None:
+        headers["id"] = headers["root_id"] = "mine"
+
+    if not first:
+        await my_add.enqueue(1, 2)
+    with received(before_task_publish, name):
+        job = await my_add.enqueue(1, 2)
+    assert messages(own_valkey)[-1]["headers"]["id"] == "mine"
+    assert job.id == "mine"
+    assert record(own_valkey, "mine")["status"] == "QUEUED"
+
+
 async def test_options_give_the_message_that_celery_makes(app: Quart, own_valkey: Valkey) -> None:
     """For each of them."""
     later = datetime.now(UTC) + timedelta(hours=1)
@@ -638,3 +672,19 @@ async def test_a_waiting_job_says_its_queue(app: Quart, own_valkey: Valkey) -> N
         assert (record(own_valkey, job_id)["queue"], heard[job_id]) == (queue, queue)
     (first,) = (job_id for job_id in heard if job_id not in sent)
     assert (record(own_valkey, first)["queue"], heard[first]) == ("celery", "celery")
+
+
+async def test_no_caller_is_left_waiting_when_the_app_ends(app: Quart, own_valkey: Valkey) -> None:
+    """Also none whose job was to go with a later batch: two are on their way to a silent Redis."""
+    await my_add.enqueue(1, 2)
+    enqueuer = parts_of(app).enqueuer
+    own_valkey.freeze()
+    jobs = [asyncio.create_task(my_add.enqueue(1, 2)) for _ in range(100)]
+    waiting = enqueuer._writer._batcher._waiting
+    await wait_until_async(lambda: len(waiting) == 36, description="most are on their way")
+    await enqueuer.aclose()
+    done, left = await asyncio.wait(jobs, timeout=10)  # half of what each may take
+    own_valkey.thaw()
+    errors = [task.exception() for task in done]
+    assert not left
+    assert sum("the server is stopping" in str(error) for error in errors) == 100

@@ -49,7 +49,7 @@ class ObservedCalls:
     """The publish calls of one message template, by what Celery made of a first one."""
 
     task: str
-    options: Mapping[str, Any]  # without those of a job
+    options: Mapping[str, Any]  # without the properties
     headers: Mapping[str, Any]  # as they were before any receiver saw them
     properties: Mapping[str, Any]
     repr_size: int
@@ -62,7 +62,7 @@ class ObservedCalls:
             return None
         return cls(
             task=call.task,
-            options=call.options,
+            options={k: v for k, v in call.options.items() if k not in call.properties},
             headers=call.made.headers,
             properties=call.made.properties,
             repr_size=celery.amqp.argsrepr_maxsize,
@@ -88,7 +88,8 @@ class ObservedCalls:
         body = (args, dict(kwargs), dict(NO_CANVAS))
         self._tell(body, headers, properties)
         options = {**self.options, **properties, "headers": headers}
-        return PublishCall(job_id, self.task, queued_at, body, options)
+        job_id, task, queued_at = (headers.get(name, "") for name in ("id", "task", "queued_at"))
+        return PublishCall(job_id, task, queued_at, body, options)
 
     def is_as_usual(self, call: PublishCall) -> bool:
         """Whether the receivers have left alone when and how the job of a call is sent."""
