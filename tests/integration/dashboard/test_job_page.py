@@ -8,13 +8,16 @@ from typing import Any, Final
 
 import pytest
 from celery import chain, chord, group
+from kombu import Exchange, Queue
 from quart import Quart
 from quart.typing import TestClientProtocol as Client
 from redis import Redis
 
 from service import Job, JobGroup, create_app, enqueue, get_celery
 from service.dashboard.extension import dashboard_of
+from service.parts import parts_of
 from service.redis.keys import RECORD
+from service.signals import WorkerStatus
 from service.tasks.demo import my_add
 from tests.support.dead import message_of
 from tests.support.site import TOKEN
@@ -95,7 +98,8 @@ async def test_what_lies_in_the_broker_is_told(client: Client, redis: Redis) -> 
     """In the queue, which nobody consumes; with a worker; and until it is due."""
     store(redis, "QUEUED")
     message = message_of("one", "demo.my_add", [1, 2])
-    message["headers"] |= {"tenant": "acme", "root_id": "first"}  # type: ignore[operator]  # a dict
+    more = {"tenant": "acme", "root_id": "first", "tags": ["vip"]}
+    message["headers"] |= more  # type: ignore[operator]  # a dict
     redis.lpush("celery", json.dumps(message_of("other", "demo.my_add", [])), json.dumps(message))
     page = await page_of(client, ADMIN)
     assert "No running worker takes jobs from the queue celery." in page
@@ -104,12 +108,14 @@ async def test_what_lies_in_the_broker_is_told(client: Client, redis: Redis) -> 
     assert 'href="/result/first"' in page
     assert "tenant" not in await page_of(client, PUBLIC)
     redis.delete("celery")
-    store(redis, "STARTED", started_at=SENT)
+    store(redis, "STARTED", started_at=SENT, tags=["vip"])
     redis.hset("unacked", "tag", json.dumps([message, "", "celery"]))
     redis.zadd("unacked_index", {"tag": 1_700_000_000})
     page = await page_of(client, ADMIN)
     assert "<dt>Deliveries</dt><dd>1</dd>" in page
     assert "<dt>Lease renewed</dt>" in page
+    assert "<dt>Tags</dt><dd>vip</dd>" in page
+    assert "<code>tags</code>" not in page, "they would stand there twice"
     redis.delete("unacked", "unacked_index")
 
 
@@ -132,6 +138,48 @@ async def test_a_queue_that_no_worker_knows_is_known_by_its_jobs(
 async def _names(client: Client, *queues: str) -> bool:
     text = await (await client.get("/dashboard", headers=ADMIN)).get_data(as_text=True)
     return all(f"?queue={queue}" in text for queue in queues)
+
+
+async def test_the_queue_of_a_job_is_known_by_its_record(client: Client, redis: Redis) -> None:
+    """No worker takes from it, and no event of the job was reported."""
+    store(redis, "QUEUED", queue="reprots")
+    message = json.dumps(message_of("one", "demo.my_add", [1, 2]))
+    redis.lpush("reprots", message)
+    page = await page_of(client, ADMIN)
+    assert "No running worker takes jobs from the queue reprots." in page
+    assert "<dt>Before it in its queue</dt><dd>0</dd>" in page
+    redis.delete("reprots")
+    redis.zadd("reprots.scheduled", {message: 4_070_908_800})
+    assert "Run now" in await page_of(client, ADMIN)
+    assert (await client.post("/dashboard/jobs/one/now", headers=ADMIN)).status_code == 303
+    assert redis.llen("reprots") == 1
+    redis.delete("reprots")
+
+
+async def test_a_queue_without_workers_is_told_of_where_no_message_is_found(
+    app: Quart, client: Client, redis: Redis
+) -> None:
+    """As over RabbitMQ. The record may name a routing key, which leads to a queue with workers."""
+    parts, recorder = parts_of(app), dashboard_of(app).recorder
+    queue, topic = Queue("mails", routing_key="mail"), Exchange("news", type="topic")
+    status = WorkerStatus("solo", 1, 0, {}, ["mails"], 0.0)
+    for declared in (queue, Queue("news", topic, routing_key="news.#")):
+        parts.celery.get().amqp.queues.add(declared)
+    assert await asyncio.to_thread(recorder.report, "w@h", status)
+
+    async def is_told(name: str) -> bool:
+        store(redis, "RETRY", queue=name)
+        dashboard_of(app).reader.expire()
+        return f"No running worker takes jobs from the queue {name}." in await page_of(
+            client, ADMIN
+        )
+
+    told = {name: await is_told(name) for name in ("reprots", "mails", "mail", "news.old")}
+    assert told == {"reprots": True, "mails": False, "mail": False, "news.old": True}
+    status = WorkerStatus("solo", 1, 0, {}, ["news"], 0.0)
+    assert await asyncio.to_thread(recorder.report, "w@h", status)
+    assert not await is_told("news.old"), "which topics a queue takes is not known"
+    redis.flushdb()
 
 
 async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, redis: Redis) -> None:

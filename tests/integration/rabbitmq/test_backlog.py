@@ -79,8 +79,7 @@ async def test_the_dashboard_and_the_metrics_tell_what_is_ready(
 ) -> None:
     """With the consumers. What RabbitMQ does not tell is called unknown, and is no metric."""
     async with serving(**ADMIN) as app:
-        for _ in range(3):
-            await add.enqueue(1, 2)
+        jobs = [await add.enqueue(1, 2) for _ in range(3)]
         publisher = await parts_of(app).enqueuer.publisher()
         counts = await publisher.queue_counts([broker.queue, "nobody's"])
         assert counts == {broker.queue: (3, 0), "nobody's": (0, 0)}
@@ -94,6 +93,9 @@ async def test_the_dashboard_and_the_metrics_tell_what_is_ready(
         page = await answer.get_data(as_text=True)
         assert "<dt>Waiting</dt><dd>3 " in page
         assert "<dt>Scheduled</dt><dd>unknown" in page
+        headers = {**BEARER, "Accept": "text/html"}
+        page = await (await client.get(f"/result/{jobs[0].id}", headers=headers)).get_data(True)
+        assert f"No running worker takes jobs from the queue {broker.queue}." in page
         now, recorder = time.time(), dashboard_of(app).recorder
         recorder.record(JobEvent("x", "SUCCESS", "demo.my_add", now, None, now, now, now))
         await asyncio.to_thread(recorder.report)

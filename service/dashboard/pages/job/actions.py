@@ -42,9 +42,8 @@ async def cancel(job_id: str) -> ResponseReturnValue:
 @job_actions.post("/<job_id>/now")
 async def run_now(job_id: str) -> ResponseReturnValue:
     """Have a job that is scheduled, or is to be tried again, be the next one of its queue."""
-    await read_job(job_id, Action.SEE)
-    parts = parts_of(current_app)
-    found = await find(parts, job_id)
+    record, parts = await read_job(job_id, Action.SEE), parts_of(current_app)
+    found = await find(parts, record)
     if found is None or found.due_at is None:
         raise Conflict(_NOT_WAITING)
     async with bounded(parts.settings.redis_timeout, maybe_accepted=True):

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -34,7 +34,7 @@ _OF_CELERY: Final = frozenset(
         *("lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries"),
         *("timelimit", "root_id", "parent_id", "argsrepr", "kwargsrepr", "origin", "queued_at"),
         *("ignore_result", "replaced_task_nesting", "owner", "redelivered", "stamps"),
-        "stamped_headers",
+        *("stamped_headers", TAGS),
     }
 )
 
@@ -69,7 +69,7 @@ async def find_details(record: StoredRecord) -> JobDetails:
     """
     parts, may = parts_of(current_app), await sight()
     fields, result = record_fields(record.data), record.result
-    found = None if result.ready else await find(parts, record.job_id)
+    found = None if result.ready else await find(parts, record)
     now = await dashboard_of(current_app).reader.refresh()
     is_due = result.state in {State.QUEUED, State.RETRY} and found is not None
     waits = is_due and found is not None and found.held_since is None
@@ -91,11 +91,16 @@ async def find_details(record: StoredRecord) -> JobDetails:
     )
 
 
-async def find(parts: Parts, job_id: str) -> FoundMessage | None:
-    """The job's message, where the broker is Redis. Raises ResultsUnavailableError."""
+async def find(parts: Parts, record: StoredRecord) -> FoundMessage | None:
+    """The job's message, where the broker is Redis. Raises ResultsUnavailableError.
+
+    The record names a queue that the dashboard may not know: one without workers.
+    """
+    own = text_in(record_fields(record.data).get("queue"))
+    names = {*dashboard_of(current_app).reader.queue_names(), *filter(None, [own])}
     async with bounded(parts.settings.redis_timeout):
-        keys, names = broker_keys(parts.celery.get().conf), dashboard_of(current_app).reader
-        return await find_message(parts.broker_redis, keys, names.queue_names(), job_id)
+        keys = broker_keys(parts.celery.get().conf)
+        return await find_message(parts.broker_redis, keys, sorted(names), record.job_id)
 
 
 def _facts(
@@ -176,13 +181,25 @@ def _notes(
     queue = (found.queue if found else "") or text_in(fields.get("queue"))
     for pause in (each.pause for each in now.queues if each.name == queue and each.pause):
         yield _paused("Its queue", pause)
-    if found is None:
-        if fields.get("waits_for"):
-            yield "It is sent when the jobs that it waits for have ended."
+    if found is None and fields.get("waits_for"):
+        yield "It is sent when the jobs that it waits for have ended."
         return
     consumed = {name for worker in now.alive for name in worker.status.queues}
-    if not now.problem and found.queue and found.queue not in consumed:
-        yield f"No running worker takes jobs from the queue {found.queue}."
+    if now.problem or not queue or queue in consumed:
+        return
+    if (found and found.queue) or not _may_be_taken(queue, consumed):
+        yield f"No running worker takes jobs from the queue {queue}."
+
+
+def _may_be_taken(routing_key: str, consumed: Iterable[str]) -> bool:
+    """Whether one of these queues may get what has this key, which a record may have as its queue.
+
+    Which topics a queue takes is not known here.
+    """
+    known: Mapping[str, Any] = parts_of(current_app).celery.get().amqp.queues
+    queues = [known[name] for name in consumed if name in known]
+    is_direct = (queue.exchange is None or queue.exchange.type == "direct" for queue in queues)
+    return not all(is_direct) or any(queue.routing_key == routing_key for queue in queues)
 
 
 def _paused(what: str, pause: Pause) -> str:
