@@ -107,7 +107,7 @@ class PackedTemplate:
         """The message with these headers in its gaps."""
         parts, size = [self.begin, b"", self.headers[0]], self.size
         for name, after in zip(self.gaps, self.headers[1:], strict=True):
-            value = headers[name].encode()
+            value = headers[name].encode(errors="surrogatepass")  # as py-amqp does
             size += len(value)
             parts += (len(value).to_bytes(4, "big"), value, after)
         parts[1] = size.to_bytes(4, "big")

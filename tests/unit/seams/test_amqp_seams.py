@@ -115,9 +115,12 @@ def test_a_message_packs_its_properties_when_it_is_framed() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 10, 5_000])
-@pytest.mark.parametrize("owner", [None, "ä" * 70])
+@pytest.mark.parametrize("owner", [None, "ä\ud800" * 70])
 async def test_a_packed_message_has_the_frames_of_py_amqp(size: int, owner: str | None) -> None:
-    """Also where its body needs several frames, which py-amqp's code then makes."""
+    """Also where its body needs several frames, which py-amqp's code then makes.
+
+    The name of a file that is not UTF-8 has half of a surrogate pair.
+    """
     headers = {"task": "t", "id": "one", "shown": "(1,)", "n": 2**40, "none": None, "list": [1]}
     headers |= {"owner": owner} if owner else {}
 
