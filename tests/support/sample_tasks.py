@@ -526,6 +526,12 @@ def hang_after(line: str) -> None:
     note(line)
 
 
+@tasks.task(after_return=lambda *_: os._exit(3))
+def end_process_after() -> int:
+    """End well, and then the process that it ran in."""
+    return 4
+
+
 @tasks.task
 def end_process() -> None:
     """End the process that it runs in, each time."""

@@ -144,12 +144,16 @@ class Request(CeleryRequest):
     def _success_was_stored(self) -> Any:
         """Celery asks when the job's process was lost, and acknowledges the message if so.
 
-        The chord that the job is a part of may not have been told.
+        The chord that the job is a part of may not have been told. Where somebody has claimed to
+        send its body, which may be that process, the message goes back: whoever takes it waits.
         """
         stored = super()._success_was_stored()  # type: ignore[misc]  # not in celery-types
         if stored and self.chord:
-            done: Any = (self._context, states.SUCCESS, stored["result"])
-            self.task.backend.on_chord_part_return(*done)
+            backend: Any = self.task.backend  # it may be another one, by setting
+            backend.on_chord_part_return(self._context, states.SUCCESS, stored["result"])
+            is_claimed = getattr(backend, "has_claimed_body", lambda _: False)
+            if self.task.acks_late and is_claimed(self._context.group):
+                self.reject(requeue=True)
         return stored
 
     def on_failure(self, *args: Any, **options: Any) -> None:

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from celery.exceptions import Ignore, Reject
+from celery.exceptions import Ignore, Reject, TaskRevokedError
 from celery.utils.time import maybe_iso8601
 from celery.worker.state import revoked
 from redis.exceptions import RedisError
@@ -49,7 +49,7 @@ def refuse_unwanted(task: JobTask, request: JobRequest) -> None:
     if end.state is State.REVOKED:
         # Celery's own revoke does not reach workers that were away when the job was cancelled. As
         # by that, a chord learns that this part of it has failed.
-        task.backend.mark_as_revoked(request.id, end.reason, request=request, store_result=False)
+        _revoke(task, request, end.reason, store_result=False)
     elif request.is_eager or not _may_be_acknowledged(task, request, end):
         return
     else:
@@ -96,31 +96,39 @@ def _complete(task: JobTask, request: JobRequest, end: AttemptEnd) -> None:
     """Do what follows the storing of a state: the worker may have died between the two.
 
     Celery sends callbacks and the rest of a chain before it stores a SUCCESS, and a retry before
-    RETRY. A chord counts each part once, however often it hears of it; the last part waits for
-    whoever has claimed to send the body, as that may be the worker that died. Only errbacks may be
-    called twice. Hooks are not called again.
+    RETRY. A chord counts each part once, however often it hears of it. Only errbacks may be called
+    twice. Hooks are not called again.
     """
     if end.state is State.SUCCESS and request.chord:
-        part = request, end.state.value, end.result
-        task.backend.on_chord_part_return(*part)
-        # The backend may be another one, by setting.
-        is_claimed = getattr(task.backend, "has_claimed_body", lambda _: False)
-        while request.group and is_claimed(request.group):
-            _pause()
-            task.backend.on_chord_part_return(*part)
+        task.backend.on_chord_part_return(request, end.state.value, end.result)
+        _wait_for_body(task, request, end.state, end.result)
     elif end.state is State.FAILURE and (request.chord or request.chain or request.errbacks):
         error = task.backend.exception_to_python(end.result)
         task.backend.mark_as_failure(request.id, error, end.traceback, request=request)
-
-
-def _pause() -> None:
-    if current_bridge() is None:
-        time.sleep(_PAUSE)
-    else:
-        await_(asyncio.sleep(_PAUSE))
+        _wait_for_body(task, request, end.state, error)
 
 
 def _refuse(task: JobTask, request: JobRequest, reason: str) -> None:
     logger.info("Job %s is not run: it was %s", request.id, reason)
-    task.backend.mark_as_revoked(request.id, reason, request=request)
+    _revoke(task, request, reason)
     raise Ignore
+
+
+def _revoke(task: JobTask, request: JobRequest, reason: str, **options: bool) -> None:
+    task.backend.mark_as_revoked(request.id, reason, request=request, **options)
+    _wait_for_body(task, request, State.REVOKED, TaskRevokedError(reason))
+
+
+def _wait_for_body(task: JobTask, request: JobRequest, state: State, result: Any) -> None:
+    """Wait for whoever has claimed the body of a chord, as that may be a worker that died.
+
+    A claim ends by itself; counting the part once more then sends the body, or ends it.
+    """
+    # The backend may be another one, by setting.
+    is_claimed = getattr(task.backend, "has_claimed_body", lambda _: False)
+    while request.chord and request.group and is_claimed(request.group):
+        if current_bridge() is None:
+            time.sleep(_PAUSE)
+        else:
+            await_(asyncio.sleep(_PAUSE))
+        task.backend.on_chord_part_return(request, state.value, result)

@@ -22,6 +22,7 @@ from tests.support.rabbitmq import needs_rabbitmq, rabbitmq
 from tests.support.records import let_be_due
 from tests.support.sample_tasks import (
     add,
+    end_process_after,
     errback,
     hang_after,
     leave_note,
@@ -168,8 +169,24 @@ async def test_a_part_that_has_ended_still_counts_for_its_chord(app: Quart, post
 
 
 @pytest.mark.parametrize("shared_worker", MAINLY_ASYNCIO, indirect=True)
-async def test_the_last_part_sends_the_body_in_place_of_a_worker_that_died_at_it(
-    app: Quart, post: Post
+@pytest.mark.parametrize(
+    ("state", "result"),
+    [
+        ("SUCCESS", 4),
+        ("FAILURE", {"exc_type": "ValueError", "exc_message": ["x"], "exc_module": "builtins"}),
+        (
+            "REVOKED",
+            {
+                "exc_type": "TaskRevokedError",
+                "exc_message": ["revoked"],
+                "exc_module": "celery.exceptions",
+            },
+        ),
+    ],
+    ids=["sends", "fails", "revokes"],
+)
+async def test_the_last_part_ends_a_chord_in_place_of_a_worker_that_died_at_it(
+    app: Quart, post: Post, state: str, result: Any
 ) -> None:
     """That one had claimed the body for itself, for some seconds."""
     aside = [add.s(1, 1).set(queue=ASIDE), add.s(2, 2).set(queue=ASIDE)]
@@ -179,13 +196,42 @@ async def test_the_last_part_sends_the_body_in_place_of_a_worker_that_died_at_it
     key = RECORD + first["headers"]["id"]
     wait_until(lambda: '"SUCCESS"' in str(post.redis.get(key)), description="a part has ended")
     post.wait_until_acknowledged()  # when it is counted
-    post.store(second, "SUCCESS", 4)
+    post.store(second, state, result)
     celery: Any = get_celery(app)
     claim = celery.backend.get_key_for_group(second["headers"]["group"], ".c")
     post.redis.set(claim, "a worker that died", ex=2)
     post.deliver(second, again=True)
-    assert await body.result(timeout=45) == 6
     post.wait_until_acknowledged()
+    assert await end_of(app, body) == state
+    if state == "SUCCESS":
+        assert await body.result() == 6
+
+
+@pytest.mark.slow
+async def test_a_part_whose_process_was_lost_sends_the_body_that_it_had_claimed(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Prefork's parent hears of the loss while the claim lasts, and has no time to wait."""
+    soon = {"SERVICE_CELERY__WORKER_LOST_WAIT": "0.5"}  # seconds until the parent is sure of it
+    with (
+        worker_process("prefork", redis_url, tmp_path, **soon) as process,
+        Redis.from_url(redis_url, decode_responses=True) as redis,
+    ):
+        worker, post = Worker("prefork", process, redis_url, tmp_path), Post(redis)
+        async with serving_app(worker, "tests.support.sample_tasks") as app:
+            aside = [each.set(queue=ASIDE) for each in (add.s(1, 1), end_process_after.s())]
+            body: Any = await enqueue(chord(aside, total.s()))
+            first, second = post.take(), post.take()
+            post.deliver(first)
+            key = RECORD + first["headers"]["id"]
+            wait_until(lambda: '"SUCCESS"' in str(redis.get(key)), description="a part has ended")
+            post.wait_until_acknowledged()  # when it is counted
+            celery: Any = get_celery(app)
+            claim = celery.backend.get_key_for_group(second["headers"]["group"], ".c")
+            redis.set(claim, "a process that was lost", ex=4)
+            post.deliver(second)
+            assert await body.result(timeout=45) == 6
+            post.wait_until_acknowledged()
 
 
 @every_pool
