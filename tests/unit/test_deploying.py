@@ -5,12 +5,17 @@ import shlex
 from configparser import ConfigParser
 from typing import Any
 
+import httpx
 import pytest
 import yaml  # type: ignore[import-untyped]  # it has no types
 from quart import Quart
 
 from service import Jobs, create_app
+from service.metrics.counts import Counts
+from service.metrics.exposition import Exposition
+from service.metrics.queues import QueueReader, QueueState, Reading
 from service.parts import parts_of
+from tests.support.ports import free_port
 from tests.support.process import ROOT
 
 GUIDE = (ROOT / "service/docs/deploying.md").read_text()
@@ -90,10 +95,9 @@ def test_probes_ask_where_there_are_answers() -> None:
     assert paths == {"startup": "/jobs/healthz", "liveness": "/jobs/healthz"}
     assert web["readinessProbe"]["httpGet"]["path"] == "/jobs/readyz"
     assert rules >= {"/jobs/healthz", "/jobs/readyz"}
-    (port,) = web["ports"]
-    assert {web[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness")} == {
-        port["name"]
-    }
+    ports = {port["name"]: port["containerPort"] for port in web["ports"]}
+    probed = {web[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness")}
+    assert {ports[name] for name in probed} == {8000}
     assert pod["terminationGracePeriodSeconds"] > 10
 
     _, worker = deployment("worker.yaml")
@@ -109,12 +113,54 @@ def test_probes_ask_where_there_are_answers() -> None:
     assert ":8000/jobs/healthz" in compose["web"]["healthcheck"]["test"][-1]
 
 
-def test_workers_scale_by_a_metric_that_there_is() -> None:
-    """Of the deployment that the guide has."""
+class _ReadQueues(QueueReader):
+    """Has read that a job waits."""
+
+    def read(self) -> Reading:
+        """One queue."""
+        return Reading(True, 0, (QueueState("celery", 1, 0, 0, 0, oldest=30.0),))
+
+
+def names_at_port(*, is_worker: bool) -> set[str]:
+    """Names of the metrics that a process serves at its own port."""
+    queues = _ReadQueues(parts_of(create_app()))
+    exposition = Exposition(Counts(lambda _: True), queues, dict)
+    port = free_port()
+    server, thread = exposition.serve("127.0.0.1", port, is_worker=is_worker)
+    try:
+        text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+    return set(re.findall(r"^jobs_\w+", text, re.MULTILINE))
+
+
+def test_workers_scale_by_a_metric_that_is_scraped() -> None:
+    """The pods that have it serve it at the port that Prometheus finds by its name."""
     scaled = yaml.safe_load(FILES["scaling.yaml"])
     (trigger,) = scaled["spec"]["triggers"]
-    metrics = (ROOT / "service/metrics/exposition.py").read_text()
     (metric,) = re.findall(r"jobs_\w+", trigger["metadata"]["query"])
-    assert f'"{metric}"' in metrics
+    files = {"web.yaml": False, "worker.yaml": True}
+    having = [
+        name for name, is_worker in files.items() if metric in names_at_port(is_worker=is_worker)
+    ]
+    assert having == ["web.yaml"]
+
+    (scrape,) = yaml.safe_load(FILES["prometheus.yaml"])["scrape_configs"]
+    kept = {
+        rule["source_labels"][0].removeprefix("__meta_kubernetes_pod_"): rule["regex"]
+        for rule in scrape["relabel_configs"]
+        if rule["action"] == "keep"
+    }
+    for name in files:
+        _, container = deployment(name)
+        (app,) = next(yaml.safe_load_all(FILES[name]))["spec"]["selector"]["matchLabels"].values()
+        env = {each["name"]: each["value"] for each in container["env"]}
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports[kept["container_port_name"]] == int(env["SERVICE_METRICS_PORT"])
+        assert env["SERVICE_METRICS_HOST"] == "0.0.0.0"
+        assert re.fullmatch(kept["label_app"], app)
+
     name = scaled["spec"]["scaleTargetRef"]["name"]
     assert yaml.safe_load(FILES["worker.yaml"])["metadata"]["name"] == name
