@@ -183,7 +183,7 @@ async def test_each_part_can_be_left_out_or_moved(
 
 
 async def test_pages_extend_a_template_of_the_host(redis_url: str) -> None:
-    """Its head and its foot are around ours; its policy for scripts is its own affair."""
+    """Its head and its foot are around ours, with our mark; its policy is its own affair."""
     app = Quart("host", template_folder="tests/support/host_templates", root_path=".")
     app.config["SERVICE_REDIS_URL"] = redis_url
     Jobs(app, tasks=[shop], base_template="layout.html", title="Work", brand="/logo.svg")
@@ -194,7 +194,10 @@ async def test_pages_extend_a_template_of_the_host(redis_url: str) -> None:
     assert "the host's own head" in html
     assert "<title>Work</title>" in html
     assert "/jobs/static/css/in_host/forms.css" in html
-    assert html.index("the host's header") < html.index("shop.sell") < html.index("its foot")
+    order = ("the host's header", 'src="/logo.svg"', ">Work</a>", "shop.sell", "its foot")
+    places = [html.find(each) for each in order]
+    assert places == sorted(places)
+    assert places[0] > 0
     assert "Content-Security-Policy" not in answer.headers
 
 

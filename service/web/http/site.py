@@ -39,7 +39,7 @@ class SiteOptions(TypedDict, total=False):
     dashboard: bool | str  # `/dashboard`
     health: bool | str  # `/healthz` and `/readyz`
     title: str  # of the pages, and of the interface: "Jobs"
-    brand: str  # the address of an image
+    brand: str  # the address of an image, which stands before the title
     greeting: str  # heads the front page, in place of the title
     first_job: tuple[str, tuple[Any, ...]]  # what the front page starts at each visit
     base_template: str  # of the app, with the blocks `title`, `head` and `content`

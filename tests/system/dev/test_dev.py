@@ -289,7 +289,6 @@ app = get_celery(web)
 """
 
 
-@needs_proc
 def _result(client: httpx.Client, address: str) -> Any:
     """What a job has returned; whoever asks the web side while it stops has to ask once more."""
 
@@ -305,6 +304,7 @@ def _result(client: httpx.Client, address: str) -> Any:
     return view["result"]
 
 
+@needs_proc
 def test_a_change_of_code_is_run_at_once(tmp_path: Path, client: httpx.Client) -> None:
     """Also by a job that was running, and after code that was none; Valkey keeps its jobs."""
     for name, text in (("shop", _SHOP), ("asgi", "import nowhere"), ("worker_entry", _WORKER)):
