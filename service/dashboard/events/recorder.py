@@ -1,6 +1,7 @@
 """Records the job events of this process, and reports them to Redis once a second."""
 
 import asyncio
+import atexit
 import logging
 import os
 import threading
@@ -8,7 +9,7 @@ import time
 import uuid
 import weakref
 from collections import Counter, deque
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from itertools import islice
 from typing import Any, Final
@@ -48,8 +49,9 @@ _LONG_BUCKET_TTL: Final = LONG_SPAN + 2 * LONG_STEP
 class Recorder:
     """Takes events from any thread at the cost of an append; a thread of its own reports them.
 
-    So neither a job nor an event loop ever waits for the list of recent jobs. A process that is
-    killed loses at most the last second's events: the jobs' own records are never behind.
+    So neither a job nor an event loop ever waits for the list of recent jobs. A process that ends
+    without `aclose`, as a script does, waits a moment for the last report. One that is killed loses
+    at most the last second's events: the jobs' own records are never behind.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,6 +63,7 @@ class Recorder:
 
     def _reset(self) -> None:
         """Begin with nothing: as new, or as a forked child, which has no thread and no events."""
+        atexit.unregister(self._finish_at_exit)  # the parent's, in a child
         self._events: deque[JobEvent] = deque(maxlen=_BACKLOG)
         self._newest: dict[str, JobEvent] = {}  # of each job that is still to be reported
         self._counts: Counter[tuple[int, str]] = Counter()
@@ -129,6 +132,7 @@ class Recorder:
 
     async def aclose(self) -> None:
         """Report the events that are left, unless Redis is known to be away, and end the thread."""
+        atexit.unregister(self._finish_at_exit)
         self._closed.set()
         if self._thread is None or not self._owns_thread:
             await asyncio.to_thread(self._finish)
@@ -136,6 +140,11 @@ class Recorder:
         with suppress(TimeoutError):
             async with Deadline(self._settings.redis_timeout * 2):
                 await asyncio.wrap_future(self._finished)
+
+    def _finish_at_exit(self) -> None:
+        """Let the thread report what is left: Python stops such threads only after this."""
+        self._closed.set()
+        wait([self._finished], self._settings.redis_timeout)
 
     def _finish(self) -> None:
         if self._has_unreported() and not self._failing:
@@ -160,6 +169,7 @@ class Recorder:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
                 self._thread.start()
+                atexit.register(self._finish_at_exit)
 
     def _run(self) -> None:
         while not self._closed.wait(INTERVAL):

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Final
 
 import pytest
 from quart import Quart
@@ -18,11 +20,39 @@ from service.dashboard.extension import dashboard_of
 from service.redis.keys import RECORD, ResultKeys
 from service.settings import read_settings
 from service.signals import JobEvent, WorkerStatus
+from tests.support.process import Process
+from tests.support.serving import PATIENT
 from tests.support.valkey import Valkey
 from tests.support.wait import wait_until
 
 KEEP = 100
 KEYS = ResultKeys()
+
+
+# Ways in which a process sends a job and ends; none of them shuts the app down.
+SENDER: Final = """
+import asyncio, os, signal, sys
+from service import create_app, get_celery
+from service.tasks.demo import my_add
+
+app, queue = create_app(), sys.argv[1]
+
+async def send():
+    if queue == "started":
+        await app.startup()
+    async with app.app_context():
+        await my_add.options(queue=queue).enqueue(1, 2)
+
+if queue == "celery-alone":
+    get_celery(app).tasks["demo.my_add"].apply_async((1, 2), queue=queue)
+else:
+    asyncio.run(send())
+if queue == "in-context":  # a forked child ends in the same way
+    if child := os.fork():
+        os.waitpid(child, 0)
+for server in sys.argv[2:]:
+    os.kill(int(server), signal.SIGKILL)
+"""
 
 
 def recorder_on(redis_url: str, timeout: float = 20) -> Recorder:
@@ -50,6 +80,12 @@ async def app(redis_url: str) -> AsyncIterator[Quart]:
     app = create_app({"SERVICE_REDIS_URL": redis_url, **settings})
     async with app.test_app():
         yield app
+
+
+def sender(redis_url: str, queue: str, *servers: int) -> Process:
+    """A process that sends a job, kills these servers, and ends."""
+    command = [sys.executable, "-W", "ignore", "-c", SENDER, queue, *map(str, servers)]
+    return Process(command, env={"SERVICE_REDIS_URL": redis_url, **PATIENT})
 
 
 def events_sent(redis: Redis) -> int:
@@ -87,6 +123,36 @@ async def test_what_was_recorded_is_shown(recorder: Recorder, app: Quart, valkey
     assert [job.id for job in reader.jobs.find(Query(state="FAILURE")).jobs] == ["job-2"]
     assert (now.tasks["a.task"].ok, now.tasks["a.task"].failed) == (1, 1)
     assert now.tasks["a.task"].mean == pytest.approx(1, abs=0.01)
+
+
+async def test_jobs_of_a_process_that_ends_at_once_are_shown(
+    redis_url: str, app: Quart, valkey: Valkey
+) -> None:
+    """And their queues, which nobody else knows. A forked child tells nothing of its parent's."""
+    queues = {"started", "in-context", "celery-alone"}
+    with ExitStack() as stack:
+        senders = [sender(redis_url, queue) for queue in queues]
+        for process in [stack.enter_context(each) for each in senders]:
+            assert process.wait() == 0
+            assert "Traceback" not in process.output
+    now, jobs = await dashboard_of(app).reader.refresh(), dashboard_of(app).reader.jobs
+    found = [(job.queue, job.state) for job in jobs.find(Query()).jobs]
+    assert sorted(found) == [(queue, "QUEUED") for queue in sorted(queues)]
+    assert {queue.name: queue.waiting for queue in now.queues if queue.name in queues} == (
+        dict.fromkeys(queues, 1)
+    )
+    with valkey.client() as redis:
+        assert events_sent(redis) == len(queues)
+        redis.flushdb()
+
+
+@pytest.mark.slow
+def test_a_process_ends_in_order_if_redis_has_gone(own_valkey: Valkey) -> None:
+    """It says once what the dashboard lacks."""
+    with sender(own_valkey.url, "in-context", own_valkey.pid) as process:
+        assert process.wait() == 0
+        assert process.output.count("Redis is away") == 1
+        assert "Traceback" not in process.output
 
 
 async def test_many_lookers_are_one_reader(app: Quart, valkey: Valkey) -> None:
