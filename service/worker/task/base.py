@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Final
 
 from celery import Task
-from celery.exceptions import Ignore, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded, WorkerShutdown, WorkerTerminate
 
-from service.errors import TaskAbortedError
+from service.errors import TaskAbortedError, UnavailableError
 from service.jobs.celery.patience import patiently
 from service.parts import parts_of
 from service.results.record import encode_strictly
@@ -97,9 +97,17 @@ class ContextTask(TypedTask):
         return super().signature_from_request(*args, **options)
 
     def retry(self, *args: Any, **options: Any) -> Any:
-        """Celery's own; an outage is waited for, or the job would be rejected."""
-        with patiently():
-            return super().retry(*args, **options)
+        """Celery's own; an outage is waited for, or the job would be rejected.
+
+        A job whose worker has to stop meanwhile goes back to its queue.
+        """
+        try:
+            with patiently():
+                return super().retry(*args, **options)
+        except Reject as error:
+            reject: Any = error
+            reject.requeue |= isinstance(reject.reason, UnavailableError)
+            raise
 
     def on_replace(self, sig: Any) -> Any:
         """Celery's own; the job goes on as another call, by the Ignore that this raises."""
