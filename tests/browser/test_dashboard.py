@@ -25,6 +25,26 @@ async def top_of(place: Locator) -> float:
     return float(await place.evaluate("place => place.getBoundingClientRect().top"))
 
 
+async def filter_by(page: Page, link: Locator, row: Locator, *, words: str) -> None:
+    """Follow a link that filters, which leaves the row there, and take the filter away again."""
+    chip = page.locator(".chip")
+    await link.press("Enter")  # a click could fall into an update
+    await expect(chip).to_contain_text(words)
+    await expect(row).to_have_count(1)
+    await chip.press("Enter")
+    await expect(chip).to_have_count(0)
+
+
+async def pause_and_resume(page: Page, link: Locator) -> None:
+    """By the page that the link leads to."""
+    await link.click()
+    await page.get_by_label("Why?").fill("it never ends")
+    await page.get_by_role("button", name="Pause").click()
+    await expect(page.get_by_role("status")).to_contain_text("Paused by admin")
+    await page.get_by_role("button", name="Resume").click()
+    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
+
+
 async def test_it_opens_only_with_the_token(page: Page, served: Site) -> None:
     """A wrong one is told at the field; signing out closes it again."""
     await page.goto(f"{served.url}/dashboard")
@@ -61,6 +81,8 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await expect(running).to_contain_text("1 of 4")
     row = page.locator(f"tr[data-id='{job_id}']")
     await expect(row.locator(".state")).to_have_text("STARTED")
+    took = row.locator("[data-label='Run time']")
+    await expect(took).to_have_text(re.compile(r"^[1-9]\d* s"))
     bar = page.locator(f".lane .bar[data-id='{job_id}']")
     await expect(bar).to_contain_text("forms.until, STARTED")
     await expect(bar).to_have_attribute("href", re.compile(job_id))
@@ -80,6 +102,9 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await expect(page.get_by_role("region", name="Queues")).to_contain_text(
         re.compile(r"celery\s+0\s+0\s+1\s+0")
     )
+    lane = page.locator(".lane h3 a", has_text="forms.until")
+    await filter_by(page, workers.locator("th a"), row, words="worker celery@")
+    await filter_by(page, lane, row, words="task forms.until")
     (tmp_path / "end").touch()
     await expect(row.locator(".state")).to_have_text("SUCCESS")
     await expect(bar).to_have_attribute("data-state", "SUCCESS")
@@ -99,12 +124,7 @@ async def test_it_shows_what_runs_and_what_ran(page: Page, served: Site, tmp_pat
     await tasks.get_by_role("link", name="forms.until", exact=True).click()
     await expect(page.locator(".spans").first).to_contain_text("Of the task forms.until")
     await expect(legend).to_have_text(re.compile(r"Time5 minutes.*finished[1-9]"))
-    await tasks.get_by_role("link", name="Pause… forms.until").click()
-    await page.get_by_label("Why?").fill("it never ends")
-    await page.get_by_role("button", name="Pause").click()
-    await expect(page.get_by_role("status")).to_contain_text("Paused by admin")
-    await page.get_by_role("button", name="Resume").click()
-    await expect(page.get_by_role("button", name="Pause")).to_be_visible()
+    await pause_and_resume(page, tasks.get_by_role("link", name="Pause… forms.until"))
 
 
 async def test_what_a_job_logs_comes_to_its_page(page: Page, served: Site, tmp_path: Path) -> None:
@@ -116,6 +136,7 @@ async def test_what_a_job_logs_comes_to_its_page(page: Page, served: Site, tmp_p
     rows = log.get_by_role("listitem")
     await expect(rows.filter(has_text="INFO forms took step 2")).to_have_count(1)
     await expect(rows.nth(9)).to_be_visible()
+    await expect(page.locator(".timeline")).to_contain_text(re.compile(r"ran [1-9]\d* s so far"))
     assert re.match(r"\d\d:\d\d:\d\d\.\d{3} ", await rows.first.inner_text())
     await log.get_by_label("Least level").select_option("Warnings and errors")
     await expect(rows).to_have_count(0)

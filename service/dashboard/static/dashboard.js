@@ -6,7 +6,7 @@ import { Rows } from "./rows.js";
 import { showConnection } from "../js/connection.js";
 import { Follower } from "../js/follow.js";
 import { replaceContent } from "../js/swap.js";
-import { localTimes } from "../js/times.js";
+import { localTimes, setClock } from "../js/times.js";
 
 const TYPING = 200; // milliseconds without a key until a search begins
 
@@ -20,7 +20,8 @@ const follower = new Follower({
   waits: false,
   onState: showConnection,
   onData: ({ at, fragments, chart }) => {
-    lanes.setClock(at);
+    setClock(at);
+    lanes.place();
     for (const [name, html] of Object.entries(fragments)) {
       const element = document.querySelector(`[data-fragment="${name}"]`);
       if (name === "jobs") rows.show(html);

@@ -1,6 +1,7 @@
 // Keeps the rows of jobs still while somebody reads them: new ones are announced, and come when asked for.
 
 import { makeRows, replaceContent, replaceElement } from "../js/swap.js";
+import { localTimes } from "../js/times.js";
 
 const MOST = 50; // rows of a page
 
@@ -43,6 +44,7 @@ export class Rows {
 
   // The rows that are there stay where they are, with what is new of them.
   update() {
+    localTimes(this.body); // as in the new ones, with which they are compared
     const before = new Map([...this.body.querySelectorAll("[data-id]")].map((row) => [row.dataset.id, row]));
     let added = 0;
     for (const row of makeRows(this.html)) {

@@ -1,4 +1,4 @@
-"""Formats numbers, times and text for pages; pure."""
+"""Formats numbers, times and text for pages; pure but for the time that it is."""
 
 import json
 import math
@@ -31,6 +31,11 @@ def duration(seconds: float | None) -> str:
             rest = whole % unit // part
             return f"{whole // unit} {name}" + (f" {rest} {part_name}" if rest else "")
     return f"{whole} s"
+
+
+def elapsed(since: datetime) -> str:
+    """The time since a moment, as `duration` has it."""
+    return duration(max(0.0, (datetime.now(UTC) - since).total_seconds()))
 
 
 def number(count: int | None) -> str:
@@ -113,6 +118,7 @@ def printable(text: str) -> str:
 
 FILTERS: Final = {
     "duration": duration,
+    "elapsed": elapsed,
     "number": number,
     "rate": rate,
     "percent": percent,

@@ -105,13 +105,15 @@ def _iso(moment: datetime | None) -> str | None:
 class Step:
     """One step of a job's timeline; `after` is the time since the one before, in words.
 
-    Its `tone` is `now` for the step that is to come or goes on, `bad`, `neutral`, or nothing.
+    `since` is when a step that goes on began, where it is known. The `tone` is `now` for the step
+    that is to come or goes on, `bad`, `neutral`, or nothing.
     """
 
     label: str
     at: datetime | None = None
     after: str = ""
     tone: str = ""
+    since: datetime | None = None
 
 
 class JobView:
@@ -197,8 +199,8 @@ def _next_step(result: Result) -> Step:
     if result.state is State.QUEUED:
         return Step("Scheduled for" if due else "Waiting for a worker", due, tone=_NOW)
     if result.progress is not None:
-        return Step(result.progress.note or "In progress", tone=_NOW)
-    return Step("Running", tone=_NOW)
+        return Step(result.progress.note or "In progress", tone=_NOW, since=result.started_at)
+    return Step("Running", tone=_NOW, since=result.started_at)
 
 
 def _duration(begin: datetime | None, end: datetime | None) -> str:

@@ -58,6 +58,8 @@ def test_the_timeline(state: State, known: dict[str, Any], labels: list[str]) ->
     """What came, and what is to come next."""
     job = JobView(Result(id="one", state=state, queued_at=NOON, **known))
     assert [step.label for step in job.steps] == labels
+    runs = state in {State.STARTED, State.PROGRESS}
+    assert job.steps[-1].since == (known["started_at"] if runs else None)
 
 
 def test_the_times_between_are_shown() -> None:

@@ -16,7 +16,7 @@ from service.broker.pauses import Pause
 from service.dashboard.events.snapshot import Snapshot
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.job.attempts import AttemptView, attempts_of, text_in, trace_in
-from service.dashboard.pages.job.family import Relative, relatives_of
+from service.dashboard.pages.job.family import WAITS_FOR, Relative, relatives_of
 from service.dashboard.pages.job.frames import Trace
 from service.dashboard.pages.job.log_lines import LogView, newest_lines
 from service.parts import Parts, parts_of
@@ -24,7 +24,7 @@ from service.redis.bounded import bounded
 from service.redis.keys import broker_keys
 from service.results.decoding import moment_of, record_fields
 from service.results.marks import TAGS, tags_in
-from service.results.model import State
+from service.results.model import TERMINAL, State
 from service.results.store import StoredRecord
 
 _MAX_TEXT: Final = 4_000  # characters of a header
@@ -41,8 +41,12 @@ _OF_CELERY: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobDetails:
-    """The details of one job. `relatives` are by what they are to it, `facts` are texts by name."""
+    """The details of one job. `relatives` are by what they are to it, `facts` are texts by name.
 
+    `filters` are the values by which the dashboard lists jobs that have them in common with it.
+    """
+
+    filters: Mapping[str, Sequence[str]]
     facts: Mapping[str, str]
     moments: Mapping[str, datetime | float]
     relatives: Mapping[str, Sequence[Relative]]
@@ -50,6 +54,7 @@ class JobDetails:
     attempts: Sequence[AttemptView]
     headers: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    waits_for: str = ""  # the jobs after whose end it is sent, in words
     may_cancel: bool = False
     shows_log: bool = False
     shows_stack: bool = False
@@ -74,14 +79,18 @@ async def find_details(record: StoredRecord) -> JobDetails:
     is_due = result.state in {State.QUEUED, State.RETRY} and found is not None
     waits = is_due and found is not None and found.held_since is None
     shows_output = may(Action.SEE_OUTPUT, record)
+    relatives = await relatives_of(parts, record, fields, found)
+    waits_for = _waits_for(relatives.get(WAITS_FOR, ()))
     return JobDetails(
+        filters=dict(_common(fields, found)),
         facts=dict(_facts(record, fields, found)),
         moments=dict(_moments(found)),
-        relatives=await relatives_of(parts, record, fields, found),
+        relatives=relatives,
+        waits_for=waits_for,
         trace=trace_in(fields.get("traceback")) if shows_output else None,
         attempts=await attempts_of(parts, record, fields) if shows_output else (),
         headers=_headers(found),
-        notes=[*_notes(record, fields, found, now)],
+        notes=[*_notes(record, fields, found, now, waits_for=waits_for)],
         shows_stack=shows_output and result.state in {State.STARTED, State.PROGRESS},
         shows_log=shows_output and parts.settings.job_log == "on",
         record=record,
@@ -103,14 +112,23 @@ async def find(parts: Parts, record: StoredRecord) -> FoundMessage | None:
         return await find_message(parts.broker_redis, keys, sorted(names), record.job_id)
 
 
+def _common(
+    fields: Mapping[str, Any], found: FoundMessage | None
+) -> Iterator[tuple[str, Sequence[str]]]:
+    queue = (found.queue if found else "") or text_in(fields.get("queue"))
+    for name, values in (
+        ("worker", [text_in(fields.get("worker"))]),
+        ("queue", [queue]),
+        ("tag", tags_in(fields.get(TAGS))),
+    ):
+        if any(values):
+            yield name, values
+
+
 def _facts(
     record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
 ) -> Iterator[tuple[str, str]]:
-    queue = (found.queue if found else "") or text_in(fields.get("queue"))
     for name, value in (
-        ("Worker", text_in(fields.get("worker"))),
-        ("Queue", queue),
-        ("Tags", ", ".join(tags_in(fields.get(TAGS)))),
         ("Owner", record.owner or ""),
         ("Sent from", text_in(found.headers.get("origin")) if found else ""),
         (
@@ -171,6 +189,8 @@ def _notes(
     fields: Mapping[str, Any],
     found: FoundMessage | None,
     now: Snapshot,
+    *,
+    waits_for: str,
 ) -> Iterator[str]:
     """Why the job does not run, where that may need somebody to act."""
     state = record.result.state
@@ -181,7 +201,7 @@ def _notes(
     queue = (found.queue if found else "") or text_in(fields.get("queue"))
     for pause in (each.pause for each in now.queues if each.name == queue and each.pause):
         yield _paused("Its queue", pause)
-    if found is None and fields.get("waits_for"):
+    if waits_for:
         yield "It is sent when the jobs that it waits for have ended."
         return
     consumed = {name for worker in now.alive for name in worker.status.queues}
@@ -200,6 +220,14 @@ def _may_be_taken(routing_key: str, consumed: Iterable[str]) -> bool:
     queues = [known[name] for name in consumed if name in known]
     is_direct = (queue.exchange is None or queue.exchange.type == "direct" for queue in queues)
     return not all(is_direct) or any(queue.routing_key == routing_key for queue in queues)
+
+
+def _waits_for(before: Sequence[Relative]) -> str:
+    """Those of the jobs before a later job that have not ended, in words; empty if all have."""
+    tasks = [each.task for each in before if each.state not in TERMINAL]
+    if len(tasks) <= 1:
+        return "".join(task or "another job" for task in tasks)
+    return f"{tasks[0]} and others" if tasks[0] else "other jobs"
 
 
 def _paused(what: str, pause: Pause) -> str:

@@ -18,6 +18,8 @@ from service.redis.bounded import bounded
 from service.results.decoding import record_fields
 from service.results.store import StoredRecord
 
+WAITS_FOR: Final = "Waits for"
+
 _MOST: Final = 50  # related jobs of one kind
 
 
@@ -43,7 +45,7 @@ async def relatives_of(
     kinds: dict[str, list[str]] = {
         "Began with": [root] if root not in {"", record.job_id, parent} else [],
         "Sent by": [parent] if parent else [],
-        "Waits for": [text_in(each) for each in waits_for or () if text_in(each)],
+        WAITS_FOR: [text_in(each) for each in waits_for or () if text_in(each)],
         "Has sent": [
             each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
         ],
