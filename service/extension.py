@@ -126,7 +126,7 @@ class Jobs:
             sources = (offered_settings(self._celery, has_redis_url=has_redis_url), *sources)
         settings = read_settings(*sources)
         registry = find_tasks(tasks, modules=settings.task_modules)
-        app.before_serving(partial(_begin_log, app, as_json=settings.log == "json"))
+        app.before_serving(partial(self._begin_log, app, as_json=settings.log == "json"))
         init_checks(app, settings)
         init_parts(app, settings, registry, self._celery)
         add_access(app, self._identify, self._allow)
@@ -138,10 +138,9 @@ class Jobs:
         if self._worker_lifespan is not None:
             app.while_serving(partial(_in_worker, app, self._worker_lifespan))
 
-
-async def _begin_log(app: Quart, *, as_json: bool) -> None:
-    if not runs_jobs(app):  # a worker's log is Celery's
-        init_handlers(as_json=as_json)
+    async def _begin_log(self, app: Quart, *, as_json: bool) -> None:
+        if not runs_jobs(app):  # a worker's log is Celery's
+            init_handlers(as_json=as_json, in_host=not self._whole_app)
 
 
 def _listed(tasks: Iterable[str | TaskBlueprint]) -> tuple[str | TaskBlueprint, ...]:

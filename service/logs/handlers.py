@@ -1,7 +1,8 @@
 """Gives handlers that nobody has set up our lines: those of Quart, Hypercorn and Python itself.
 
 A handler that the user has set up, by `basicConfig`, `dictConfig`, structlog or the server's own
-options, stays as it is, and so do the loggers that have one.
+options, stays as it is, and so do the loggers that have one. In an app of somebody else's, the
+handlers of Quart and Python write our lines for our own loggers alone.
 """
 
 import logging
@@ -21,6 +22,22 @@ _DATE: Final = "[%Y-%m-%d %H:%M:%S %z]"  # Hypercorn's
 _REFUSED: Final = "socket.accept() out of system resource"  # asyncio's
 _SELDOM: Final = 10.0  # seconds
 _SERVERS: Final = ("hypercorn.error", "hypercorn.access")
+_OURS: Final = __name__.partition(".")[0]  # begins the names of our loggers
+
+
+class _OwnFormatter(LineFormatter):
+    """Writes our lines for our own loggers, and what it wrote before for all others."""
+
+    others = logging.Formatter()
+
+    def format(self, record: logging.LogRecord) -> str:
+        """By the name of the logger."""
+        if record.name.partition(".")[0] == _OURS:
+            return super().format(record)
+        return self.others.format(record)
+
+
+_KINDS: Final = (JsonFormatter, LineFormatter, _OwnFormatter)
 
 
 class _ForServer(logging.Filter):
@@ -29,14 +46,14 @@ class _ForServer(logging.Filter):
     Hypercorn makes its handlers when it first logs, which is after an app has started.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
+    def __init__(self, kind: type[logging.Formatter]) -> None:
         super().__init__()
-        self._as_json = as_json
+        self._kind = kind
 
     def filter(self, record: logging.LogRecord) -> bool:
         """True."""
         for handler in logging.getLogger(record.name).handlers:
-            _give_lines(handler, HYPERCORNS, as_json=self._as_json)
+            _give_lines(handler, HYPERCORNS, self._kind)
         return True
 
 
@@ -63,17 +80,23 @@ class _SeldomRefused(logging.Filter):
         return True
 
 
-def init_handlers(*, as_json: bool) -> None:
-    """Have this process log as it should, where nothing else has set up its log."""
+def init_handlers(*, as_json: bool, in_host: bool = False) -> None:
+    """Have this process log as it should, where nothing else has set up its log.
+
+    With `in_host` it is the process of somebody else's app: unless JSON was asked for, other
+    loggers than ours and the server's keep their format.
+    """
     if as_json and logging.getLogRecordFactory() is logging.LogRecord:
         logging.setLogRecordFactory(IdsRecord)
+    lines = JsonFormatter if as_json else LineFormatter
+    shared = _OwnFormatter if in_host and not as_json else lines
     # Python's own for records that no handler takes. It has no format, and writes warnings alone.
     if logging.lastResort is not None:
-        _give_lines(logging.lastResort, None, as_json=as_json)
-    _give_lines(default_handler, QUARTS, as_json=as_json)
+        _give_lines(logging.lastResort, None, shared)
+    _give_lines(default_handler, QUARTS, shared)
     _filter("asyncio", _SeldomRefused())
     for name in _SERVERS:
-        _filter(name, _ForServer(as_json=as_json))
+        _filter(name, _ForServer(lines))
 
 
 def _filter(name: str, ours: logging.Filter) -> None:
@@ -84,18 +107,22 @@ def _filter(name: str, ours: logging.Filter) -> None:
     logger.addFilter(ours)
 
 
-def _give_lines(handler: logging.Handler, format: str | None, *, as_json: bool) -> None:  # noqa: A002
+def _give_lines(
+    handler: logging.Handler,
+    format: str | None,  # noqa: A002
+    kind: type[logging.Formatter],
+) -> None:
     """Give the handler our formatter, if it has the one of this format, or one of ours."""
     formatter: Any = handler.formatter
-    ours = JsonFormatter if as_json else LineFormatter
-    if type(formatter) is ours:
+    if type(formatter) is kind:
         return
-    if type(formatter) in {JsonFormatter, LineFormatter}:
-        known = True
-    else:
-        known = getattr(formatter, "_fmt", None) == format and (
-            formatter is None or type(formatter) is logging.Formatter
-        )
+    known = type(formatter) in _KINDS or (
+        getattr(formatter, "_fmt", None) == format
+        and (formatter is None or type(formatter) is logging.Formatter)
+    )
     if known:
         datefmt = _DATE if format != QUARTS else None
-        handler.setFormatter(ours(format or HYPERCORNS, datefmt))
+        ours = kind(format or HYPERCORNS, datefmt)
+        if isinstance(ours, _OwnFormatter):
+            ours.others = logging.Formatter(format)
+        handler.setFormatter(ours)

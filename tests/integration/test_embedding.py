@@ -1,12 +1,14 @@
 """`Jobs` in an app of somebody else's: nothing of ours reaches beyond our own blueprints."""
 
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from quart import Quart
+from quart.logging import default_handler
 from quart.typing import TestClientProtocol as Client
 
 from service import Jobs, TaskBlueprint, create_app, enqueue, get_celery
@@ -73,6 +75,22 @@ async def test_its_web_sockets_work(client: Client) -> None:
     async with client.websocket("/echo") as socket:
         await socket.send("hello")
         assert await socket.receive() == "hello"
+
+
+@pytest.mark.parametrize("is_mounted", [False, True], ids=["in it", "mounted"])
+async def test_lines_of_its_loggers_are_as_they_were(redis_url: str, is_mounted: bool) -> None:
+    """A line break in one of ours still begins no line."""
+    jobs = Jobs(config={"SERVICE_REDIS_URL": redis_url})
+    app = Quart("host")
+    if not is_mounted:
+        jobs.init_app(app)
+    async with jobs.lifespan() if is_mounted else app.test_app():
+        assert logging.lastResort is not None
+        theirs = logging.makeLogRecord({"name": "shop", "msg": "a\nb", "levelname": "ERROR"})
+        assert logging.lastResort.format(theirs) == "a\nb"
+        assert default_handler.format(theirs).endswith("] ERROR in : a\nb")
+        ours = logging.makeLogRecord({"name": "service.web", "msg": "a\nb", "levelname": "ERROR"})
+        assert logging.lastResort.format(ours).endswith(" [ERROR] a\\nb")
 
 
 async def test_no_name_is_taken(host: Quart) -> None:

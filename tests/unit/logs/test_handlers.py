@@ -93,6 +93,23 @@ def test_handlers_of_quart_and_python_write_our_lines() -> None:
         assert [type(each.formatter) for each in handlers if each is not None] == [ours, ours]
 
 
+def test_in_an_app_of_somebody_elses_only_our_loggers_write_our_lines() -> None:
+    """The others look as they did; JSON, which was asked for, is for all of them."""
+    handlers = [each for each in (logging.lastResort, quarts.default_handler) if each is not None]
+    evil = [logging.makeLogRecord({"name": n, "msg": EVIL}) for n in ("shop", "services", "root")]
+    own = [logging.makeLogRecord({"name": n, "msg": EVIL}) for n in ("service", "service.web")]
+    before = [each.format(record) for each in handlers for record in evil]
+    init_handlers(as_json=False)
+    init_handlers(as_json=False, in_host=True)
+    assert [each.format(record) for each in handlers for record in evil] == before
+    assert all(each.format(record).isprintable() for each in handlers for record in own)
+    init_handlers(as_json=True, in_host=True)
+    assert all(json.loads(each.format(record)) for each in handlers for record in (*evil, *own))
+    init_handlers(as_json=False, in_host=True)
+    Logger(config())
+    assert written(SERVERS[0], "GET %s", EVIL).removesuffix("\n").isprintable()
+
+
 def test_their_formats_are_as_we_know_them() -> None:
     """logs/handlers.py knows by its format a handler that nobody has set up.
 
