@@ -51,10 +51,11 @@ async def _seen(client: Client, method: str, path: str, **options: Any) -> Any:
 
 
 async def test_the_host_is_as_it_was(client: Client) -> None:
-    """Its front page, names, files, uploads, errors and headers are those without jobs."""
+    """Its pages, templates, names, files, uploads, errors and headers are those without jobs."""
     foreign = {"Sec-Fetch-Site": "cross-site", **BROWSER}
     requests: list[tuple[str, str, dict[str, Any]]] = [
         ("get", "/", {}),
+        ("get", "/shop", {"headers": BROWSER}),
         ("get", "/static/own.txt", {}),
         ("post", "/upload", {"data": b"x" * UPLOAD, "headers": foreign}),
         ("get", "/broken", {"headers": BROWSER}),
@@ -68,6 +69,10 @@ async def test_the_host_is_as_it_was(client: Client) -> None:
     for method, path, options in requests:
         with_jobs = await _seen(client, method, path, **options)
         assert with_jobs == await _seen(without, method, path, **options), path
+    page = await text_of(client, "/shop")
+    assert "<title>The host's base</title>" in page
+    assert "host's the index, host's site" in page.replace("&#39;", "'")
+    assert await text_of(client, "/static/own.txt") == "own\n"
 
 
 async def test_its_web_sockets_work(client: Client) -> None:
@@ -104,7 +109,7 @@ async def test_no_name_is_taken(host: Quart) -> None:
     )
     assert host.jinja_env.filters.keys() == bare.jinja_env.filters.keys()
     assert host.jinja_env.globals.keys() == bare.jinja_env.globals.keys()
-    assert host.jinja_env.list_templates() == []
+    assert set(host.jinja_env.list_templates()) == {"base.html", "index.html", "layout.html"}
     assert list(parts_of(host).tasks) == ["shop.sell"]
     ours = {str(rule) for rule in host.url_map.iter_rules()} - {
         str(rule) for rule in bare.url_map.iter_rules()

@@ -1,8 +1,17 @@
 """A host: an app of a user's own with everything that jobs must leave as it is."""
 
+from pathlib import Path
 from typing import Any, Final
 
-from quart import Blueprint, Quart, abort, render_template_string, request, websocket
+from quart import (
+    Blueprint,
+    Quart,
+    abort,
+    render_template,
+    render_template_string,
+    request,
+    websocket,
+)
 from werkzeug.exceptions import HTTPException
 
 from service import Jobs, TaskBlueprint
@@ -36,7 +45,13 @@ async def sell(item: str, count: int = 1) -> str:
 
 def make_host(jobs: Jobs | None = None, **config: Any) -> Quart:
     """The host, with jobs or as it would be without them."""
-    app = Quart("host", static_folder="host_static", static_url_path="/static")
+    app = Quart(
+        "host",
+        root_path=str(Path(__file__).parent),
+        static_folder="host_static",
+        static_url_path="/static",
+        template_folder="host_templates",
+    )
     app.config.from_mapping(config)
     app.jinja_env.filters["duration"] = lambda text: f"host's {text}"
     app.jinja_env.globals["site"] = "host's site"
@@ -49,9 +64,26 @@ def make_host(jobs: Jobs | None = None, **config: Any) -> Quart:
     async def index() -> str:
         return await render_template_string(_TEMPLATE)
 
+    @app.get("/shop")
+    async def shop_window() -> str:
+        return await render_template("index.html")
+
     @app.post("/upload")
     async def upload() -> dict[str, int]:
         return {"size": len(await request.get_data())}
+
+    @app.websocket("/echo")
+    async def echo() -> None:
+        await websocket.send(await websocket.receive())
+
+    _add_faults(app)
+    if jobs is not None:
+        jobs.init_app(app)
+    return app
+
+
+def _add_faults(app: Quart) -> None:
+    """Routes that fail, and what the host answers then."""
 
     @app.get("/broken")
     async def broken() -> str:
@@ -61,10 +93,6 @@ def make_host(jobs: Jobs | None = None, **config: Any) -> Quart:
     async def gone() -> str:
         abort(410)
 
-    @app.websocket("/echo")
-    async def echo() -> None:
-        await websocket.send(await websocket.receive())
-
     @app.errorhandler(404)
     async def on_missing(_: HTTPException) -> tuple[str, int]:
         return "the host's 404", 404
@@ -72,10 +100,6 @@ def make_host(jobs: Jobs | None = None, **config: Any) -> Quart:
     @app.errorhandler(500)
     async def on_fault(_: HTTPException) -> tuple[str, int]:
         return "the host's 500", 500
-
-    if jobs is not None:
-        jobs.init_app(app)
-    return app
 
 
 def _answer(name: str) -> Any:
