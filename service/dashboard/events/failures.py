@@ -1,5 +1,6 @@
 """Groups failures by error and place, as they are reported and as they are stored; pure."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from hashlib import sha1
 from typing import Final
@@ -32,11 +33,21 @@ class FailureGroup(msgspec.Struct, kw_only=True):
 
     def bars(self, now: float) -> list[int]:
         """How many failures there were in each half hour of the last day, the oldest first."""
-        newest = int(now // SLOT)
-        return [self.slots.get(str(slot), 0) for slot in range(newest - SLOTS + 1, newest + 1)]
+        return [self.slots.get(str(slot), 0) for slot in _slots_until(now)]
 
 
 _DECODER: Final = msgspec.json.Decoder(FailureGroup)
+
+
+def bars_of(moments: Iterable[float], now: float) -> list[int]:
+    """How many of the moments are in each half hour of the last day, the oldest first."""
+    counts = Counter(int(at // SLOT) for at in moments)
+    return [counts[slot] for slot in _slots_until(now)]
+
+
+def _slots_until(now: float) -> range:
+    newest = int(now // SLOT)
+    return range(newest - SLOTS + 1, newest + 1)
 
 
 def group_id(event: JobEvent) -> str:

@@ -1,6 +1,7 @@
 """Shows dead letters, puts them back into their queues, and drops them."""
 
 import json
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Final
@@ -13,6 +14,7 @@ from service.access.access import audit
 from service.access.policy import Action
 from service.broker.dead_letters.model import DeadLetter
 from service.broker.dead_letters.store import DeadLetters
+from service.dashboard.events.failures import bars_of
 from service.dashboard.extension import dashboard_of
 from service.dashboard.pages.sign_in import may, require, sees_in_full
 from service.jobs.celery.republishing import publish_by
@@ -44,6 +46,7 @@ async def show() -> ResponseReturnValue:
             for queue in store.queues
         }
         newest = await store.newest(MOST)
+    now = time.time()
     page = await render(
         "dashboard/dead_letters.html",
         queues=[
@@ -51,7 +54,10 @@ async def show() -> ResponseReturnValue:
             for queue, page in pages.items()
         ],
         in_full=await sees_in_full(),
-        groups=_grouped(newest),
+        groups=[
+            (group, bars_of([each.at.timestamp() for each in group], now))
+            for group in _grouped(newest)
+        ],
         looked_at=len(newest),
         total=sum(page.total for page in pages.values()),
         number=number,

@@ -93,6 +93,9 @@ async def test_letters_that_are_alike_are_replayed_and_dropped_at_once(
         links = re.findall(r'href="([^"]*/many[^"]*)"', text.replace("&amp;", "&"))
         assert [("replay" in link) for link in links].count(True) == 2
         assert [("act=drop" in link) for link in links].count(True) == 3
+        groups = text.partition("<tbody>")[2].partition("</tbody>")[0]
+        assert len(re.findall(r'href="/result/(one-[0-9]+|two)"', groups)) == 2
+        assert groups.count('<svg class="spark"') == 3
         group = DeadLetter.decode(dead_letter("one-1", "a.task", [1])).group
         assert links[0].endswith(f"act=replay&group={group}") or group in "".join(links)
         address = f"{PAGE}/many?act=replay&group={group}"
