@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import json
 import re
 import shlex
 import sys
@@ -14,12 +15,13 @@ from typing import Any
 
 import httpx
 import pytest
-from quart import current_app
+from quart import Quart, current_app
 
 from service import Action, Caller, Subject, create_app
 from service.jobs.job import CurrentJob
 from service.jobs.job import running as running_job
 from service.settings import read_settings
+from service.testing import run_jobs
 from tests.support.ports import free_port
 from tests.support.process import ROOT, Process
 from tests.support.wait import wait_until
@@ -28,6 +30,24 @@ from tests.support.workers import worker_process
 GUIDES = ROOT / "service/docs"
 _EXAMPLE = "http://127.0.0.1:8000"
 _JSON = {"Content-Type": "application/json"}
+_STOCK = """
+
+@tasks.task
+async def left(item: str) -> int:
+    from quart import current_app
+
+    return current_app.extensions["shop.stock"][item]
+"""
+# Their tests run all snippets that there are; tests/unit/test_readme.py sees to changing.md.
+_RUN_WHOLE = {
+    "tasks.md",
+    "settings.md",
+    "http.md",
+    "promises.md",
+    "logging.md",
+    "testing.md",
+    "changing.md",
+}
 _SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -35,9 +55,18 @@ def program(guide: str, section: str, folder: Path) -> None:
     """Write the files of a section of a guide into the folder."""
     text = (GUIDES / guide).read_text()
     (found,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
-    for code, path in re.findall(r"```python\n(# (\S+)\n.*?)```", found, re.DOTALL):
+    named = r"```(?:python\n#|html\n<!--) (\S+)(?: -->)?\n(.*?)```"
+    for path, code in re.findall(named, found, re.DOTALL):
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(code)
+
+
+def importable(folder: Path, monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Have the folder's modules found, and forgotten at the end."""
+    monkeypatch.syspath_prepend(folder)
+    for name in modules:
+        monkeypatch.setitem(sys.modules, name, None)
+        del sys.modules[name]
 
 
 @contextmanager
@@ -118,11 +147,36 @@ def test_a_fastapi_app_with_jobs(tmp_path: Path, redis_url: str, server: tuple[s
             assert "sent to ada" in "".join(stream.iter_text())
 
 
-def test_the_last_snippets_name_options_that_there_are(tmp_path: Path) -> None:
-    """A name that is not known is refused when `Jobs` is made."""
+async def test_what_the_tasks_of_a_host_need_is_open_where_they_run(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that asks for it is added to those of the guide."""
+    program("embedding.md", "Into FastAPI, Starlette, or any ASGI app", tmp_path)
+    with (tmp_path / "shop/tasks.py").open("a") as file:
+        file.write(_STOCK)
+    monkeypatch.setenv("SERVICE_REDIS_URL", redis_url)
+    importable(tmp_path, monkeypatch, "shop", "shop.tasks", "shop.resources")
+    jobs = importlib.import_module("shop.resources").jobs
+    async with run_jobs(jobs) as runner:
+        left = importlib.import_module("shop.tasks").left
+        assert await runner.run(left, "tea") == 3
+
+
+async def test_pages_that_look_like_the_host(tmp_path: Path, redis_url: str) -> None:
+    """Its layout is around them, with the title and the mark."""
     program("embedding.md", "Pages that look like yours", tmp_path)
+    names: dict[str, Any] = {}
     code = compile((tmp_path / "shop/looks.py").read_text(), "looks", "exec")
-    exec(code, {})  # noqa: S102  it is our own guide
+    exec(code, names)  # noqa: S102  it is our own guide
+    app = Quart("shop", root_path=str(tmp_path))
+    app.config["SERVICE_REDIS_URL"] = redis_url
+    names["jobs"].init_app(app)
+    async with app.test_app():
+        answer = await app.test_client().get("/jobs/", headers={"Accept": "text/html"})
+        page = await answer.get_data(as_text=True)
+    assert '<header><a href="/">Shop</a></header>' in page
+    assert "<title>Work</title>" in page
+    assert 'src="/static/logo.svg"' in page
 
 
 def test_a_policy_lets_the_support_see_jobs_without_their_arguments(tmp_path: Path) -> None:
@@ -150,9 +204,7 @@ async def test_tasks_and_their_arguments(
     """A reader copies from it."""
     module, uses = snippets("tasks.md")
     (tmp_path / "shop.py").write_text(module)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "shop", None)  # so that it is forgotten at the end
-    del sys.modules["shop"]
+    importable(tmp_path, monkeypatch, "shop")
     app = create_app({"SERVICE_REDIS_URL": redis_url, "SERVICE_TASK_MODULES": "shop"})
     worker = worker_process(
         "asyncio", redis_url, tmp_path, SERVICE_TASK_MODULES="shop", PYTHONPATH=str(tmp_path)
@@ -215,3 +267,40 @@ async def test_a_task_of_the_promises_does_no_harm_twice() -> None:
     finally:
         running_job.reset(token)
     assert names["paid"] == {"job-1": 100}
+
+
+def test_logging(tmp_path: Path) -> None:
+    """In a process of its own, which they change."""
+    source = "\n".join(_SNIPPET.findall((GUIDES / "logging.md").read_text()))
+    source += """
+logging.getLogger("shop").info("sold")
+assert CeleryInstrumentor().is_instrumented_by_opentelemetry
+"""
+    with Process([sys.executable, "-c", source], cwd=tmp_path) as process:
+        assert process.wait() == 0
+        assert json.loads(process.output)["message"] == "sold"
+
+
+def test_every_python_snippet_is_run_by_a_test() -> None:
+    """A new one, too: tests run its guide whole, or name its section, and something its module."""
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("*.py"))
+    calls = re.findall(r'\bprogram\(f?"(\S+)", "([^"]+)", ', tests)
+    programs = [(re.sub(r"{\w+}", ".*", guide), section) for guide, section in calls]
+    not_run = []
+    for path in GUIDES.glob("*.md"):
+        if path.name in _RUN_WHOLE:
+            continue
+        guide = path.read_text()
+        before, *rest = re.split(r"^## (.*)\n", guide, flags=re.MULTILINE)
+        for heading, text in [("", before), *zip(rest[::2], rest[1::2], strict=True)]:
+            is_written = any(
+                re.fullmatch(pattern, path.name) and section == heading
+                for pattern, section in programs
+            )
+            for code in _SNIPPET.findall(text):
+                module = re.match(r"# (\S+)\.py\n", code)
+                name = module[1].replace("/", "[/.]") if module else "(?!)"
+                is_named = re.search(rf"\b{name}\b", guide.replace(code, "") + tests)
+                if not (is_written and is_named):
+                    not_run.append((path.name, heading, code))
+    assert not_run == []
