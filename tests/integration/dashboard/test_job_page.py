@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from service import Job, JobGroup, create_app, enqueue, get_celery
 from service.dashboard.extension import dashboard_of
 from service.parts import parts_of
 from service.redis.keys import RECORD
-from service.signals import WorkerStatus
+from service.signals import JobEvent, WorkerStatus
 from service.tasks.demo import my_add
 from tests.support.dead import message_of
 from tests.support.site import TOKEN
@@ -198,8 +199,7 @@ async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, re
         before = json.loads(str(redis.get(f"{RECORD}{last.id}")))["waits_for"]
         assert len(before) == number
         page = await page_of(client, ADMIN, last.id)
-        links = [f'Waits for</span> <a href="/result/{job_id}"' for job_id in before]
-        assert [link in page for link in links] == [True] * number
+        assert relatives(page, "Waits for") == {*before}
         assert "It is sent when the jobs that it waits for have ended." in page
         assert [each in page for each in (words, "aiting for a worker")] == [True, False]
         for job_id in before:
@@ -210,8 +210,14 @@ async def test_a_later_job_says_what_it_waits_for(app: Quart, client: Client, re
     redis.flushdb()
 
 
+def relatives(page: str, what: str) -> set[str]:
+    """The jobs that the graph of a page shows in the row of this name."""
+    row = re.search(rf"{what}</span>(.*?)</ul>", page, re.DOTALL)
+    return {*re.findall(r'href="/result/([^"]+)"', row[1])} if row else set()
+
+
 def members(page: str) -> set[str]:
-    return {*re.findall(r'In its group</span> <a href="/result/([^"]+)"', page)}
+    return relatives(page, "In its group")
 
 
 async def test_the_members_of_a_group_know_each_other(
@@ -238,6 +244,25 @@ async def test_the_members_of_a_group_know_each_other(
     store(redis, "SUCCESS", group_id="g", parent_id="sender")
     page = await page_of(client, ADMIN)
     assert members(page) == {"other"}
+    redis.flushdb()
+
+
+async def test_the_body_of_a_chord_and_its_parts_are_in_the_order_in_which_they_ran(
+    app: Quart, client: Client, redis: Redis
+) -> None:
+    """Celery gives the body the group of its parts; its parent is the part that ended last."""
+    jobs = {"part": "sender", "last": "sender", "body": "last"}
+    recorder = dashboard_of(app).recorder
+    for job_id, parent in jobs.items():
+        store(redis, "SUCCESS", job_id, group_id="a-chord", parent_id=parent, root_id="sender")
+        recorder.record(JobEvent(job_id, "SUCCESS", "demo.my_add", time.time(), group="a-chord"))
+    await asyncio.to_thread(recorder.report)
+    page = await page_of(client, ADMIN, "body")
+    assert (relatives(page, "Waited for"), members(page)) == ({"part", "last"}, set())
+    page = await page_of(client, ADMIN, "part")
+    assert (relatives(page, "Then"), members(page)) == ({"body"}, {"last"})
+    names = re.findall(r'<span class="muted small">([^<]+)</span> <ul>', page)
+    assert names == ["Sent by", "This job", "In its group", "Then"]
     redis.flushdb()
 
 

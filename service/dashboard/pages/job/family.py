@@ -1,4 +1,4 @@
-"""The jobs that a job has to do with: those before it, beside it, and after it."""
+"""The jobs that a job has to do with, in the order in which they run."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -19,48 +19,61 @@ from service.results.decoding import record_fields
 from service.results.store import StoredRecord
 
 WAITS_FOR: Final = "Waits for"
+THIS_JOB: Final = "This job"
 
 _MOST: Final = 50  # related jobs of one kind
 
 
 @dataclass(frozen=True, slots=True)
 class Relative:
-    """A job that has to do with this one; `state` and `task` are empty where nothing is known."""
+    """A job that has to do with this one; all but its id is empty where nothing is known."""
 
     id: str
     task: str = ""
     state: str = ""
+    parent: str = ""
 
 
 async def relatives_of(
     parts: Parts, record: StoredRecord, fields: Mapping[str, Any], found: FoundMessage | None
 ) -> dict[str, list[Relative]]:
-    """The jobs around this one by what they are to it. Raises ResultsUnavailableError."""
+    """This job and those around it, by what they are to it; nothing where it is alone.
+
+    Raises ResultsUnavailableError.
+    """
     headers = found.headers if found else {}
     root = text_in(fields.get("root_id")) or text_in(headers.get("root_id"))
     parent = text_in(fields.get("parent_id")) or text_in(headers.get("parent_id"))
     parent = "" if parent == record.job_id else parent  # as that of a retry is
     group = text_in(fields.get("group_id")) or text_in(headers.get("group"))
     waits_for = fields.get("waits_for") if not record.result.ready and found is None else ()
+    members = await _group_of(parts, group, parent)
+    is_body = parent in members  # the body of a chord has the group of its header, and came of it
     kinds: dict[str, list[str]] = {
         "Began with": [root] if root not in {"", record.job_id, parent} else [],
-        "Sent by": [parent] if parent else [],
+        "Waited for": [each for each in members if each != record.job_id] if is_body else [],
+        "Sent by": [parent] if parent and not is_body else [],
         WAITS_FOR: [text_in(each) for each in waits_for or () if text_in(each)],
+        THIS_JOB: [record.job_id],
+        "In its group": [] if is_body else [each for each in members if each != record.job_id],
+        "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
         "Has sent": [
             each for each in dict.fromkeys(_ids(fields.get("children"))) if each != record.job_id
         ],
-        "In its group": [
-            each for each in await _group_of(parts, group, parent) if each != record.job_id
-        ],
-        "Then": [job_id for _, job_id in found.chain if job_id] if found else [],
     }
     ids = [*dict.fromkeys(job_id for each in kinds.values() for job_id in each[:_MOST])]
     known = await _known_of(parts, ids)
-    return {
+    bodies = [
+        each for each in kinds["In its group"] if each in known and known[each].parent in members
+    ]
+    kinds["In its group"] = [each for each in kinds["In its group"] if each not in bodies]
+    kinds["Then"] = [*dict.fromkeys([*kinds["Then"], *bodies])]
+    found_kinds = {
         name: [known.get(job_id, Relative(job_id)) for job_id in each[:_MOST]]
         for name, each in kinds.items()
         if each
     }
+    return found_kinds if len(found_kinds) > 1 else {}
 
 
 async def _group_of(parts: Parts, group: str, parent: str) -> list[str]:
@@ -98,8 +111,8 @@ async def _known_of(parts: Parts, ids: Sequence[str]) -> dict[str, Relative]:
     for job_id, data in zip(ids, stored, strict=True):
         with suppress(UnknownJobError):
             if data is not None and may(Action.SEE, record := StoredRecord(job_id, data)):
-                result = record.result
-                found[job_id] = Relative(job_id, result.task or "", result.state.value)
+                result, parent = record.result, text_in(record_fields(data).get("parent_id"))
+                found[job_id] = Relative(job_id, result.task or "", result.state.value, parent)
     return found
 
 
