@@ -21,9 +21,12 @@ SERVERS = ("hypercorn.error", "hypercorn.access")
 
 @pytest.fixture(autouse=True)
 def logging_as_before() -> Iterator[None]:
-    """What is set is the process's."""
+    """What is set is the process's: each test begins as a new one, whatever ran before it."""
     handlers = [each for each in (logging.lastResort, quarts.default_handler) if each is not None]
     before, factory = [each.formatter for each in handlers], logging.getLogRecordFactory()
+    for each in handlers:
+        each.setFormatter(logging.Formatter(QUARTS) if each is quarts.default_handler else None)
+    logging.setLogRecordFactory(logging.LogRecord)
     yield
     logging.setLogRecordFactory(factory)
     for each, formatter in zip(handlers, before, strict=True):
