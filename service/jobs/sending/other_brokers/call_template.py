@@ -13,8 +13,8 @@ from service.jobs.sending.templates.message_template import (
     encode_body,
     template_key,
 )
-from service.jobs.sending.templates.observed_calls import NO_CANVAS, is_observed, shown_as
-from service.logs.ids import REQUEST_ID, request_id_here
+from service.jobs.sending.templates.observed_calls import NO_CANVAS, headers_of, is_observed
+from service.logs.ids import REQUEST_ID
 from service.rabbitmq.packing import PackedTemplate
 from service.rabbitmq.publishing import Publication
 from service.results.marks import OWNER
@@ -45,28 +45,19 @@ class CallTemplate:
 
     def fill(self, request: SendRequest) -> PublishCall:
         """The call that publishes this job. Raises kombu's EncodeError."""
-        args, kwargs, job_id = request.args, request.kwargs, request.job_id
-        queued_at = now()
+        job_id, queued_at = request.job_id, now()
         headers = {
             **self.headers,
-            "id": job_id,
-            "root_id": job_id,
-            "argsrepr": shown_as(args, self.repr_size, self.repr_levels),
-            "kwargsrepr": shown_as(kwargs, self.repr_size, self.repr_levels),
-            "queued_at": queued_at,
+            **headers_of(request, queued_at, self.repr_size, self.repr_levels),
         }
-        if owner := request.options.get("owner"):
-            headers[OWNER] = owner
-        if (named := request_id_here()) is not None:
-            headers[REQUEST_ID] = named
         options = {**self.options, "headers": headers, "correlation_id": job_id}
-        body = (args, kwargs, NO_CANVAS)
+        body = (request.args, request.kwargs, NO_CANVAS)
         if self.packed is None:
             return PublishCall(job_id, self.task, queued_at, body, options)
         _, exchange, routing_key, mandatory = self.sample
         message = self.packed.fill(headers, encode_body(body), job_id)
         publication = Publication(message, exchange, routing_key, mandatory)
-        record = self.record.fill(job_id, queued_at, owner)
+        record = self.record.fill(job_id, queued_at, request.options.get("owner"))
         return ReadyCall(
             job_id, self.task, queued_at, body, options, publication=publication, record=record
         )

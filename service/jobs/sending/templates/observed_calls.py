@@ -44,6 +44,24 @@ def shown_as(value: Any, size: int, levels: int) -> str:
     return shown
 
 
+def headers_of(
+    request: SendRequest, queued_at: str, repr_size: int, repr_levels: int
+) -> dict[str, Any]:
+    """The headers in which one job of a template differs from the others."""
+    headers = {
+        "id": request.job_id,
+        "root_id": request.job_id,
+        "argsrepr": shown_as(request.args, repr_size, repr_levels),
+        "kwargsrepr": shown_as(request.kwargs, repr_size, repr_levels),
+        "queued_at": queued_at,
+    }
+    if owner := request.options.get("owner"):
+        headers[OWNER] = owner
+    if (named := request_id_here()) is not None:
+        headers[REQUEST_ID] = named
+    return headers
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedCalls:
     """The publish calls of one message template, by what Celery made of a first one."""
@@ -71,21 +89,12 @@ class ObservedCalls:
 
     def call(self, request: SendRequest) -> PublishCall:
         """The call that publishes this job, as the receivers have left it."""
-        args, kwargs, job_id, queued_at = request.args, request.kwargs, request.job_id, now()
         headers = {
             **copied(self.headers),
-            "id": job_id,
-            "root_id": job_id,
-            "argsrepr": shown_as(args, self.repr_size, self.repr_levels),
-            "kwargsrepr": shown_as(kwargs, self.repr_size, self.repr_levels),
-            "queued_at": queued_at,
+            **headers_of(request, now(), self.repr_size, self.repr_levels),
         }
-        if owner := request.options.get("owner"):
-            headers[OWNER] = owner
-        if (named := request_id_here()) is not None:
-            headers[REQUEST_ID] = named
-        properties = {**self.properties, "correlation_id": job_id}
-        body = (args, dict(kwargs), dict(NO_CANVAS))
+        properties = {**self.properties, "correlation_id": request.job_id}
+        body = (request.args, dict(request.kwargs), dict(NO_CANVAS))
         self._tell(body, headers, properties)
         options = {**self.options, **properties, "headers": headers}
         job_id, task, queued_at = (headers.get(name, "") for name in ("id", "task", "queued_at"))
