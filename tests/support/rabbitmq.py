@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -123,6 +123,19 @@ class Node:
         }
 
 
+@contextmanager
+def frozen(*servers: Process) -> Iterator[None]:
+    """Have servers stand still, as they do with their machine."""
+    pids = [server.pid for server in servers]
+    for pid in pids:
+        os.killpg(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.killpg(pid, signal.SIGCONT)
+
+
 @dataclass
 class Cluster:
     """Three nodes on loopback."""
@@ -139,17 +152,9 @@ class Cluster:
         """Those that run."""
         return [node for node in self.nodes if node.running is not None]
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Have all nodes stand still."""
-        pids = [node.running.pid for node in self.nodes if node.running is not None]
-        for pid in pids:
-            os.killpg(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.killpg(pid, signal.SIGCONT)
+        return frozen(*(node.running for node in self.nodes if node.running is not None))
 
     def cut_off(self, node: Node, seconds: float) -> None:
         """Have a node and the others read nothing of each other, as when a network drops it all.

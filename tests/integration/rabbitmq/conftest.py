@@ -1,10 +1,8 @@
 """One RabbitMQ server for all tests of a process; each test has a queue of its own there."""
 
 import asyncio
-import os
-import signal
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
@@ -18,7 +16,7 @@ from service import create_app
 from service.rabbitmq.connection import RabbitConnection
 from service.rabbitmq.frames import OpenedSocket
 from tests.support.process import Process
-from tests.support.rabbitmq import rabbitmq
+from tests.support.rabbitmq import frozen, rabbitmq
 from tests.support.wait import wait_until
 
 
@@ -44,14 +42,9 @@ class Broker:
         opened = await asyncio.to_thread(OpenedSocket.open, Connection(self.url))
         return RabbitConnection(opened, lambda: None)
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Have the server stand still, as it does with its machine."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.killpg(self.process.pid, signal.SIGCONT)
+        return frozen(self.process)
 
     def take(self) -> Any:
         """The next message of the queue, as py-amqp has read it; Celery confirms none."""

@@ -1,16 +1,14 @@
 """One RabbitMQ server for the tests of this folder; each test has queues of its own there."""
 
-import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from uuid import uuid4
 
 import pytest
 
 from tests.support.process import Process
-from tests.support.rabbitmq import rabbitmq
+from tests.support.rabbitmq import frozen, rabbitmq
 
 
 @dataclass
@@ -21,14 +19,9 @@ class Broker:
     url: str
     queue: str = field(default_factory=lambda: f"test-{uuid4()}")
 
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
+    def frozen(self) -> AbstractContextManager[None]:
         """Have the server stand still, as it does with its machine."""
-        os.killpg(self.process.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.killpg(self.process.pid, signal.SIGCONT)
+        return frozen(self.process)
 
     @property
     def settings(self) -> dict[str, str]:
