@@ -142,7 +142,7 @@ class Recorder:
                 await asyncio.wrap_future(self._finished)
 
     def _finish_at_exit(self) -> None:
-        """Let the thread report what is left: Python stops such threads only after this."""
+        """Have the thread report what is left, before Python stops it: it is a daemon thread."""
         self._closed.set()
         wait([self._finished], self._settings.redis_timeout)
 
@@ -181,7 +181,7 @@ class Recorder:
                     logger.exception("A report for the dashboard failed")
         try:
             self._finish()
-        except Exception as error:  # noqa: BLE001  for who closes
+        except Exception as error:  # noqa: BLE001  `aclose` raises it
             self._finished.set_exception(error)
         else:
             self._finished.set_result(None)
